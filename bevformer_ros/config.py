@@ -1,0 +1,136 @@
+"""Configuration as data: frozen dataclasses that check themselves, and one YAML loader that forgives nothing."""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+Config = TypeVar("Config")
+
+
+def load_yaml(kind: type[Config], path: str | Path) -> Config:
+    """Read a YAML file into the dataclass `kind`.
+
+    Raises ValueError that names the file, the key and what was expected: unknown, missing or mistyped keys,
+    and whatever the dataclass itself refuses.
+    """
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {error}") from error
+    try:
+        return from_dict(kind, data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def from_dict(kind: type[Config], data: Any, where: str = "") -> Config:
+    """Build the dataclass `kind` from nested plain data; `where` names the place in error messages."""
+    here = where or kind.__name__
+    if not isinstance(data, dict):
+        raise ValueError(f"{here}: expected a mapping, got {data!r}")
+    known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise ValueError(f"{here}: unknown key {', '.join(map(repr, unknown))}; known are {', '.join(known)}")
+    required = [
+        name for name, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING
+    ]
+    missing = [name for name in required if name not in data]
+    if missing:
+        raise ValueError(f"{here}: missing key {', '.join(map(repr, missing))}")
+    hints = typing.get_type_hints(kind)
+    values = {name: _convert(hints[name], value, f"{here}.{name}") for name, value in data.items()}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"{here}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return _convert(inner, value, where)
+    if is_dataclass(hint):
+        return from_dict(hint, value, where)  # type: ignore[arg-type]
+    if origin is tuple:
+        return _convert_tuple(arguments, value, where)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ValueError(f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise ValueError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{where}: expected a list, got {value!r}")
+    if arguments[-1] is Ellipsis:
+        arguments = (arguments[0],) * len(value)
+    if len(arguments) != len(value):
+        raise ValueError(f"{where}: expected {len(arguments)} values, got {len(value)}")
+    return tuple(
+        _convert(hint, item, f"{where}[{index}]")
+        for index, (hint, item) in enumerate(zip(arguments, value, strict=True))
+    )
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """Where one camera's data comes from.
+
+    name: the model's name of the camera. exposure_offset_ms: expected stamp of its image relative to the
+    reference camera's; used to pick the nearest image, never to alter a stamp.
+    """
+
+    name: str
+    image_topic: str
+    camera_info_topic: str
+    compressed: bool = False
+    exposure_offset_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class BevFrameConfig:
+    """The frame in which the model thinks: x right, y forward, z up (the nuScenes LIDAR_TOP convention).
+
+    translation (m) and roll, pitch, yaw (rad) give base_from_bev, the frame's fixed pose in the base frame.
+    """
+
+    translation: tuple[float, float, float]
+    roll_pitch_yaw: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class RigConfig:
+    """A vehicle: its cameras in the order of the model, and its frames (REP-105)."""
+
+    cameras: tuple[CameraConfig, ...]
+    reference_camera: str
+    base_frame: str
+    fixed_frame: str
+    bev_frame: BevFrameConfig
+
+    def __post_init__(self) -> None:
+        names = [camera.name for camera in self.cameras]
+        if not names:
+            raise ValueError("cameras is empty, a rig needs at least one")
+        doubles = sorted({name for name in names if names.count(name) > 1})
+        if doubles:
+            raise ValueError(f"cameras names {', '.join(doubles)} more than once")
+        if self.reference_camera not in names:
+            raise ValueError(f"reference_camera {self.reference_camera!r} is not one of {', '.join(names)}")
+        if self.base_frame == self.fixed_frame:
+            raise ValueError(f"base_frame and fixed_frame are both {self.base_frame!r}; the car must move in the world")
