@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from bevformer_ros.config import RigConfig, from_dict, load_yaml
+
+CONFIG = Path(__file__).parent.parent / "config"
+CAMERA = {"name": "CAM_FRONT", "image_topic": "/image", "camera_info_topic": "/info"}
+RIG = {
+    "cameras": [CAMERA],
+    "reference_camera": "CAM_FRONT",
+    "base_frame": "base_link",
+    "fixed_frame": "odom",
+    "bev_frame": {"translation": [0, 0, 1.8], "roll_pitch_yaw": [0, 0, -1.57]},
+}
+
+
+@pytest.mark.parametrize("path", sorted((CONFIG / "rigs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_rig_loads(path):
+    assert load_yaml(RigConfig, path).cameras
+
+
+def test_whole_numbers_are_accepted_where_a_float_is_meant():
+    assert from_dict(RigConfig, RIG).bev_frame.translation == (0.0, 0.0, 1.8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": "red"}, "RigConfig: unknown key 'colour'; known are cameras, "),
+        ({"cameras": []}, "cameras is empty"),
+        ({"cameras": [CAMERA, CAMERA]}, "CAM_FRONT more than once"),
+        ({"cameras": CAMERA}, "RigConfig.cameras: expected a list"),
+        ({"cameras": [{"name": "CAM_FRONT"}]}, r"RigConfig.cameras\[0\]: missing key 'image_topic'"),
+        ({"cameras": [CAMERA | {"compressed": "yes"}]}, r"cameras\[0\].compressed: expected bool, got 'yes'"),
+        ({"reference_camera": "CAM_TOP"}, "reference_camera 'CAM_TOP' is not one of CAM_FRONT"),
+        ({"fixed_frame": "base_link"}, "the car must move in the world"),
+        ({"bev_frame": {"translation": [0, 0], "roll_pitch_yaw": [0, 0, 0]}}, "expected 3 values, got 2"),
+    ],
+)
+def test_a_wrong_rig_is_refused_with_the_place_and_the_value(changes, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(RigConfig, RIG | changes)
+
+
+def test_errors_name_the_file(tmp_path):
+    (tmp_path / "rig.yaml").write_text("cameras: [")
+    with pytest.raises(ValueError, match=r"rig\.yaml: not valid YAML"):
+        load_yaml(RigConfig, tmp_path / "rig.yaml")
+    (tmp_path / "empty.yaml").write_text("")
+    with pytest.raises(ValueError, match=r"empty\.yaml: RigConfig: expected a mapping, got None"):
+        load_yaml(RigConfig, tmp_path / "empty.yaml")
