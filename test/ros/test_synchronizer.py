@@ -48,7 +48,7 @@ def stamped(camera: int, milliseconds: float) -> Stamped:
 class Filter:
     callbacks: list[Any] = field(default_factory=list)
 
-    def registerCallback(self, callback: Any) -> None:  # noqa: N802
+    def registerCallback(self, callback: Any) -> None:
         self.callbacks.append(callback)
 
     def send(self, message: Any) -> None:

@@ -1,0 +1,93 @@
+"""Image messages to BGR arrays, copying at most once (not at all for bgr8)."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage, Image
+
+BgrImage = NDArray[np.uint8]
+
+# Encoding -> bytes per pixel, OpenCV conversion to BGR (None: it is BGR). OpenCV names a Bayer pattern by the
+# second row's second and third pixel, ROS by the first row's first two: rggb is OpenCV's BG.
+_CONVERSIONS: dict[str, tuple[int, int | None]] = {
+    "bgr8": (3, None),
+    "8UC3": (3, None),
+    "rgb8": (3, cv2.COLOR_RGB2BGR),
+    "bgra8": (4, cv2.COLOR_BGRA2BGR),
+    "rgba8": (4, cv2.COLOR_RGBA2BGR),
+    "mono8": (1, cv2.COLOR_GRAY2BGR),
+    "bayer_rggb8": (1, cv2.COLOR_BayerBG2BGR),
+    "bayer_bggr8": (1, cv2.COLOR_BayerRG2BGR),
+    "bayer_gbrg8": (1, cv2.COLOR_BayerGR2BGR),
+    "bayer_grbg8": (1, cv2.COLOR_BayerGB2BGR),
+    "yuv422": (2, cv2.COLOR_YUV2BGR_UYVY),
+    "uyvy": (2, cv2.COLOR_YUV2BGR_UYVY),
+    "yuv422_yuy2": (2, cv2.COLOR_YUV2BGR_YUY2),
+    "yuyv": (2, cv2.COLOR_YUV2BGR_YUY2),
+}
+
+
+def decode_image(message: Image | CompressedImage) -> BgrImage:
+    """(H, W, 3) uint8 BGR; for bgr8 a view of the message's own memory.
+
+    Raises ValueError for an encoding that neither this module nor an installed cv_bridge knows, and for data
+    that do not fit the message's own description.
+    """
+    return _decode_compressed(message) if isinstance(message, CompressedImage) else _decode_raw(message)
+
+
+def _decode_raw(message: Image) -> BgrImage:
+    if message.encoding not in _CONVERSIONS:
+        return _decode_with_cv_bridge(message)
+    channels, conversion = _CONVERSIONS[message.encoding]
+    pixels = _pixel_view(message, channels)
+    return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+
+
+def _pixel_view(message: Image, channels: int) -> BgrImage:
+    """(H, W, channels) view of the message's bytes, rows step bytes apart."""
+    height, width, step = message.height, message.width, message.step
+    if height == 0 or width == 0:
+        raise ValueError(f"image of {width} x {height} pixels is empty")
+    if step < width * channels:
+        raise ValueError(
+            f"step is {step} bytes, expected at least {width * channels} for {width} pixels of {message.encoding}"
+        )
+    data = np.frombuffer(message.data, np.uint8)
+    if data.size < (height - 1) * step + width * channels:
+        raise ValueError(f"image holds {data.size} bytes, expected {height * step} for {height} rows of {step}")
+    return np.lib.stride_tricks.as_strided(data, (height, width, channels), (step, channels, 1), writeable=False)
+
+
+def _decode_with_cv_bridge(message: Image) -> BgrImage:
+    try:
+        from cv_bridge import CvBridge, CvBridgeError
+    except ImportError as error:
+        raise ValueError(
+            f"image encoding {message.encoding!r} is not supported without cv_bridge; publish one of "
+            f"{', '.join(_CONVERSIONS)} or install cv_bridge"
+        ) from error
+    try:
+        return CvBridge().imgmsg_to_cv2(message, "bgr8")
+    except CvBridgeError as error:
+        raise ValueError(f"cv_bridge cannot turn image encoding {message.encoding!r} into bgr8: {error}") from error
+
+
+def _decode_compressed(message: CompressedImage) -> BgrImage:
+    """The format is "jpeg", "png" or, from image_transport, "<raw encoding>; jpeg compressed <encoding>"."""
+    if "compressedDepth" in message.format:
+        raise ValueError(f"compressed format {message.format!r} is depth, expected a colour image in JPEG or PNG")
+    encoding = message.format.partition(";")[0].strip()
+    bayer = encoding.startswith("bayer_")
+    if bayer and encoding not in _CONVERSIONS:
+        raise ValueError(f"compressed Bayer encoding {encoding!r} is not supported, expected an 8-bit one")
+    mode = cv2.IMREAD_GRAYSCALE if bayer else cv2.IMREAD_COLOR
+    data = np.frombuffer(message.data, np.uint8)
+    image = cv2.imdecode(data, mode | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
+    if image is None:
+        raise ValueError(f"compressed image of {data.size} bytes, format {message.format!r}, is not a JPEG or PNG")
+    if bayer:
+        image = cv2.cvtColor(image, _CONVERSIONS[encoding][1])
+    return np.asarray(image, np.uint8)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import builtins
+
+import cv2
+import numpy as np
+import pytest
+
+sensor_msgs = pytest.importorskip("sensor_msgs.msg", reason="needs a ROS environment (make test provides one)")
+
+from bevformer_ros.ros.image_decoding import decode_image
+
+HEIGHT, WIDTH = 6, 8
+
+
+@pytest.fixture
+def colours():
+    """Flat patches, so that demosaicing and chroma subsampling lose nothing away from the seams."""
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image[:] = (40, 120, 200)
+    return image
+
+
+def message_of(pixels, encoding, padding=0):
+    rows = pixels.reshape(len(pixels), -1)
+    rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=255)
+    return sensor_msgs.Image(
+        height=len(pixels), width=WIDTH, encoding=encoding, step=rows.shape[1], data=rows.tobytes()
+    )
+
+
+def mosaic(colours, pattern):
+    """Sample BGR by a ROS Bayer pattern, named along the first row and then the second."""
+    result = np.zeros(colours.shape[:2], np.uint8)
+    for position, letter in enumerate(pattern):
+        row, column = divmod(position, 2)
+        result[row::2, column::2] = colours[row::2, column::2, "bgr".index(letter)]
+    return result
+
+
+def packed_yuv(colours, luma_first):
+    yuv = cv2.cvtColor(colours, cv2.COLOR_BGR2YUV)
+    packed = np.zeros((HEIGHT, WIDTH, 2), np.uint8)
+    packed[..., 0 if luma_first else 1] = yuv[..., 0]
+    packed[:, 0::2, 1 if luma_first else 0] = yuv[:, 0::2, 1]
+    packed[:, 1::2, 1 if luma_first else 0] = yuv[:, 1::2, 2]
+    return packed
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+@pytest.mark.parametrize(
+    ("encoding", "order"),
+    [("bgr8", (0, 1, 2)), ("8UC3", (0, 1, 2)), ("rgb8", (2, 1, 0)), ("bgra8", (0, 1, 2, 0)), ("rgba8", (2, 1, 0, 0))],
+)
+def test_colour_orders_and_padded_rows(colours, encoding, order, padding):
+    colours[1:3, 2:4] = (9, 8, 7)
+    assert np.array_equal(decode_image(message_of(colours[..., list(order)], encoding, padding)), colours)
+
+
+def test_mono_becomes_grey():
+    grey = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH)
+    assert np.array_equal(decode_image(message_of(grey, "mono8")), np.repeat(grey[..., None], 3, axis=-1))
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_bayer(colours, pattern):
+    decoded = decode_image(message_of(mosaic(colours, pattern), f"bayer_{pattern}8"))
+    assert np.array_equal(decoded, colours)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "luma_first"), [("yuv422", False), ("uyvy", False), ("yuv422_yuy2", True), ("yuyv", True)]
+)
+def test_yuv(colours, encoding, luma_first):
+    decoded = decode_image(message_of(packed_yuv(colours, luma_first), encoding))
+    # OpenCV's packed YUV is video range (16..235), its planar conversion full range: colours keep their order.
+    assert decoded.shape == colours.shape
+    assert (np.abs(decoded.astype(int) - colours) < 40).all()
+    assert decoded[0, 0, 0] < decoded[0, 0, 1] < decoded[0, 0, 2]
+
+
+def test_bgr_is_a_view_of_the_message(colours):
+    message = message_of(colours, "bgr8")
+    assert np.shares_memory(decode_image(message), np.frombuffer(message.data, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("extension", "form"), [(".png", "png"), (".jpg", "jpeg"), (".jpg", "rgb8; jpeg compressed bgr8")]
+)
+def test_compressed(colours, extension, form):
+    data = cv2.imencode(extension, colours)[1].tobytes()
+    decoded = decode_image(sensor_msgs.CompressedImage(format=form, data=data))
+    assert np.abs(decoded.astype(int) - colours).max() <= (0 if form == "png" else 4)
+
+
+def test_compressed_bayer_is_demosaiced(colours):
+    data = cv2.imencode(".png", mosaic(colours, "rggb"))[1].tobytes()
+    message = sensor_msgs.CompressedImage(format="bayer_rggb8; png compressed ", data=data)
+    assert np.array_equal(decode_image(message), colours)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"height": 0}, "is empty"),
+        ({"step": 23}, "step is 23 bytes, expected at least 24"),
+        ({"data": b"123"}, "image holds 3 bytes, expected 144"),
+    ],
+)
+def test_inconsistent_images_are_refused(colours, changes, message):
+    image = message_of(colours, "bgr8")
+    for name, value in changes.items():
+        setattr(image, name, value)
+    with pytest.raises(ValueError, match=message):
+        decode_image(image)
+
+
+@pytest.mark.parametrize(
+    ("form", "data", "message"),
+    [
+        ("jpeg", b"", "0 bytes"),
+        ("jpeg", b"not an image", "is not a JPEG or PNG"),
+        ("32FC1; compressedDepth", b"x", "is depth"),
+        ("bayer_rggb16; png compressed", b"x", "not supported, expected an 8-bit one"),
+    ],
+)
+def test_broken_compressed_images_are_refused(form, data, message):
+    with pytest.raises(ValueError, match=message):
+        decode_image(sensor_msgs.CompressedImage(format=form, data=data))
+
+
+def test_unknown_encoding_names_the_remedy(colours, monkeypatch):
+    original = builtins.__import__
+
+    def without_cv_bridge(name, *arguments, **keywords):
+        if name == "cv_bridge":
+            raise ImportError(name)
+        return original(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", without_cv_bridge)
+    with pytest.raises(ValueError, match=r"'bgr16' is not supported.*install cv_bridge"):
+        decode_image(message_of(colours, "bgr16"))
