@@ -49,7 +49,9 @@ def test_edges_are_the_twelve_sides_of_a_box():
     np.testing.assert_allclose(lengths, [2] * 4 + [3] * 4 + [5] * 4)
 
 
-@pytest.mark.parametrize(("angle", "wrapped"), [(0.0, 0.0), (np.pi, -np.pi), (-np.pi, -np.pi), (3.5 * np.pi, -0.5 * np.pi)])
+@pytest.mark.parametrize(
+    ("angle", "wrapped"), [(0.0, 0.0), (np.pi, -np.pi), (-np.pi, -np.pi), (3.5 * np.pi, -0.5 * np.pi)]
+)
 def test_wrap_angle(angle, wrapped):
     assert geometry.wrap_angle(angle) == pytest.approx(wrapped)
 
