@@ -1,0 +1,28 @@
+PYTHON ?= python3
+ARGS ?=
+IN_ENVIRONMENT = . .venv/bin/ros-activate &&
+
+.PHONY: help env demo test lint clean
+
+help:
+	@echo "make demo             six synthetic cameras through the detector; result in out/demo.png"
+	@echo "make test             lint, types and all tests; make test ARGS='-k name' runs pytest alone with these options"
+	@echo "make lint             ruff and mypy"
+	@echo "make env              the environment in .venv; enter it with: source .venv/bin/ros-activate"
+	@echo "make clean            remove .venv, out/ and caches"
+	@echo "PYTHON=python3.12     with any of these: the interpreter to use"
+
+env:
+	@$(PYTHON) underlay/install.py
+
+demo: env
+	@$(IN_ENVIRONMENT) bevformer-ros demo --out out
+
+test: env $(if $(strip $(ARGS)),,lint)
+	@$(IN_ENVIRONMENT) python -m pytest $(ARGS)
+
+lint: env
+	@$(IN_ENVIRONMENT) ruff check . && ruff format --check . && mypy
+
+clean:
+	rm -rf .venv out build install log .pytest_cache .ruff_cache .mypy_cache
