@@ -92,13 +92,15 @@ class CameraConfig:
     """Where one camera's data comes from.
 
     name: the model's name of the camera. exposure_offset_ms: expected stamp of its image relative to the
-    reference camera's; used to pick the nearest image, never to alter a stamp.
+    reference camera's; used to pick the nearest image, never to alter a stamp. rectified: the images on the topic
+    are rectified already, so that P of their CameraInfo holds and its distortion does not.
     """
 
     name: str
     image_topic: str
     camera_info_topic: str
     compressed: bool = False
+    rectified: bool = False
     exposure_offset_ms: float = 0.0
 
 
@@ -106,11 +108,13 @@ class CameraConfig:
 class BevFrameConfig:
     """The frame in which the model thinks: x right, y forward, z up (the nuScenes LIDAR_TOP convention).
 
-    translation (m) and roll, pitch, yaw (rad) give base_from_bev, the frame's fixed pose in the base frame.
+    translation (m) and roll, pitch, yaw (rad) give its fixed pose in `parent`, a tf frame: the base frame where
+    absent, or the frame of a lidar that is mounted as in nuScenes.
     """
 
     translation: tuple[float, float, float]
     roll_pitch_yaw: tuple[float, float, float]
+    parent: str | None = None
 
 
 @dataclass(frozen=True)
