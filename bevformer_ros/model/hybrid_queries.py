@@ -1,0 +1,144 @@
+"""Object queries of the decoder: learned per data set, and made per image from perspective proposals.
+
+Paper, sections 3.3 and 3.5: the reference points learned from position embeddings stay the same for every image;
+the BEV centres of the perspective head's boxes join them as reference points of this very image.
+
+Shapes: B batch, G groups (group-DETR; 1 outside training), Q learned queries of a group, P proposals, C channels.
+Queries of several groups lie one group after the other; every group holds its Q learned, then all P proposals.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bevformer_ros.config import QueryContent
+from bevformer_ros.model.proposals import Proposals
+
+_OCTAVES = 8
+
+
+class ObjectQueries(NamedTuple):
+    """What the decoder starts from.
+
+    content, position: (B, G*(Q+P), C). reference_points: (B, G*(Q+P), 3), normalised to the detection range.
+    padding_mask: (B, G*(Q+P)) True where a query is to be ignored; None if all count.
+    from_proposal: (G*(Q+P),) True where the query is a perspective proposal. groups: G.
+    """
+
+    content: Tensor
+    position: Tensor
+    reference_points: Tensor
+    padding_mask: Tensor | None
+    from_proposal: Tensor
+    groups: int
+
+
+class LearnedQueries(nn.Module):
+    """Queries that are parameters: one embedding, half position and half content, as in the released models.
+
+    In training all groups are used, otherwise only the first.
+    """
+
+    def __init__(self, count: int, channels: int, groups: int) -> None:
+        super().__init__()
+        self.count = count
+        self.groups = groups
+        self.embedding = nn.Embedding(count * groups, 2 * channels)
+        self.reference_points = nn.Linear(channels, 3)
+
+    def forward(self, batch_size: int) -> ObjectQueries:
+        groups = self.groups if self.training else 1
+        embedding = self.embedding.weight[: self.count * groups].expand(batch_size, -1, -1)
+        position, content = embedding.chunk(2, dim=-1)
+        return ObjectQueries(
+            content=content,
+            position=position,
+            reference_points=self.reference_points(position).sigmoid(),
+            padding_mask=None,
+            from_proposal=torch.zeros(embedding.shape[1], dtype=torch.bool, device=embedding.device),
+            groups=groups,
+        )
+
+
+class ProposalQueries(nn.Module):
+    """Queries at the proposals' BEV centres.
+
+    content "learned": one embedding shared by all proposals, since a slot number means nothing and the decoder
+    must not care in which order proposals come. "enriched": the same plus an embedding of the proposal's class
+    and of its score, size and heading.
+
+    Gradient: reference points (and the position made from them) are detached, as between decoder layers, because
+    the first stage has its own dense loss and moving a sampling point is a poor teacher for it. With enriched
+    content the decoder's loss reaches the perspective head through score, size and heading; with learned content
+    it does not reach it through the queries at all.
+    """
+
+    range_low: Tensor
+    range_extent: Tensor
+
+    def __init__(self, channels: int, classes: int, content: QueryContent, detection_range: tuple[float, ...]) -> None:
+        super().__init__()
+        self.content = nn.Parameter(torch.randn(channels))
+        self.position = _two_layers(3 * 2 * _OCTAVES, channels)
+        self.class_embedding = nn.Embedding(classes, channels) if content == "enriched" else None
+        self.box_embedding = _two_layers(6, channels) if content == "enriched" else None
+        low, high = torch.tensor(detection_range).view(2, 3)
+        self.register_buffer("range_low", low, persistent=False)
+        self.register_buffer("range_extent", high - low, persistent=False)
+
+    def forward(self, proposals: Proposals) -> ObjectQueries:
+        """Queries (B, P, ...) of one group, padded where the proposals are."""
+        reference_points = ((proposals.centers - self.range_low) / self.range_extent).detach()
+        content = self.content.expand(*proposals.scores.shape, -1)
+        if self.class_embedding is not None and self.box_embedding is not None:
+            content = content + self.class_embedding(proposals.labels) + self.box_embedding(_box_features(proposals))
+        return ObjectQueries(
+            content=content,
+            position=self.position(_waves(reference_points)),
+            reference_points=reference_points,
+            padding_mask=~proposals.valid,
+            from_proposal=torch.ones(content.shape[1], dtype=torch.bool, device=content.device),
+            groups=1,
+        )
+
+
+def join_queries(learned: ObjectQueries, proposals: ObjectQueries) -> ObjectQueries:
+    """Hybrid queries: the proposals join each group of the learned ones."""
+    assert proposals.padding_mask is not None
+    groups = learned.groups
+
+    def join(first: Tensor, second: Tensor) -> Tensor:
+        first = first.unflatten(1, (groups, -1))  # (B, G, Q, ...)
+        second = second.unsqueeze(1).expand(-1, groups, *second.shape[1:])  # (B, G, P, ...)
+        return torch.cat([first, second], dim=2).flatten(1, 2)
+
+    never_padded = learned.content.new_zeros(learned.content.shape[:2], dtype=torch.bool)
+    return ObjectQueries(
+        content=join(learned.content, proposals.content),
+        position=join(learned.position, proposals.position),
+        reference_points=join(learned.reference_points, proposals.reference_points),
+        padding_mask=join(never_padded, proposals.padding_mask),
+        from_proposal=join(learned.from_proposal[None], proposals.from_proposal[None])[0],
+        groups=groups,
+    )
+
+
+def _two_layers(inputs: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, channels), nn.ReLU(), nn.Linear(channels, channels))
+
+
+def _waves(points: Tensor) -> Tensor:
+    """Sines and cosines (..., 48) of normalised points (..., 3), from one wave over the range to 128 (0.8 m)."""
+    frequencies = 2 * math.pi * 2.0 ** torch.arange(_OCTAVES, dtype=points.dtype, device=points.device)
+    phases = points.unsqueeze(-1) * frequencies
+    return torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2)
+
+
+def _box_features(proposals: Proposals) -> Tensor:
+    """(B, P, 6): score, logarithm of length, width, height, cosine and sine of the heading."""
+    heading = torch.stack([proposals.yaws.cos(), proposals.yaws.sin()], dim=-1)
+    return torch.cat([proposals.scores.unsqueeze(-1), proposals.sizes.log(), heading], dim=-1)

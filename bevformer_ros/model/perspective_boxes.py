@@ -1,0 +1,223 @@
+"""From the perspective head's raw outputs to boxes in each camera's frame, with static shapes throughout.
+
+Everything here is float32 and elementwise, so that automatic mixed precision cannot reach into the geometry.
+
+Shapes: M images (batch x cameras), K classes, S candidates of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bevformer_ros.config import PerspectiveHeadConfig, ProposalConfig
+from bevformer_ros.model.perspective_head import PerspectiveLevel
+
+_TINY = 1e-7
+
+
+class PerspectiveBoxes(NamedTuple):
+    """Boxes in their camera's optical frame, each (M, S, ...); they mean something only where `valid`.
+
+    boxes2d: left, top, right, bottom in pixels of the network input. scores2d: sqrt(class score * centerness).
+    scores: scores2d * 3D confidence. attributes: index into the class's attributes. speeds: m/s. levels: of the
+    feature map. locations: pixel (x, y) where the prediction was made. centers: metres. sizes: length, width, height.
+    rotations: (3, 3) camera_from_object; the object's x runs along its length, z up.
+    """
+
+    boxes2d: Tensor
+    scores2d: Tensor
+    scores: Tensor
+    labels: Tensor
+    attributes: Tensor
+    speeds: Tensor
+    levels: Tensor
+    locations: Tensor
+    centers: Tensor
+    sizes: Tensor
+    rotations: Tensor
+    valid: Tensor
+
+    def take(self, slots: Tensor) -> PerspectiveBoxes:
+        """The boxes in the slots (M, S')."""
+        return PerspectiveBoxes(*(gather_slots(values, slots) for values in self))
+
+
+class PerspectiveDecoder(nn.Module):
+    """Decodes and suppresses within each image. Holds constants only, no parameters."""
+
+    canonical_sizes: Tensor
+
+    def __init__(self, head: PerspectiveHeadConfig, proposals: ProposalConfig) -> None:
+        super().__init__()
+        self.head = head
+        self.proposals = proposals
+        self.register_buffer("canonical_sizes", torch.tensor(head.canonical_sizes), persistent=False)
+
+    def forward(self, levels: Sequence[PerspectiveLevel], intrinsics: Tensor) -> PerspectiveBoxes:
+        """At most boxes_per_image boxes of each image; intrinsics: (M, 3, 3) of the network input, upper triangular."""
+        return self.suppress(self.candidates(levels, intrinsics))
+
+    def candidates(self, levels: Sequence[PerspectiveLevel], intrinsics: Tensor) -> PerspectiveBoxes:
+        """The best locations of each level that pass the score threshold, decoded."""
+        first = len(self.head.strides) - len(levels)
+        inverse = inverse_intrinsics(intrinsics.float())
+        boxes = [self._decode_level(outputs, first + index, inverse) for index, outputs in enumerate(levels)]
+        return PerspectiveBoxes(*(torch.cat(values, dim=1) for values in zip(*boxes, strict=True)))
+
+    def suppress(self, boxes: PerspectiveBoxes) -> PerspectiveBoxes:
+        """Class-wise non-maximum suppression of 2D boxes by 3D score; of the rest the best 2D scores, best 3D first."""
+        boxes = boxes.take(torch.where(boxes.valid, boxes.scores, -1.0).argsort(dim=1, descending=True, stable=True))
+        overlap = pairwise_iou(boxes.boxes2d) > self.proposals.image_nms_iou
+        keep = greedy_keep(overlap & same_label(boxes.labels), boxes.valid)
+        count = min(self.proposals.boxes_per_image, keep.shape[1])
+        slots = torch.where(keep, boxes.scores2d, -1.0).topk(count, dim=1).indices.sort(dim=1).values
+        return boxes._replace(valid=keep).take(slots)
+
+    def _decode_level(self, outputs: PerspectiveLevel, level: int, inverse: Tensor) -> PerspectiveBoxes:
+        images, classes, _, width = outputs.class_logits.shape
+        class_scores = outputs.class_logits.float().sigmoid()
+        joint_scores = class_scores * outputs.centerness.float().sigmoid()
+        tested = joint_scores if self.proposals.threshold_with_centerness else class_scores
+        scores = torch.where(tested > self.proposals.score_threshold, joint_scores, -1.0).flatten(1)  # (M, K*h*w)
+        scores, indices = scores.topk(min(self.proposals.candidates_per_level, scores.shape[1]), dim=1)
+        pixels = outputs.class_logits[0, 0].numel()
+        labels, cells = indices.div(pixels, rounding_mode="floor"), indices.remainder(pixels)
+
+        def at_class(values: Tensor) -> Tensor:
+            return _at(values.view(images, -1, classes * pixels), indices)
+
+        locations = torch.stack([cells % width, cells.div(width, rounding_mode="floor")], dim=-1)
+        locations = (locations * self.head.strides[level]).float()
+        distances = _at(outputs.box2d.flatten(2), cells)
+        centers, sizes, rotations = decode_boxes3d(
+            at_class(outputs.quaternions),
+            at_class(outputs.center_offsets),
+            at_class(outputs.depths)[..., 0],
+            at_class(outputs.sizes),
+            locations,
+            inverse[:, None],
+            self.canonical_sizes[labels],
+            self.head,
+        )
+        scores2d = scores.clamp(min=_TINY).sqrt()
+        return PerspectiveBoxes(
+            boxes2d=torch.cat([locations - distances[..., :2], locations + distances[..., 2:]], dim=-1),
+            scores2d=scores2d,
+            scores=scores2d * at_class(outputs.confidences)[..., 0].sigmoid(),
+            labels=labels,
+            attributes=_at(outputs.attributes.flatten(2), cells).argmax(dim=-1),
+            speeds=_at(outputs.speeds.flatten(2), cells)[..., 0],
+            levels=torch.full_like(labels, level),
+            locations=locations,
+            centers=centers,
+            sizes=sizes,
+            rotations=rotations,
+            valid=scores > 0,
+        )
+
+
+def decode_boxes3d(
+    quaternions: Tensor,
+    center_offsets: Tensor,
+    depths: Tensor,
+    sizes: Tensor,
+    locations: Tensor,
+    inverse: Tensor,
+    canonical_sizes: Tensor,
+    config: PerspectiveHeadConfig,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres (..., 3), sizes (..., 3) and rotations (..., 3, 3) in the camera frame from raw outputs.
+
+    quaternions (..., 4), center_offsets (..., 2), depths (...), sizes (..., 3) as in PerspectiveLevel, for one class;
+    locations (..., 2) pixels; inverse intrinsics, broadcast against (..., 3, 3); canonical_sizes (..., 3) l, w, h.
+    """
+    pixels = locations + center_offsets
+    rays = rotate(inverse, torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1))
+    pixel_size = torch.hypot(inverse[..., 0, 0], inverse[..., 1, 1])
+    depths = (depths / (pixel_size * config.reference_focal_length)).clamp(*config.depth_range)
+    local = matrix_from_quaternion(quaternions / quaternions.norm(dim=-1, keepdim=True).clamp(min=_TINY))
+    # The raw order is width, length, height.
+    sizes = (sizes[..., [1, 0, 2]].tanh() + 1) * canonical_sizes
+    return rays * depths[..., None], sizes, compose(ray_frames(rays), local)
+
+
+def ray_frames(rays: Tensor) -> Tensor:
+    """Rotations (..., 3, 3) camera_from_ray: z along the ray (..., 3), x level in the image, y downwards."""
+    z = rays / rays.norm(dim=-1, keepdim=True)
+    x = torch.stack([z[..., 2], torch.zeros_like(z[..., 0]), -z[..., 0]], dim=-1)
+    x = x / x.norm(dim=-1, keepdim=True)
+    return torch.stack([x, torch.linalg.cross(z, x), z], dim=-1)
+
+
+def matrix_from_quaternion(quaternions: Tensor) -> Tensor:
+    """Rotations (..., 3, 3) of unit quaternions (..., 4), real part first; a zero quaternion gives the identity."""
+    w, x, y, z = quaternions.unbind(-1)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+
+
+def inverse_intrinsics(intrinsics: Tensor) -> Tensor:
+    """Inverse (M, 3, 3) of upper triangular intrinsics with last row 0 0 1; written out, so capturable in a graph."""
+    fx, skew, cx = intrinsics[:, 0].unbind(-1)
+    fy, cy = intrinsics[:, 1, 1], intrinsics[:, 1, 2]
+    zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+    rows = [
+        [1 / fx, -skew / (fx * fy), (skew * cy / fy - cx) / fx],
+        [zero, 1 / fy, -cy / fy],
+        [zero, zero, one],
+    ]
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+
+
+def rotate(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Matrices (..., 3, 3) times vectors (..., 3), in the precision of its input."""
+    return (matrices * vectors.unsqueeze(-2)).sum(dim=-1)
+
+
+def compose(left: Tensor, right: Tensor) -> Tensor:
+    """Product of matrices (..., 3, 3), in the precision of its input."""
+    return (left.unsqueeze(-1) * right.unsqueeze(-3)).sum(dim=-2)
+
+
+def greedy_keep(suppresses: Tensor, valid: Tensor) -> Tensor:
+    """Which boxes (M, S) survive greedy suppression, given whether box i would drop box j (M, S, S); best box first.
+
+    One pass per box, without asking the host: exact, and of fixed cost.
+    """
+    later = suppresses.triu(diagonal=1)
+    keep = valid
+    for index in range(valid.shape[1]):
+        keep = keep & ~(later[:, index] & keep[:, index : index + 1])
+    return keep
+
+
+def same_label(labels: Tensor) -> Tensor:
+    return labels.unsqueeze(2) == labels.unsqueeze(1)
+
+
+def pairwise_iou(boxes: Tensor) -> Tensor:
+    """Intersection over union (M, S, S) of 2D boxes (M, S, 4); NaN between boxes without area."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    areas = (high - low).prod(dim=-1)
+    overlap = torch.minimum(high.unsqueeze(2), high.unsqueeze(1)) - torch.maximum(low.unsqueeze(2), low.unsqueeze(1))
+    overlap = overlap.clamp(min=0).prod(dim=-1)
+    return overlap / (areas.unsqueeze(2) + areas.unsqueeze(1) - overlap)
+
+
+def gather_slots(values: Tensor, slots: Tensor) -> Tensor:
+    """Values (M, S, ...) in the slots (M, S')."""
+    tail = values.shape[2:]
+    return values.gather(1, slots.view(*slots.shape, *(1 for _ in tail)).expand(*slots.shape, *tail))
+
+
+def _at(values: Tensor, indices: Tensor) -> Tensor:
+    """Values (M, components, places) at indices (M, S), as float32 (M, S, components)."""
+    return values.gather(2, indices.unsqueeze(1).expand(-1, values.shape[1], -1)).transpose(1, 2).float()

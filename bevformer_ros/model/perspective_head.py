@@ -1,0 +1,161 @@
+"""Monocular 3D head on the image features: class, 2D box and 3D box at every location (paper, section 3.3).
+
+Shapes: M images (batch x cameras), K classes, C channels, h x w one level's feature map.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bevformer_ros.config import PerspectiveHeadConfig
+
+ATTRIBUTES_PER_CLASS = 3
+_INITIAL_DEPTH_SCALE = 0.3
+
+
+class PerspectiveLevel(NamedTuple):
+    """Raw outputs of one level, each (M, channels, h, w); the channels of 3D outputs are component * K + class.
+
+    box2d: pixels from the location to the left, top, right and bottom side. quaternions: (w, x, y, z), not
+    normalised, of the rotation seen along the ray to the object (allocentric). center_offsets: pixels from the
+    location to the projected 3D centre. depths: metres for the reference focal length. sizes: width, length, height
+    relative to the canonical size, before tanh. speeds: m/s.
+    """
+
+    class_logits: Tensor  # K
+    box2d: Tensor  # 4
+    centerness: Tensor  # 1
+    quaternions: Tensor  # 4K
+    center_offsets: Tensor  # 2K
+    depths: Tensor  # K
+    sizes: Tensor  # 3K
+    confidences: Tensor  # K
+    attributes: Tensor  # 3
+    speeds: Tensor  # 1
+
+
+class SharedConv(nn.Module):
+    """3x3 convolution shared by all levels, followed by the level's own batch normalisation and ReLU."""
+
+    def __init__(self, channels: int, levels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(levels))
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, feature: Tensor, level: int) -> Tensor:
+        return self.norms[level](self.conv(feature)).relu()
+
+
+class PerspectiveHead(nn.Module):
+    """Three towers and their predictors, run on every level with shared weights but the level's own scales."""
+
+    def __init__(self, config: PerspectiveHeadConfig, channels: int) -> None:
+        super().__init__()
+        self.config = config
+        classes, levels = len(config.canonical_sizes), len(config.strides)
+        self.class_tower = _tower(channels, config.tower_depth, levels)
+        self.box2d_tower = _tower(channels, config.tower_depth, levels)
+        self.box3d_tower = _tower(channels, config.tower_depth, levels)
+
+        self.class_logits = _predictor(channels, classes)
+        self.attribute = _predictor(channels, ATTRIBUTES_PER_CLASS)
+        self.speed = _predictor(channels, 1)
+        self.box2d = _predictor(channels, 4)
+        self.centerness = _predictor(channels, 1)
+        self.quaternion = _predictor(channels, 4 * classes)
+        self.center_offset = _predictor(channels, 2 * classes)
+        self.depth = _predictor(channels, classes, bias=False)
+        self.size = _predictor(channels, 3 * classes)
+        self.confidence = _predictor(channels, classes)
+
+        self.box2d_scales = _per_level(config.strides)
+        self.center_offset_scales = _per_level(config.strides)
+        self.size_scales = _per_level([1.0] * levels)
+        self.confidence_scales = _per_level([1.0] * levels)
+        self.depth_scales = _per_level([_INITIAL_DEPTH_SCALE * deviation for deviation in config.depth_deviations])
+        self.depth_offsets = _per_level(config.depth_means)
+        self.register_buffer("depth_means", torch.tensor(config.depth_means))
+        self.register_buffer("depth_deviations", torch.tensor(config.depth_deviations))
+
+    def forward(self, features: Sequence[Tensor], first_level: int = 0) -> list[PerspectiveLevel]:
+        """Raw outputs of the levels from first_level on; features: all levels, each (M, C, h, w)."""
+        return [self._level(features[level], level) for level in range(first_level, len(features))]
+
+    def _level(self, feature: Tensor, level: int) -> PerspectiveLevel:
+        class_features = _through(self.class_tower, feature, level)
+        box2d_features = _through(self.box2d_tower, feature, level)
+        box3d_features = _through(self.box3d_tower, feature, level)
+        return PerspectiveLevel(
+            class_logits=self.class_logits(class_features),
+            box2d=(self.box2d(box2d_features) * self.box2d_scales[level]).relu(),
+            centerness=self.centerness(box2d_features),
+            quaternions=self.quaternion(box3d_features),
+            center_offsets=self.center_offset(box3d_features) * self.center_offset_scales[level],
+            depths=self.depth(box3d_features) * self.depth_scales[level] + self.depth_offsets[level],
+            sizes=self.size(box3d_features) * self.size_scales[level],
+            confidences=self.confidence(box3d_features) * self.confidence_scales[level],
+            attributes=self.attribute(class_features),
+            speeds=self.speed(class_features).relu(),
+        )
+
+
+def _tower(channels: int, depth: int, levels: int) -> nn.ModuleList:
+    return nn.ModuleList(SharedConv(channels, levels) for _ in range(depth))
+
+
+def _through(tower: nn.ModuleList, feature: Tensor, level: int) -> Tensor:
+    for layer in tower:
+        feature = layer(feature, level)
+    return feature
+
+
+def _predictor(channels: int, outputs: int, bias: bool = True) -> nn.Conv2d:
+    conv = nn.Conv2d(channels, outputs, 3, padding=1, bias=bias)
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+def _per_level(values: Sequence[float]) -> nn.ParameterList:
+    return nn.ParameterList(nn.Parameter(torch.tensor([float(value)])) for value in values)
+
+
+# Names in the official state dict, below the head's prefix, as patterns and what they are called here.
+OFFICIAL_NAMES = (
+    (r"fcos2d_head\.cls_tower", "class_tower"),
+    (r"fcos2d_head\.box2d_tower", "box2d_tower"),
+    (r"fcos3d_head\.box3d_tower", "box3d_tower"),
+    (r"_tower\.(\d+)\.weight", r"_tower.\1.conv.weight"),
+    (r"_tower\.(\d+)\.norm\.", r"_tower.\1.norms."),
+    (r"fcos2d_head\.cls_logits", "class_logits"),
+    (r"fcos2d_head\.box2d_reg", "box2d"),
+    (r"fcos2d_head\.centerness", "centerness"),
+    (r"fcos3d_head\.box3d_quat\.0", "quaternion"),
+    (r"fcos3d_head\.box3d_ctr\.0", "center_offset"),
+    (r"fcos3d_head\.box3d_depth\.0", "depth"),
+    (r"fcos3d_head\.box3d_size\.0", "size"),
+    (r"fcos3d_head\.box3d_conf\.0", "confidence"),
+    (r"fcos2d_head\.scales_box2d_reg\.(\d+)\.scale", r"box2d_scales.\1"),
+    (r"fcos3d_head\.scales_proj_ctr\.(\d+)\.scale", r"center_offset_scales.\1"),
+    (r"fcos3d_head\.scales_size\.(\d+)\.scale", r"size_scales.\1"),
+    (r"fcos3d_head\.scales_conf\.(\d+)\.scale", r"confidence_scales.\1"),
+    (r"fcos3d_head\.scales_depth\.(\d+)\.scale", r"depth_scales.\1"),
+    (r"fcos3d_head\.offsets_depth\.(\d+)\.bias", r"depth_offsets.\1"),
+    (r"fcos3d_head\.mean_depth_per_level", "depth_means"),
+    (r"fcos3d_head\.std_depth_per_level", "depth_deviations"),
+    (r"attr_logits", "attribute"),
+)
+
+
+def name_from_official(name: str) -> str:
+    """Our name of an official parameter; both without the head's prefix."""
+    for pattern, replacement in OFFICIAL_NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
