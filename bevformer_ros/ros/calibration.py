@@ -10,7 +10,7 @@ _DISTORTION_MODELS = ("", "plumb_bob", "rational_polynomial")
 _DISTORTION_COUNTS = (0, 4, 5, 8, 12, 14)
 
 
-class Uncalibrated(ValueError):
+class UncalibratedError(ValueError):
     """The camera's CameraInfo holds no calibration: K is all zero, as REP-104 has it."""
 
 
@@ -20,12 +20,12 @@ def camera_model(
     """Intrinsics (3, 3) in pixels of the image received, and distortion coefficients (empty where there is none).
 
     image_size: width, height of the image received. rectified: the image was rectified by its publisher, so P
-    holds its intrinsics and D no longer applies. Raises Uncalibrated, and ValueError for a distortion model
+    holds its intrinsics and D no longer applies. Raises UncalibratedError, and ValueError for a distortion model
     that cannot be undone and for an image of another size than the calibration speaks of.
     """
     matrix = np.asarray(info.p, np.float64).reshape(3, 4)[:, :3] if rectified else np.asarray(info.k).reshape(3, 3)
     if not matrix.any():
-        raise Uncalibrated(
+        raise UncalibratedError(
             f"CameraInfo.{'p' if rectified else 'k'} of {info.header.frame_id!r} is all zero; calibrate the camera"
         )
     binning = max(info.binning_x, 1), max(info.binning_y, 1)

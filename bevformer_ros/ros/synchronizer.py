@@ -87,14 +87,14 @@ class SurroundSynchronizer:
         self._pending: deque[_Pending] = deque()
         self._callbacks: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
 
-    def connectInput(self, *filters: Any) -> None:
+    def connectInput(self, *filters: Any) -> None:  # noqa: N802 (the name of the protocol)
         """One filter per camera, in the order of the rig."""
         if len(filters) != len(self.config.offsets_ns):
             raise ValueError(f"got {len(filters)} filters, expected one for each of {len(self.config.offsets_ns)}")
         for camera, source in enumerate(filters):
             source.registerCallback(lambda message, camera=camera: self.add(camera, message))
 
-    def registerCallback(self, callback: Callable[..., None], *arguments: Any) -> int:
+    def registerCallback(self, callback: Callable[..., None], *arguments: Any) -> int:  # noqa: N802
         """callback(reference_stamp_ns, messages, *arguments) is called once per set; returns its index."""
         self._callbacks.append((callback, arguments))
         return len(self._callbacks) - 1

@@ -7,7 +7,7 @@ pytest.importorskip("sensor_msgs.msg", reason="needs the ROS environment that `m
 
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
-from bevformer_ros.ros.calibration import Uncalibrated, camera_model
+from bevformer_ros.ros.calibration import UncalibratedError, camera_model
 
 K = [100.0, 0.0, 31.5, 0.0, 110.0, 23.5, 0.0, 0.0, 1.0]
 P = [90.0, 0.0, 30.0, 0.0, 0.0, 95.0, 20.0, 0.0, 0.0, 0.0, 1.0, 0.0]
@@ -33,7 +33,7 @@ def test_rectified_takes_p_and_no_distortion():
     assert distortion.shape == (0,)
 
 
-@pytest.mark.parametrize("model, count", [("plumb_bob", 5), ("plumb_bob", 4), ("rational_polynomial", 8)])
+@pytest.mark.parametrize(("model", "count"), [("plumb_bob", 5), ("plumb_bob", 4), ("rational_polynomial", 8)])
 def test_distortion_is_handed_on(model, count):
     coefficients = np.linspace(0.1, 0.2, count)
     _, distortion = camera_model(info_of(distortion_model=model, d=coefficients), (64, 48), rectified=False)
@@ -57,7 +57,7 @@ def test_an_unset_size_is_not_checked():
 @pytest.mark.parametrize(
     ("fields", "size", "error", "message"),
     [
-        ({"k": [0.0] * 9}, (64, 48), Uncalibrated, "k of 'cam_optical' is all zero; calibrate"),
+        ({"k": [0.0] * 9}, (64, 48), UncalibratedError, "k of 'cam_optical' is all zero; calibrate"),
         ({}, (32, 24), ValueError, "image of 32 x 24 pixels, but the CameraInfo of 'cam_optical' describes 64 x 48"),
         ({"distortion_model": "equidistant", "d": [0.1] * 4}, (64, 48), ValueError, "'equidistant'.*rectified: true"),
         ({"d": [0.1] * 3}, (64, 48), ValueError, "has 3 coefficients"),

@@ -51,7 +51,7 @@ def test_no_detections():
     empty = Detections3D.empty(STAMP)
     boxes = conversions.detections_to_message(empty, "base_link")
     kinematics = conversions.kinematics_to_message(empty, "base_link")
-    assert list(boxes.detections) == [] and list(kinematics.detections) == []
+    assert list(boxes.detections) == list(kinematics.detections) == []
     assert boxes.header == kinematics.header
     assert len(conversions.detections_from_messages(boxes, kinematics)) == 0
 
@@ -93,7 +93,9 @@ def test_detections_round_trip(detections):
     for name in ("centers", "sizes", "yaws", "velocities", "scores", "labels", "attributes", "from_proposal"):
         assert np.allclose(getattr(back, name), getattr(detections, name)), name
     bare = conversions.detections_from_messages(boxes)
-    assert not bare.velocities.any() and (bare.attributes == NO_ATTRIBUTE).all() and not bare.from_proposal.any()
+    assert not bare.velocities.any()
+    assert (bare.attributes == NO_ATTRIBUTE).all()
+    assert not bare.from_proposal.any()
 
 
 def test_messages_that_do_not_fit_are_refused(detections):

@@ -24,9 +24,7 @@ def colours():
 def message_of(pixels, encoding, padding=0):
     rows = pixels.reshape(len(pixels), -1)
     rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=255)
-    return sensor_msgs.Image(
-        height=len(pixels), width=WIDTH, encoding=encoding, step=rows.shape[1], data=rows.tobytes()
-    )
+    return Image(height=len(pixels), width=WIDTH, encoding=encoding, step=rows.shape[1], data=rows.tobytes())
 
 
 def mosaic(colours, pattern):
@@ -89,13 +87,13 @@ def test_bgr_is_a_view_of_the_message(colours):
 )
 def test_compressed(colours, extension, form):
     data = cv2.imencode(extension, colours)[1].tobytes()
-    decoded = decode_image(sensor_msgs.CompressedImage(format=form, data=data))
+    decoded = decode_image(CompressedImage(format=form, data=data))
     assert np.abs(decoded.astype(int) - colours).max() <= (0 if form == "png" else 4)
 
 
 def test_compressed_bayer_is_demosaiced(colours):
     data = cv2.imencode(".png", mosaic(colours, "rggb"))[1].tobytes()
-    message = sensor_msgs.CompressedImage(format="bayer_rggb8; png compressed ", data=data)
+    message = CompressedImage(format="bayer_rggb8; png compressed ", data=data)
     assert np.array_equal(decode_image(message), colours)
 
 
@@ -126,7 +124,7 @@ def test_inconsistent_images_are_refused(colours, changes, message):
 )
 def test_broken_compressed_images_are_refused(form, data, message):
     with pytest.raises(ValueError, match=message):
-        decode_image(sensor_msgs.CompressedImage(format=form, data=data))
+        decode_image(CompressedImage(format=form, data=data))
 
 
 def test_unknown_encoding_names_the_remedy(colours, monkeypatch):
