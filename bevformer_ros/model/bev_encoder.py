@@ -1,0 +1,192 @@
+"""BEV encoder (paper, section 3.2; BEVFormer v1, section 3.2 and 3.3): grid queries look into the cameras.
+
+Shapes: B batch, N cameras, Q = rows x columns cells of the BEV grid (row = y, column = x, row-major), Z points of a
+pillar, S cells of all feature levels of a camera, C channels, R rows = pairs of a camera and a cell it sees.
+
+BEVFormer v2 never hands a previous BEV map to the temporal self-attention, so it attends to the queries themselves.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bevformer_ros.config import BevGridConfig, EncoderConfig
+from bevformer_ros.model.deformable_attention import DeformableAttention, LevelShapes, Rows
+from bevformer_ros.model.layers import feed_forward
+
+_NEAREST_DEPTH = 1e-5
+
+
+class PillarProjection(NamedTuple):
+    """points: (B, N, Q, Z, 2) in 0..1 of the padded image. visible: (B, N, Q, Z)."""
+
+    points: Tensor
+    visible: Tensor
+
+
+def pillar_points(grid: BevGridConfig, count: int, device: torch.device) -> Tensor:
+    """Points (Q, Z, 3) in the BEV frame: cell centres, `count` heights from 0.5 m above the bottom to 0.5 m below the top.
+
+    float32 throughout, in the official order of operations, so that visibility at an image border agrees.
+    """
+    x_min, y_min, z_min, x_max, y_max, z_max = grid.range
+    height = z_max - z_min
+    z = torch.linspace(0.5, height - 0.5, count, device=device) / height
+    x = _cell_centres(grid.columns, device)
+    y = _cell_centres(grid.rows, device)
+    y, x, z = torch.meshgrid(
+        y * (y_max - y_min) + y_min, x * (x_max - x_min) + x_min, z * height + z_min, indexing="ij"
+    )
+    return torch.stack([x, y, z], dim=-1).flatten(0, 1)
+
+
+def _cell_centres(count: int, device: torch.device) -> Tensor:
+    return torch.linspace(0.5, count - 0.5, count, device=device) / count
+
+
+def project_pillars(
+    points: Tensor, image_from_bev: Tensor, image_size: tuple[int, int], camera_valid: Tensor | None
+) -> PillarProjection:
+    """Where the pillars (Q, Z, 3) lie in each camera.
+
+    image_from_bev: (B, N, 4, 4) to pixels of the padded network input, whose (height, width) is image_size.
+    camera_valid: (B, N), False for a camera without an image; None if all have one.
+    """
+    matrix = image_from_bev.float()[:, :, None, None]  # (B, N, 1, 1, 4, 4)
+    x, y, z = (part.unsqueeze(-1) for part in points.unbind(-1))  # (Q, Z, 1)
+    projected = matrix[..., :3, 0] * x + matrix[..., :3, 1] * y + matrix[..., :3, 2] * z + matrix[..., :3, 3]
+    depth = projected[..., 2:]
+    pixels = projected[..., :2] / depth.clamp(min=_NEAREST_DEPTH)
+    height, width = image_size
+    normalised = torch.stack([pixels[..., 0] / width, pixels[..., 1] / height], dim=-1)
+    inside = ((normalised > 0) & (normalised < 1)).all(dim=-1)
+    visible = inside & (depth[..., 0] > _NEAREST_DEPTH)
+    if camera_valid is not None:
+        visible = visible & camera_valid[:, :, None, None]
+    return PillarProjection(torch.nan_to_num(normalised), visible)
+
+
+class CameraView(NamedTuple):
+    """Rows of the spatial cross-attention and the share (R, 1) that each has in its query's mean over cameras."""
+
+    rows: Rows
+    share: Tensor
+
+
+def camera_view(projection: PillarProjection) -> CameraView:
+    """A cell looks into every camera that sees one of its pillar points.
+
+    On the CPU only such pairs become rows. On a GPU all pairs do, those that see nothing with share 0: the number
+    of rows must not depend on the data, or the host would have to wait for it and no CUDA graph could be captured.
+    """
+    batch, cameras, cells = projection.visible.shape[:3]
+    hit = projection.visible.any(dim=-1)  # (B, N, Q)
+    share = hit / hit.sum(dim=1, keepdim=True).clamp(min=1)
+    pairs = torch.arange(hit.numel(), device=hit.device)
+    if hit.device.type == "cpu":
+        pairs = pairs[hit.flatten()]
+    image, cell = pairs // cells, pairs % cells
+    rows = Rows(
+        query=image // cameras * cells + cell,
+        image=image,
+        reference_points=projection.points.flatten(0, 2)[pairs],
+    )
+    return CameraView(rows, share.flatten()[pairs].unsqueeze(-1))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention on the grid, cross-attention to the cameras, feed-forward; a norm after each."""
+
+    def __init__(self, config: EncoderConfig, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attention = DeformableAttention(
+            channels, config.heads, levels=1, points=config.grid_points, query_channels=2 * channels, sets=2
+        )
+        self.cross_attention = DeformableAttention(
+            channels, config.heads, levels=config.image_levels, points=config.image_points
+        )
+        self.feed_forward = feed_forward(channels, config.hidden_channels, dropout)
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        query: Tensor,
+        position: Tensor,
+        grid_shape: tuple[int, int],
+        grid_rows: Rows,
+        features: Tensor,
+        level_shapes: LevelShapes,
+        view: CameraView,
+    ) -> Tensor:
+        """query (B, Q, C), position (Q, C), features (B*N, S, C) -> (B, Q, C)."""
+        both = torch.cat([query, query + position], dim=-1).flatten(0, 1)  # (B*Q, 2C)
+        attended = self.self_attention(both, query, (grid_shape,), grid_rows).view_as(query)
+        query = self.norms[0](query + self.dropout(self.self_attention.output(attended)))
+
+        sampled = self.cross_attention(query.flatten(0, 1), features, level_shapes, view.rows)  # (R, C)
+        sampled = sampled * view.share.to(sampled.dtype)
+        mean = torch.zeros_like(query).flatten(0, 1).index_add(0, view.rows.query, sampled).view_as(query)
+        query = self.norms[1](query + self.dropout(self.cross_attention.output(mean)))
+        return self.norms[2](query + self.feed_forward(query))
+
+
+class BevEncoder(nn.Module):
+    def __init__(self, config: EncoderConfig, grid: BevGridConfig, cameras: int, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = grid
+        self.queries = nn.Embedding(grid.rows * grid.columns, channels)
+        self.row_position = nn.Embedding(grid.rows, channels // 2)
+        self.column_position = nn.Embedding(grid.columns, channels // 2)
+        self.level_embedding = nn.Parameter(torch.randn(config.image_levels, channels))
+        self.camera_embedding = nn.Parameter(torch.randn(cameras, channels))
+        self.layers = nn.ModuleList(EncoderLayer(config, channels, dropout) for _ in range(config.layers))
+
+    def forward(
+        self,
+        features: tuple[Tensor, ...],
+        image_from_bev: Tensor,
+        image_size: tuple[int, int],
+        camera_valid: Tensor | None = None,
+    ) -> Tensor:
+        """Feature levels (B, N, C, h, w) and image_from_bev (B, N, 4, 4) -> BEV features (B, Q, C)."""
+        batch = len(image_from_bev)
+        features = features[: self.config.image_levels]
+        level_shapes = tuple((level.shape[-2], level.shape[-1]) for level in features)
+        points = pillar_points(self.grid, self.config.pillar_points, image_from_bev.device)
+        view = camera_view(project_pillars(points, image_from_bev, image_size, camera_valid))
+        grid_rows = self._grid_rows(batch, image_from_bev.device)
+        position = self._position()
+        query = self.queries.weight.expand(batch, -1, -1)
+        flat = self._flatten(features)
+        for layer in self.layers:
+            query = layer(query, position, (self.grid.rows, self.grid.columns), grid_rows, flat, level_shapes, view)
+        return query
+
+    def _position(self) -> Tensor:
+        """(Q, C): the first half of the channels tells the column, the second the row."""
+        rows, columns = self.grid.rows, self.grid.columns
+        column = self.column_position.weight.expand(rows, -1, -1)
+        row = self.row_position.weight.unsqueeze(1).expand(-1, columns, -1)
+        return torch.cat([column, row], dim=-1).flatten(0, 1)
+
+    def _flatten(self, features: tuple[Tensor, ...]) -> Tensor:
+        """(B*N, S, C), each cell told its camera and its level."""
+        levels = [
+            level.flatten(3).transpose(2, 3) + (self.camera_embedding.unsqueeze(1) + embedding)
+            for level, embedding in zip(features, self.level_embedding, strict=True)
+        ]
+        return torch.cat(levels, dim=2).flatten(0, 1)
+
+    def _grid_rows(self, batch: int, device: torch.device) -> Rows:
+        """Each cell looks at its own place in the BEV map of its batch element."""
+        y, x = torch.meshgrid(
+            _cell_centres(self.grid.rows, device), _cell_centres(self.grid.columns, device), indexing="ij"
+        )
+        centres = torch.stack([x, y], dim=-1).view(-1, 1, 2)
+        query = torch.arange(batch * len(centres), device=device)
+        return Rows(query, query // len(centres), centres.repeat(batch, 1, 1))

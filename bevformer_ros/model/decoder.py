@@ -1,0 +1,167 @@
+"""Detection decoder (paper, section 3.5): object queries look at the BEV map and refine their boxes layer by layer.
+
+Shapes: B batch, Q queries (of all groups), G groups, C channels, L layers, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bevformer_ros.config import BevGridConfig, DecoderConfig
+from bevformer_ros.model.box_coding import BOX_CODE_SIZE, box_codes_at
+from bevformer_ros.model.deformable_attention import DeformableAttention, Rows
+from bevformer_ros.model.hybrid_queries import ObjectQueries
+from bevformer_ros.model.layers import feed_forward
+
+_PRIOR_PROBABILITY = 0.01
+
+
+class DecoderOutput(NamedTuple):
+    """class_logits: (L, B, Q, K). box_codes: (L, B, Q, 10), see box_coding. Both float32, last layer last.
+
+    padding_mask: (B, Q) True where the query is to be ignored, or None. from_proposal: (Q,).
+    """
+
+    class_logits: Tensor
+    box_codes: Tensor
+    padding_mask: Tensor | None
+    from_proposal: Tensor
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention among the queries of one group."""
+
+    def __init__(self, channels: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.input = nn.Linear(channels, 3 * channels)
+        self.output = nn.Linear(channels, channels)
+        for projection in (self.input, self.output):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(self, content: Tensor, position: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """content, position (B, Q, C), padding_mask (B, Q) -> (B, Q, C)."""
+        query_weight, key_weight, value_weight = self.input.weight.chunk(3)
+        query_bias, key_bias, value_bias = self.input.bias.chunk(3)
+        placed = content + position
+        query, key, value = (
+            F.linear(x, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, Q, C / heads)
+            for x, weight, bias in (
+                (placed, query_weight, query_bias),
+                (placed, key_weight, key_bias),
+                (content, value_weight, value_bias),
+            )
+        )
+        attended = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=None if padding_mask is None else ~padding_mask[:, None, None],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.output(attended.transpose(1, 2).flatten(2))
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention among the queries, cross-attention to the BEV map, feed-forward; a norm after each."""
+
+    def __init__(self, config: DecoderConfig, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attention = SelfAttention(channels, config.heads, dropout)
+        self.cross_attention = DeformableAttention(channels, config.heads, levels=1, points=config.points)
+        self.feed_forward = feed_forward(channels, config.hidden_channels, dropout)
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        content: Tensor,
+        position: Tensor,
+        reference_points: Tensor,
+        padding_mask: Tensor | None,
+        groups: int,
+        bev: Tensor,
+        grid_shape: tuple[int, int],
+    ) -> Tensor:
+        """content, position (B, Q, C), reference_points (B, Q, 3), bev (B, H*W, C) -> content (B, Q, C)."""
+        grouped = content.unflatten(1, (groups, -1)).flatten(0, 1)  # (B*G, Q/G, C)
+        grouped_mask = None if padding_mask is None else padding_mask.unflatten(1, (groups, -1)).flatten(0, 1)
+        attended = self.self_attention(
+            grouped, position.unflatten(1, (groups, -1)).flatten(0, 1), grouped_mask
+        ).view_as(content)
+        content = self.norms[0](content + self.dropout(attended))
+
+        query = torch.arange(content.shape[0] * content.shape[1], device=content.device)
+        rows = Rows(query, query // content.shape[1], reference_points[..., :2].reshape(-1, 1, 2))
+        sampled = self.cross_attention((content + position).flatten(0, 1), bev, (grid_shape,), rows).view_as(content)
+        content = self.norms[1](content + self.dropout(self.cross_attention.output(sampled)))
+        return self.norms[2](content + self.feed_forward(content))
+
+
+class Decoder(nn.Module):
+    def __init__(
+        self, config: DecoderConfig, grid: BevGridConfig, channels: int, classes: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.layers = nn.ModuleList(DecoderLayer(config, channels, dropout) for _ in range(config.layers))
+        self.class_branches = nn.ModuleList(_class_branch(channels, classes) for _ in range(config.layers))
+        self.box_branches = nn.ModuleList(_box_branch(channels) for _ in range(config.layers))
+
+    def forward(self, bev: Tensor, queries: ObjectQueries) -> DecoderOutput:
+        """bev (B, H*W, C): class logits and box codes of every layer.
+
+        Each layer's box is an offset to the reference points of the layer before; no gradient flows from layer to
+        layer through them. Reference points and boxes are float32 in every precision.
+        """
+        content, position = queries.content.to(bev.dtype), queries.position.to(bev.dtype)
+        reference_points = queries.reference_points.float()
+        class_logits, box_codes = [], []
+        for layer, class_branch, box_branch in zip(self.layers, self.class_branches, self.box_branches, strict=True):
+            content = layer(
+                content,
+                position,
+                reference_points,
+                queries.padding_mask,
+                queries.groups,
+                bev,
+                (self.grid.rows, self.grid.columns),
+            )
+            codes, refined_points = box_codes_at(reference_points, box_branch(content).float(), self.grid)
+            class_logits.append(class_branch(content).float())
+            box_codes.append(codes)
+            reference_points = refined_points.detach()
+        return DecoderOutput(
+            torch.stack(class_logits), torch.stack(box_codes), queries.padding_mask, queries.from_proposal
+        )
+
+
+def _class_branch(channels: int, classes: int) -> nn.Sequential:
+    branch = nn.Sequential(
+        nn.Linear(channels, channels),
+        nn.LayerNorm(channels),
+        nn.ReLU(inplace=True),
+        nn.Linear(channels, channels),
+        nn.LayerNorm(channels),
+        nn.ReLU(inplace=True),
+        nn.Linear(channels, classes),
+    )
+    nn.init.constant_(branch[-1].bias, -math.log(1 / _PRIOR_PROBABILITY - 1))
+    return branch
+
+
+def _box_branch(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(channels, channels),
+        nn.ReLU(),
+        nn.Linear(channels, channels),
+        nn.ReLU(),
+        nn.Linear(channels, BOX_CODE_SIZE),
+    )
