@@ -9,8 +9,14 @@ from sensor_msgs.msg import CompressedImage, Image
 
 BgrImage = NDArray[np.uint8]
 
-# Encoding -> bytes per pixel, OpenCV conversion to BGR (None: it is BGR). OpenCV names a Bayer pattern by the
-# second row's second and third pixel, ROS by the first row's first two: rggb is OpenCV's BG.
+# OpenCV names a Bayer pattern by the second row's second and third pixel, ROS by the first row's first two.
+_BAYER = {
+    "bayer_rggb8": cv2.COLOR_BayerBG2BGR,
+    "bayer_bggr8": cv2.COLOR_BayerRG2BGR,
+    "bayer_gbrg8": cv2.COLOR_BayerGR2BGR,
+    "bayer_grbg8": cv2.COLOR_BayerGB2BGR,
+}
+# Encoding -> bytes per pixel, OpenCV conversion to BGR (None: it is BGR).
 _CONVERSIONS: dict[str, tuple[int, int | None]] = {
     "bgr8": (3, None),
     "8UC3": (3, None),
@@ -18,10 +24,7 @@ _CONVERSIONS: dict[str, tuple[int, int | None]] = {
     "bgra8": (4, cv2.COLOR_BGRA2BGR),
     "rgba8": (4, cv2.COLOR_RGBA2BGR),
     "mono8": (1, cv2.COLOR_GRAY2BGR),
-    "bayer_rggb8": (1, cv2.COLOR_BayerBG2BGR),
-    "bayer_bggr8": (1, cv2.COLOR_BayerRG2BGR),
-    "bayer_gbrg8": (1, cv2.COLOR_BayerGR2BGR),
-    "bayer_grbg8": (1, cv2.COLOR_BayerGB2BGR),
+    **{encoding: (1, conversion) for encoding, conversion in _BAYER.items()},
     "yuv422": (2, cv2.COLOR_YUV2BGR_UYVY),
     "uyvy": (2, cv2.COLOR_YUV2BGR_UYVY),
     "yuv422_yuy2": (2, cv2.COLOR_YUV2BGR_YUY2),
@@ -43,7 +46,7 @@ def _decode_raw(message: Image) -> BgrImage:
         return _decode_with_cv_bridge(message)
     channels, conversion = _CONVERSIONS[message.encoding]
     pixels = _pixel_view(message, channels)
-    return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+    return pixels if conversion is None else _converted(pixels, conversion)
 
 
 def _pixel_view(message: Image, channels: int) -> BgrImage:
@@ -81,13 +84,15 @@ def _decode_compressed(message: CompressedImage) -> BgrImage:
         raise ValueError(f"compressed format {message.format!r} is depth, expected a colour image in JPEG or PNG")
     encoding = message.format.partition(";")[0].strip()
     bayer = encoding.startswith("bayer_")
-    if bayer and encoding not in _CONVERSIONS:
+    if bayer and encoding not in _BAYER:
         raise ValueError(f"compressed Bayer encoding {encoding!r} is not supported, expected an 8-bit one")
     mode = cv2.IMREAD_GRAYSCALE if bayer else cv2.IMREAD_COLOR
     data = np.frombuffer(message.data, np.uint8)
     image = cv2.imdecode(data, mode | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
     if image is None:
         raise ValueError(f"compressed image of {data.size} bytes, format {message.format!r}, is not a JPEG or PNG")
-    if bayer:
-        image = cv2.cvtColor(image, _CONVERSIONS[encoding][1])
-    return np.asarray(image, np.uint8)
+    return _converted(image, _BAYER[encoding]) if bayer else np.asarray(image, np.uint8)
+
+
+def _converted(pixels: NDArray[np.uint8], conversion: int) -> BgrImage:
+    return np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)

@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-sensor_msgs = pytest.importorskip("sensor_msgs.msg", reason="needs a ROS environment (make test provides one)")
+pytest.importorskip("sensor_msgs.msg", reason="needs the ROS environment that `make test` makes")
+
+from sensor_msgs.msg import CompressedImage, Image
 
 from bevformer_ros.ros.image_decoding import decode_image
 
