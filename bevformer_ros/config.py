@@ -369,7 +369,8 @@ class ModelConfig:
 
     cameras: names in the order of the camera embeddings. channels: of image features, BEV map and queries.
     pyramid_levels: feature maps of the neck, from stride 8. perspective: None for a model without that head.
-    proposals: None if the decoder takes learned queries only, as all released models do.
+    proposals: how the perspective head's boxes become one set; None to run without them. two_stage: whether the
+    decoder takes the proposals; the released models never saw any.
     score_threshold: boxes at or below it are not reported. max_detections: most boxes of a frame.
     """
 
@@ -386,6 +387,7 @@ class ModelConfig:
     decoder: DecoderConfig = DecoderConfig()
     perspective: PerspectiveHeadConfig | None = PerspectiveHeadConfig()
     proposals: ProposalConfig | None = None
+    two_stage: bool = False
     score_threshold: float = 0.0
     max_detections: int = 300
 
@@ -415,3 +417,10 @@ class ModelConfig:
             raise ValueError(f"perspective.strides must have pyramid_levels = {self.pyramid_levels} entries")
         if self.proposals is not None and self.perspective is None:
             raise ValueError("proposals need a perspective head, but perspective is null")
+        if self.perspective and self.proposals and self.proposals.first_level >= len(self.perspective.strides):
+            raise ValueError(
+                f"proposals.first_level {self.proposals.first_level} leaves none of the "
+                f"{len(self.perspective.strides)} levels"
+            )
+        if self.two_stage and self.proposals is None:
+            raise ValueError("two_stage needs proposals, but proposals is null; say at least `proposals: {}`")

@@ -60,7 +60,7 @@ class BEVFormerV2(nn.Module):
         camera_from_bev: Tensor,
         camera_valid: Tensor | None = None,
     ) -> Proposals | None:
-        """Perspective boxes in the BEV frame, or None for a model whose decoder takes learned queries only.
+        """Perspective boxes in the BEV frame, or None for a model that is configured without proposals.
 
         intrinsics: (B, N, 3, 3) of the padded image. camera_from_bev: (B, N, 4, 4). camera_valid: (B, N).
         """
@@ -92,7 +92,10 @@ class BEVFormerV2(nn.Module):
         return self.temporal_fusion(bevs)
 
     def decode(self, bev: Tensor, proposals: Proposals | None = None) -> DecoderOutput:
-        """BEV map (B, Q, C) and perspective proposals -> class logits and box codes of every decoder layer."""
+        """BEV map (B, Q, C) and perspective proposals -> class logits and box codes of every decoder layer.
+
+        A one-stage model makes proposals for comparison only: its decoder does not see them.
+        """
         queries = self.queries(len(bev))
         if proposals is not None and self.proposal_queries is not None:
             queries = join_queries(queries, self.proposal_queries(proposals))
@@ -108,13 +111,13 @@ class BEVFormerV2(nn.Module):
     ) -> DecoderOutput:
         """A single frame; every missing past frame repeats it, as in the reference.
 
-        intrinsics and camera_from_bev are needed only by a model with proposals.
+        intrinsics and camera_from_bev are needed only by a two-stage model.
         """
         features = self.image_features(images)
         proposals = None
-        if self.proposal_maker is not None:
+        if self.config.two_stage:
             if intrinsics is None or camera_from_bev is None:
-                raise ValueError(f"model {self.config.name} makes proposals, which need intrinsics and camera_from_bev")
+                raise ValueError(f"model {self.config.name} is two-stage and needs intrinsics and camera_from_bev")
             proposals = self.propose(features, intrinsics, camera_from_bev, camera_valid)
         bev = self.encode_bev(features, image_from_bev, camera_valid, (images.shape[-2], images.shape[-1]))
         frames = len(self.config.temporal.frames)
@@ -138,6 +141,6 @@ def build_detector(config: ModelConfig) -> BEVFormerV2:
         if config.perspective and config.proposals
         else None,
         ProposalQueries(channels, classes, config.proposals.query_content, config.bev.range)
-        if config.proposals
+        if config.proposals and config.two_stage
         else None,
     )
