@@ -1,0 +1,20 @@
+"""Where the package's files that are not Python lie: config/, and for ROS launch/ and rviz/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def share_directory() -> Path:
+    """The directory that holds config/: the checkout, or share/bevformer_ros of the prefix (colcon or pip) that this
+    module is installed in. Raises FileNotFoundError where neither exists."""
+    module = Path(__file__).resolve()
+    checkout = module.parent.parent
+    installed = [folder / "share" / "bevformer_ros" for folder in module.parents]
+    for candidate in (checkout, *installed):
+        if (candidate / "config" / "rigs").is_dir():
+            return candidate
+    raise FileNotFoundError(
+        f"bevformer_ros finds no config/ beside {checkout} and no share/bevformer_ros above it; "
+        "run it from a checkout, or install it with pip or colcon"
+    )

@@ -1,0 +1,29 @@
+"""`pip install .`: the library and the command line, without ROS. colcon builds this package with CMakeLists.txt."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from setuptools import find_namespace_packages, setup
+
+ROOT = Path(__file__).parent
+MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
+CONFIG_FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "config").rglob("*") if path.is_file())
+
+setup(
+    name="bevformer_ros",
+    version=MANIFEST.findtext("version"),
+    description=MANIFEST.findtext("description"),
+    license=MANIFEST.findtext("license"),
+    python_requires=">=3.10",
+    packages=find_namespace_packages(include=["bevformer_ros*"]),
+    data_files=[(f"share/bevformer_ros/{path.parent}", [str(path)]) for path in CONFIG_FILES],
+    install_requires=[
+        "numpy",
+        "opencv-python-headless<5",
+        "PyYAML",
+        "safetensors",
+        "scipy",
+        "torch>=2.2",
+    ],
+    entry_points={"console_scripts": ["bevformer-ros = bevformer_ros.cli:main"]},
+)
