@@ -46,7 +46,7 @@ def transform_to_message(
     target_from_source: NDArray[np.float64], target: str, source: str, stamp_ns: int
 ) -> TransformStamped:
     message = TransformStamped(header=header_of(stamp_ns, target), child_frame_id=source)
-    message.transform.translation = _vector(target_from_source[:3, 3])
+    message.transform.translation = vector_message(target_from_source[:3, 3])
     message.transform.rotation = _quaternion(geometry.quaternion_xyzw(target_from_source))
     return message
 
@@ -74,14 +74,16 @@ def detections_to_message(detections: Detections3D, frame_id: str) -> Detection3
     """Boxes of the frame frame_id at their stamp; size.x is the length, y the width, z the height."""
     message = Detection3DArray(header=header_of(detections.stamp_ns, frame_id))
     for index, identity in enumerate(detection_ids(detections)):
-        pose = Pose(position=_point(detections.centers[index]), orientation=quaternion_of_yaw(detections.yaws[index]))
+        pose = Pose(
+            position=point_message(detections.centers[index]), orientation=quaternion_of_yaw(detections.yaws[index])
+        )
         hypothesis = ObjectHypothesisWithPose()
         hypothesis.hypothesis.class_id = CLASS_NAMES[detections.labels[index]]
         hypothesis.hypothesis.score = float(detections.scores[index])
         hypothesis.pose.pose = pose
         detection = Detection3D(header=message.header, id=identity, results=[hypothesis])
         detection.bbox.center = pose
-        detection.bbox.size = _vector(detections.sizes[index])
+        detection.bbox.size = vector_message(detections.sizes[index])
         message.detections.append(detection)
     return message
 
@@ -139,6 +141,14 @@ def detections_from_messages(
     )
 
 
+def point_message(values: NDArray[np.float64]) -> Point:
+    return Point(x=float(values[0]), y=float(values[1]), z=float(values[2]))
+
+
+def vector_message(values: NDArray[np.float64]) -> Vector3:
+    return Vector3(x=float(values[0]), y=float(values[1]), z=float(values[2]))
+
+
 def quaternion_of_yaw(yaw: float) -> Quaternion:
     return Quaternion(z=float(np.sin(yaw / 2)), w=float(np.cos(yaw / 2)))
 
@@ -167,14 +177,6 @@ def _matching(by_id: dict[str, DetectionKinematics], identity: str) -> Detection
 
 def _xyz(value: Point | Vector3) -> tuple[float, float, float]:
     return value.x, value.y, value.z
-
-
-def _point(values: NDArray[np.float64]) -> Point:
-    return Point(x=float(values[0]), y=float(values[1]), z=float(values[2]))
-
-
-def _vector(values: NDArray[np.float64]) -> Vector3:
-    return Vector3(x=float(values[0]), y=float(values[1]), z=float(values[2]))
 
 
 def _quaternion(values: NDArray[np.float64]) -> Quaternion:

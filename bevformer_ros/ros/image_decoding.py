@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -94,5 +96,5 @@ def _decode_compressed(message: CompressedImage) -> BgrImage:
     return _converted(image, _BAYER[encoding]) if bayer else np.asarray(image, np.uint8)
 
 
-def _converted(pixels: NDArray[np.uint8], conversion: int) -> BgrImage:
+def _converted(pixels: NDArray[Any], conversion: int) -> BgrImage:
     return np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)

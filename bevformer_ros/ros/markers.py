@@ -1,0 +1,87 @@
+"""Boxes for RViz: a cube, a heading, a velocity arrow and a text per detection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from geometry_msgs.msg import Pose, Vector3
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from bevformer_ros.ros.conversions import NANOSECONDS, header_of, point_message, quaternion_of_yaw, vector_message
+from bevformer_ros.taxonomy import CLASS_NAMES, CLASSES
+from bevformer_ros.types import Detections3D
+
+BOX_OPACITY = 0.45
+SLOWEST_ARROW = 0.2  # m/s; slower boxes get no velocity arrow
+_HEADING_COLOUR = ColorRGBA(r=1.0, g=1.0, b=1.0, a=0.9)
+_LINE_WIDTH = 0.08
+_ARROW_SCALE = Vector3(x=0.15, y=0.4, z=0.4)  # shaft, head diameter, head length
+_TEXT_HEIGHT = 0.8
+_TEXT_GAP = 0.6
+
+
+class MarkerWriter:
+    """Turns one detection after the other into markers, deleting those that the last one had and this one lacks."""
+
+    def __init__(self) -> None:
+        self._shown: set[tuple[str, int]] = set()
+
+    def write(self, detections: Detections3D, frame_id: str, lifetime_ns: int) -> MarkerArray:
+        """Markers of boxes given in frame_id; each vanishes by itself after the lifetime (0: never)."""
+        header = header_of(detections.stamp_ns, frame_id)
+        seconds, nanoseconds = divmod(lifetime_ns, NANOSECONDS)
+        markers = [marker for index in range(len(detections)) for marker in _markers_of(detections, index)]
+        for marker in markers:
+            marker.header = header
+            marker.lifetime = Duration(sec=seconds, nanosec=nanoseconds)
+        shown = {(marker.ns, marker.id) for marker in markers}
+        stale = [
+            Marker(header=header, ns=namespace, id=identity, action=Marker.DELETE)
+            for namespace, identity in sorted(self._shown - shown)
+        ]
+        self._shown = shown
+        return MarkerArray(markers=stale + markers)
+
+    def delete_all(self, header: Header) -> MarkerArray:
+        self._shown = set()
+        return MarkerArray(markers=[Marker(header=header, action=Marker.DELETEALL)])
+
+
+def _markers_of(detections: Detections3D, index: int) -> Iterator[Marker]:
+    center, size, yaw = detections.centers[index], detections.sizes[index], float(detections.yaws[index])
+    label = detections.labels[index]
+    red, green, blue = (channel / 255 for channel in CLASSES[label].colour)
+
+    box = Marker(ns="boxes", id=index, type=Marker.CUBE, action=Marker.ADD)
+    box.pose = Pose(position=point_message(center), orientation=quaternion_of_yaw(yaw))
+    box.scale = vector_message(size)
+    box.color = ColorRGBA(r=red, g=green, b=blue, a=BOX_OPACITY)
+    yield box
+
+    heading = Marker(ns="headings", id=index, type=Marker.LINE_STRIP, action=Marker.ADD)
+    up = np.array([0.0, 0.0, 1.0])
+    roof = center + up * size[2] / 2
+    forward = np.array([np.cos(yaw), np.sin(yaw), 0.0]) * size[0] / 2
+    side = np.array([-np.sin(yaw), np.cos(yaw), 0.0]) * size[1] / 2
+    heading.points = [point_message(point) for point in (roof + side, roof + forward, roof - side)]
+    heading.scale.x = _LINE_WIDTH
+    heading.color = _HEADING_COLOUR
+    yield heading
+
+    velocity = np.append(detections.velocities[index], 0.0)
+    if np.linalg.norm(velocity) >= SLOWEST_ARROW:
+        arrow = Marker(ns="velocities", id=index, type=Marker.ARROW, action=Marker.ADD)
+        arrow.points = [point_message(center), point_message(center + velocity)]  # where it will be in one second
+        arrow.scale = _ARROW_SCALE
+        arrow.color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
+        yield arrow
+
+    text = Marker(ns="labels", id=index, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD)
+    text.pose.position = point_message(roof + up * _TEXT_GAP)
+    text.text = f"{CLASS_NAMES[label]} {detections.scores[index]:.2f}"
+    text.scale.z = _TEXT_HEIGHT
+    text.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+    yield text

@@ -1,0 +1,13 @@
+"""Names of what the detector node publishes and serves. With the node named detector: /detector/detections etc."""
+
+NODE_NAME = "detector"
+
+DETECTIONS = "~/detections"  # vision_msgs/Detection3DArray
+KINEMATICS = "~/kinematics"  # bevformer_ros/DetectionKinematicsArray
+MARKERS = "~/markers"  # visualization_msgs/MarkerArray
+OVERLAY = "~/overlay"  # sensor_msgs/Image
+STATUS = "~/status"  # bevformer_ros/DetectorStatus
+PROPOSALS = "~/proposals"  # vision_msgs/Detection3DArray, of models with a perspective head
+PROPOSAL_MARKERS = "~/proposal_markers"  # visualization_msgs/MarkerArray
+DIAGNOSTICS = "/diagnostics"  # diagnostic_msgs/DiagnosticArray
+RESET = "~/reset"  # std_srvs/Trigger
