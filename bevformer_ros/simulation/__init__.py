@@ -1,0 +1,1 @@
+"""A deterministic world seen by six cameras, with exact ground truth."""

@@ -1,0 +1,86 @@
+"""Drawing: boxes land on the pixels they should, and nothing breaks without boxes or cameras."""
+
+import numpy as np
+import pytest
+
+from bevformer_ros.drawing import BevPanel, class_colour, draw_bev, draw_boxes_on_camera, draw_surround
+from bevformer_ros.taxonomy import CLASS_ID
+from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
+
+# x right, y forward, z up to the optical axes x right, y down, z forward
+CAMERA_FROM_BEV = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+
+
+def camera(name: str = "CAM_FRONT") -> CameraImage:
+    intrinsics = np.array([[100.0, 0, 99.5], [0, 100.0, 49.5], [0, 0, 1]])
+    return CameraImage(name, 0, np.zeros((100, 200, 3), np.uint8), intrinsics, CAMERA_FROM_BEV)
+
+
+def boxes(*centers: tuple[float, float, float]) -> Detections3D:
+    count = len(centers)
+    return Detections3D(
+        0,
+        centers=np.array(centers, float).reshape(-1, 3),
+        sizes=np.full((count, 3), 2.0),
+        yaws=np.zeros(count),
+        velocities=np.zeros((count, 2)),
+        scores=np.ones(count),
+        labels=np.full(count, CLASS_ID["car"]),
+        attributes=np.full(count, -1),
+        from_proposal=np.zeros(count, bool),
+    )
+
+
+def test_no_boxes_draw_nothing():
+    image = np.zeros((100, 200, 3), np.uint8)
+    draw_boxes_on_camera(image, camera(), Detections3D.empty(0))
+    assert not image.any()
+
+
+def test_a_box_behind_the_camera_draws_nothing():
+    image = np.zeros((100, 200, 3), np.uint8)
+    draw_boxes_on_camera(image, camera(), boxes((0.0, -8.0, 0.0)))
+    assert not image.any()
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_box_ahead_is_framed(scale):
+    image = np.zeros((100 * scale, 200 * scale, 3), np.uint8)
+    draw_boxes_on_camera(image, camera(), boxes((0.0, 5.0, 0.0)))
+    rows, columns = np.nonzero(image.any(axis=2))
+    # The near side lies 4 m ahead and 1 m to each side: 25 pixels from the middle.
+    middle = 99.5 + 0.5
+    np.testing.assert_allclose(columns.min() / scale, middle - 25, atol=2.0)
+    np.testing.assert_allclose(columns.max() / scale, middle + 25, atol=2.0)
+    np.testing.assert_allclose(rows.min() / scale, 25, atol=2.0)
+
+
+def test_a_box_around_the_camera_is_cut_at_the_near_plane():
+    image = np.zeros((100, 200, 3), np.uint8)
+    draw_boxes_on_camera(image, camera(), boxes((0.0, 0.5, 0.0)))
+    assert image.any()
+
+
+def test_bev_panel_has_y_up():
+    panel = BevPanel(size=100, range_m=50.0)
+    np.testing.assert_allclose(
+        panel.pixels(np.array([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]])), [[50, 50], [100, 50], [50, 0]]
+    )
+
+
+def test_bev_shows_the_class_colour_at_the_box():
+    image = draw_bev(400, boxes((20.0, 30.0, 0.0)))
+    column, row = BevPanel(400).pixels(np.array([20.0, 30.0])).round().astype(int)
+    patch = image[row - 8 : row + 9, column - 8 : column + 9].reshape(-1, 3).astype(int)
+    assert np.abs(patch - class_colour(CLASS_ID["car"])).sum(axis=1).min() < 30
+    assert draw_bev(400, Detections3D.empty(0)).shape == (400, 400, 3)
+
+
+@pytest.mark.parametrize("names", [("CAM_FRONT",), ("CAM_FRONT", "CAM_BACK"), ("left", "right", "up", "down")])
+def test_surround_takes_any_cameras(names):
+    frame = SurroundFrame(0, (*(camera(name) for name in names), None), np.eye(4))
+    found = boxes((0.0, 5.0, 0.0))
+    picture = draw_surround(frame, found, "a title", truth=found, warning="a warning", view_width=200)
+    assert picture.ndim == 3
+    assert picture.dtype == np.uint8
+    assert picture.shape[1] == 600 + picture.shape[0] - 64 - 34
