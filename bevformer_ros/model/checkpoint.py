@@ -1,0 +1,199 @@
+"""Weights in and out: official mmcv checkpoints under our names, and our own safetensors with the configuration inside.
+
+A checkpoint is data, never code: an official file is read by the restricted unpickler of torch, which builds tensors
+and plain containers only and refuses everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bevformer_ros.config import ModelConfig, from_dict
+from bevformer_ros.model import perspective_head
+
+_CONFIG_KEY = "bevformer_ros.model_config"
+_PERSPECTIVE_PREFIX = "fcos3d_bbox_head."
+_NAMED_AT_MOST = 20
+
+# Official tensors that the network does not use: code_weights are the weights of the box loss, a constant of training.
+NOT_IN_THE_NETWORK = frozenset({"pts_bbox_head.code_weights"})
+
+# Official names as patterns and what they are called here, applied one after the other.
+OFFICIAL_NAMES = (
+    # image backbone and neck
+    (r"^img_backbone\.conv1\.", "backbone.stem.conv."),
+    (r"^img_backbone\.bn1\.", "backbone.stem.norm."),
+    *((rf"^img_backbone\.layer{stage + 1}\.", f"backbone.stages.{stage}.") for stage in range(4)),
+    (r"^img_neck\.lateral_convs\.(\d)\.conv\.", r"neck.laterals.\1."),
+    (r"^img_neck\.fpn_convs\.([012])\.conv\.", r"neck.outputs.\1."),
+    *((rf"^img_neck\.fpn_convs\.{level}\.conv\.", f"neck.extras.{level - 3}.") for level in range(3, 7)),
+    # BEV encoder
+    (r"^pts_bbox_head\.bev_embedding\.", "bev_encoder.queries."),
+    (r"^pts_bbox_head\.positional_encoding\.row_embed\.", "bev_encoder.row_position."),
+    (r"^pts_bbox_head\.positional_encoding\.col_embed\.", "bev_encoder.column_position."),
+    (r"^pts_bbox_head\.transformer\.level_embeds$", "bev_encoder.level_embedding"),
+    (r"^pts_bbox_head\.transformer\.cams_embeds$", "bev_encoder.camera_embedding"),
+    (r"^pts_bbox_head\.transformer\.encoder\.layers\.", "bev_encoder.layers."),
+    # temporal fusion
+    (r"^pts_bbox_head\.transformer\.fusion\.layers\.", "temporal_fusion.blocks."),
+    (r"^pts_bbox_head\.transformer\.fusion\.layer_norm\.0\.", "temporal_fusion.projection."),
+    (r"^pts_bbox_head\.transformer\.fusion\.layer_norm\.1\.", "temporal_fusion.norm."),
+    # object queries and decoder
+    (r"^pts_bbox_head\.query_embedding\.", "queries.embedding."),
+    (r"^pts_bbox_head\.transformer\.reference_points\.", "queries.reference_points."),
+    (r"^pts_bbox_head\.transformer\.decoder\.layers\.", "decoder.layers."),
+    (r"^pts_bbox_head\.cls_branches\.", "decoder.class_branches."),
+    (r"^pts_bbox_head\.reg_branches\.", "decoder.box_branches."),
+    # inside a residual block of backbone or fusion
+    (r"^(backbone\.stages|temporal_fusion\.blocks)\.([\d.]+)\.conv(\d)\.", r"\1.\2.conv\3.conv."),
+    (r"^(backbone\.stages|temporal_fusion\.blocks)\.([\d.]+)\.bn(\d)\.", r"\1.\2.conv\3.norm."),
+    (r"\.downsample\.0\.", ".shortcut.conv."),
+    (r"\.downsample\.1\.", ".shortcut.norm."),
+    # inside a layer of encoder or decoder
+    (r"\.attentions\.0\.attn\.in_proj_", ".self_attention.input."),
+    (r"\.attentions\.0\.attn\.out_proj\.", ".self_attention.output."),
+    (r"\.attentions\.0\.", ".self_attention."),
+    (r"\.attentions\.1\.(deformable_attention\.)?", ".cross_attention."),
+    (r"\.sampling_offsets\.", ".offsets."),
+    (r"\.attention_weights\.", ".weights."),
+    (r"\.value_proj\.", ".value."),
+    (r"\.output_proj\.", ".output."),
+    (r"\.ffns\.0\.layers\.0\.0\.", ".feed_forward.0."),
+    (r"\.ffns\.0\.layers\.1\.", ".feed_forward.3."),
+)
+
+
+def name_from_official(name: str) -> str:
+    """Our name of a tensor of the official state dict; a name that is none of the official ones stays as it is."""
+    if name.startswith(_PERSPECTIVE_PREFIX):
+        return "perspective_head." + perspective_head.name_from_official(name.removeprefix(_PERSPECTIVE_PREFIX))
+    for pattern, replacement in OFFICIAL_NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def weights_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An official state dict under our names, without what the network does not use."""
+    return {name_from_official(name): tensor for name, tensor in state.items() if name not in NOT_IN_THE_NETWORK}
+
+
+class Checkpoint(NamedTuple):
+    """weights: under our names. config: inside our own files; None from an official one.
+
+    left_out: official tensors the network does not use. source: "official" or "bevformer_ros".
+    """
+
+    weights: dict[str, Tensor]
+    config: ModelConfig | None
+    left_out: tuple[str, ...]
+    source: str
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read an official .pth as mmcv saves it, or our own .safetensors, onto the CPU.
+
+    Raises ValueError that names the file and what is wrong with it, also for a file that tries to run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_official(path)
+
+
+def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], config: ModelConfig) -> None:
+    """Write weights (our names) and configuration as one .safetensors file."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: our checkpoints are safetensors, name it *.safetensors")
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    save_file(tensors, path, metadata={_CONFIG_KEY: json.dumps(asdict(config))})
+
+
+def load_weights(detector: nn.Module, weights: Mapping[str, Tensor], partial: bool = False) -> list[str]:
+    """Put weights (our names) into a detector; returns what did not fit, which is empty unless partial.
+
+    Strict unless partial: ValueError names every missing, unexpected and misshaped tensor. partial loads what has
+    the same name and shape and leaves the rest as it was.
+    """
+    expected = detector.state_dict()
+    misshaped = {
+        name for name, tensor in weights.items() if name in expected and tensor.shape != expected[name].shape
+    }
+    problems = [f"missing {name}" for name in expected if name not in weights]
+    problems += [f"unexpected {name}" for name in weights if name not in expected]
+    problems += [
+        f"misshaped {name}: {tuple(weights[name].shape)}, the model has {tuple(expected[name].shape)}"
+        for name in sorted(misshaped)
+    ]
+    if problems and not partial:
+        raise ValueError(
+            f"{len(problems)} tensors do not fit the model; is it the right model configuration?\n  "
+            + "\n  ".join(problems)
+        )
+    fitting = {name: tensor for name, tensor in weights.items() if name in expected and name not in misshaped}
+    detector.load_state_dict(fitting, strict=False)
+    return problems
+
+
+def _read_official(path: Path) -> Checkpoint:
+    content = _unpickle_safely(path)
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise ValueError(f"{path}: not a checkpoint as mmcv saves it, expected a dict with tensors under 'state_dict'")
+    left_out = tuple(name for name in state if name in NOT_IN_THE_NETWORK)
+    return Checkpoint(weights_from_official(state), None, left_out, "official")
+
+
+def _unpickle_safely(path: Path) -> Any:
+    # Beside the weights mmcv stores what its hooks left behind, among it numpy numbers: harmless, so admitted.
+    numpy_numbers = [
+        np.dtype,
+        *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")),
+        (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+        (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    ]
+    try:
+        with torch.serialization.safe_globals(numpy_numbers):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path}: refused, the file holds more than tensors and plain data and could run code when opened "
+            f"({_first_sentence(error)}). Get it from a source you trust, or convert it to safetensors there."
+        ) from error
+    except (RuntimeError, EOFError, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a readable PyTorch checkpoint: {_first_sentence(error)}") from error
+
+
+def _first_sentence(error: Exception) -> str:
+    found = re.search(r"(Unsupported (?:global|class|operand)[^.\n]*(?:\.[\w]+)*)", str(error), re.IGNORECASE)
+    return found[1].strip() if found else str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file: {error}") from error
+    if _CONFIG_KEY not in metadata:
+        raise ValueError(
+            f"{path}: has no model configuration inside; make it with `bevformer-ros convert` or save_checkpoint"
+        )
+    try:
+        config = from_dict(ModelConfig, json.loads(metadata[_CONFIG_KEY]))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return Checkpoint(weights, config, (), "bevformer_ros")
