@@ -86,6 +86,8 @@ class SurroundSynchronizer:
         self._missed: list[int] = [0] * len(config.offsets_ns)
         self._pending: deque[_Pending] = deque()
         self._callbacks: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self._drop_callbacks: list[Callable[[int, tuple[Any, ...], str], None]] = []
+        self._restart_callbacks: list[Callable[[], None]] = []
 
     def connectInput(self, *filters: Any) -> None:  # noqa: N802 (the name of the protocol)
         """One filter per camera, in the order of the rig."""
@@ -99,6 +101,14 @@ class SurroundSynchronizer:
         self._callbacks.append((callback, arguments))
         return len(self._callbacks) - 1
 
+    def on_drop(self, callback: Callable[[int, tuple[Any, ...], str], None]) -> None:
+        """callback(reference_stamp_ns, the messages that there were, reason) is called once per set not emitted."""
+        self._drop_callbacks.append(callback)
+
+    def on_restart(self, callback: Callable[[], None]) -> None:
+        """callback() is called when a camera's stamps step back by more than the timeout."""
+        self._restart_callbacks.append(callback)
+
     def add(self, camera: int, message: Any) -> None:
         """Take one image of the camera with this index and emit every set that it makes certain."""
         stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
@@ -108,6 +118,8 @@ class SurroundSynchronizer:
                 self.images_dropped["duplicate" if stamp == newest else "out_of_order"] += 1
                 return
             self.forget_after(stamp)
+            for restarted in self._restart_callbacks:
+                restarted()
         self._newest[camera] = stamp
         self._missed[camera] = 0
         self._stamps[camera].append(stamp)
@@ -134,8 +146,8 @@ class SurroundSynchronizer:
         """Time went back to stamp_ns: drop all that lies later by more than the timeout, which is from before."""
         latest = stamp_ns + self.config.timeout_ns
         while self._pending and self._pending[-1].stamp_ns > latest:
+            self._drop(self._pending[-1].stamp_ns, "time_jump")
             self._pending.pop()
-            self.sets_dropped["time_jump"] += 1
         for camera, stamps in enumerate(self._stamps):
             while stamps and stamps[-1] > latest:
                 stamps.pop()
@@ -148,8 +160,9 @@ class SurroundSynchronizer:
 
     def clear(self, reason: str) -> None:
         """Drop everything that waits, counted under the reason."""
-        self.sets_dropped[reason] += len(self._pending)
-        self._pending.clear()
+        while self._pending:
+            self._drop(self._pending[0].stamp_ns, reason)
+            self._pending.popleft()
         for camera, stamps in enumerate(self._stamps):
             self._discard(camera, len(stamps), reason)
         self._newest = [None] * len(self._newest)
@@ -190,12 +203,14 @@ class SurroundSynchronizer:
 
     def _finish(self, choices: list[int | None]) -> None:
         """Emit or drop the oldest pending set, and let go of images that no later set can use."""
-        pending = self._pending.popleft()
-        messages = tuple(
-            None if choice is None else self._messages[camera][choice] for camera, choice in enumerate(choices)
-        )
+        pending = self._pending[0]
+        messages = self._chosen(choices)
         present = sum(message is not None for message in messages)
         complete = present >= self.config.minimum_cameras
+        if not complete:
+            self._drop(pending.stamp_ns, "incomplete")
+            self.images_dropped["incomplete_set"] += present
+        self._pending.popleft()
         for camera, choice in enumerate(choices):
             stamps = self._stamps[camera]
             if choice is None:
@@ -205,12 +220,20 @@ class SurroundSynchronizer:
                 continue
             self._discard(camera, choice, "unmatched")
             del stamps[0], self._messages[camera][0]
-        if not complete:
-            self.sets_dropped["incomplete"] += 1
-            self.images_dropped["incomplete_set"] += present
-            return
-        for callback, arguments in self._callbacks:
-            callback(pending.stamp_ns, messages, *arguments)
+        if complete:
+            for callback, arguments in self._callbacks:
+                callback(pending.stamp_ns, messages, *arguments)
+
+    def _drop(self, reference_stamp: int, reason: str) -> None:
+        self.sets_dropped[reason] += 1
+        messages = self._chosen(self._choices(reference_stamp))
+        for callback in self._drop_callbacks:
+            callback(reference_stamp, messages, reason)
+
+    def _chosen(self, choices: list[int | None]) -> tuple[Any, ...]:
+        return tuple(
+            None if choice is None else self._messages[camera][choice] for camera, choice in enumerate(choices)
+        )
 
     def _discard(self, camera: int, count: int, reason: str) -> None:
         if count:
