@@ -1,0 +1,196 @@
+"""Perspective boxes into the BEV frame, and one set of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ideal_head
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bevformer_ros import geometry
+from bevformer_ros.config import ModelConfig, PerspectiveHeadConfig, ProposalConfig
+from bevformer_ros.model.perspective_head import PerspectiveLevel
+from bevformer_ros.model.proposals import ProposalMaker, Proposals
+from bevformer_ros.taxonomy import CLASS_ID
+from bevformer_ros.types import Detections3D
+
+FRAME = Path(__file__).parents[3] / "shared" / "data" / "nuscenes_frame" / "frame.json"
+WIDE = (-100.0, -100.0, -10.0, 100.0, 100.0, 10.0)
+HEAD = PerspectiveHeadConfig()
+DEFAULT = ProposalConfig()
+
+
+def boxes_of(entries: list[tuple[str, tuple[float, float], float]]) -> Detections3D:
+    """Boxes of canonical size, 4 m/s along their heading, from (class, (x, y), yaw)."""
+    labels = np.array([CLASS_ID[name] for name, _, _ in entries], dtype=np.int64)
+    yaws = np.array([yaw for _, _, yaw in entries], dtype=np.float64)
+    count = len(entries)
+    return Detections3D(
+        stamp_ns=0,
+        centers=np.array([(x, y, -0.5) for _, (x, y), _ in entries], dtype=np.float64).reshape(count, 3),
+        sizes=np.array([HEAD.canonical_sizes[label] for label in labels], dtype=np.float64).reshape(count, 3),
+        yaws=yaws,
+        velocities=4.0 * np.stack([np.cos(yaws), np.sin(yaws)], axis=-1).reshape(count, 2),
+        scores=np.ones(count),
+        labels=labels,
+        attributes=np.zeros(count, np.int64),
+        from_proposal=np.zeros(count, np.bool_),
+    )
+
+
+def facing(angle: float) -> ideal_head.View:
+    """A camera at the BEV origin that looks along `angle` (radians from +y, clockwise)."""
+    forward = np.array([np.sin(angle), np.cos(angle), 0.0])
+    right = np.array([np.cos(angle), -np.sin(angle), 0.0])
+    camera_from_bev = np.eye(4)
+    camera_from_bev[:3, :3] = np.stack([right, [0.0, 0.0, -1.0], forward])
+    return ideal_head.View(np.array([[500.0, 0, 400], [0, 500, 200], [0, 0, 1]]), camera_from_bev, (800, 416))
+
+
+def propose(
+    levels: list[PerspectiveLevel],
+    views: list[ideal_head.View],
+    config: ProposalConfig = DEFAULT,
+    detection_range: tuple[float, ...] = WIDE,
+    camera_valid: Tensor | None = None,
+) -> Proposals:
+    maker = ProposalMaker(HEAD, config, detection_range)
+    intrinsics = torch.tensor(np.stack([view.intrinsics for view in views]), dtype=torch.float32)
+    camera_from_bev = torch.tensor(np.stack([view.camera_from_bev for view in views]), dtype=torch.float32)
+    return maker(levels, intrinsics[None], camera_from_bev[None], camera_valid)
+
+
+def kept(proposals: Proposals) -> dict[str, np.ndarray]:
+    return {name: values[0][proposals.valid[0]].numpy() for name, values in proposals._asdict().items()}
+
+
+TWO_CAMERAS = [facing(-0.3), facing(0.3)]
+SCENES = {
+    "nothing": ([], 0),
+    "one car that both cameras see": ([("car", (0.5, 20.0), 0.4)], 1),
+    "two cars side by side": ([("car", (-1.2, 20.0), 1.6), ("car", (1.2, 20.0), 1.6)], 2),
+    "a pedestrian inside a truck": ([("pedestrian", (0.0, 20.0), 0.0), ("truck", (0.0, 20.0), 1.0)], 2),
+    "barriers back to back": ([("barrier", (0.0, 12.0), 3.1), ("barrier", (0.75, 12.0), 3.1)], 2),
+}
+
+
+@pytest.mark.parametrize(("entries", "count"), SCENES.values(), ids=SCENES.keys())
+def test_each_object_comes_back_once(entries: list, count: int) -> None:
+    boxes = boxes_of(entries)
+    proposals = kept(propose(ideal_head.ideal_outputs(boxes, TWO_CAMERAS, HEAD)[0], TWO_CAMERAS))
+
+    assert len(proposals["scores"]) == count
+    assert sorted(proposals["labels"]) == sorted(boxes.labels)
+    for row, label in enumerate(boxes.labels):
+        distances = np.linalg.norm(proposals["centers"] - boxes.centers[row], axis=-1) + (proposals["labels"] != label)
+        match = distances.argmin()
+        assert distances[match] < 1e-3
+        assert proposals["sizes"][match] == pytest.approx(boxes.sizes[row], rel=1e-4)
+        assert geometry.wrap_angle(proposals["yaws"][match] - boxes.yaws[row]) == pytest.approx(0, abs=1e-4)
+        assert proposals["velocities"][match] == pytest.approx(boxes.velocities[row], abs=1e-3)
+
+
+def test_scores_descend_and_empty_slots_hold_unit_boxes() -> None:
+    boxes = boxes_of([("car", (0.0, 15.0), 0.0), ("bus", (0.0, 30.0), 0.5)])
+    proposals = propose(ideal_head.ideal_outputs(boxes, TWO_CAMERAS, HEAD)[0], TWO_CAMERAS)
+
+    assert proposals.valid[0].tolist() == [True, True] + [False] * 98
+    assert (proposals.scores[0].diff() <= 0).all()
+    empty = ~proposals.valid[0]
+    assert (proposals.sizes[0, empty] == 1).all()
+    assert (proposals.centers[0, empty] == 0).all()
+    assert (proposals.attributes[0, empty] == -1).all()
+
+
+SELECTIONS = {
+    "cap": (ProposalConfig(count=1), WIDE, None, 1),
+    "score": (ProposalConfig(minimum_score=1.0), WIDE, None, 0),
+    "range": (DEFAULT, (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0), None, 1),
+    "one camera missing": (DEFAULT, WIDE, [[False, True]], 2),
+    "both cameras missing": (DEFAULT, WIDE, [[False, False]], 0),
+    "all": (DEFAULT, WIDE, [[True, True]], 2),
+}
+
+
+@pytest.mark.parametrize(("config", "detection_range", "valid", "count"), SELECTIONS.values(), ids=SELECTIONS.keys())
+def test_selection(config: ProposalConfig, detection_range: tuple, valid: list | None, count: int) -> None:
+    boxes = boxes_of([("car", (0.0, 15.0), 0.0), ("bus", (0.0, 60.0), 0.5)])
+    levels, _ = ideal_head.ideal_outputs(boxes, TWO_CAMERAS, HEAD)
+    camera_valid = None if valid is None else torch.tensor(valid)
+
+    proposals = kept(propose(levels, TWO_CAMERAS, config, detection_range, camera_valid))
+
+    assert len(proposals["scores"]) == count
+    if valid == [[False, True]]:
+        assert (proposals["cameras"] == 1).all()
+
+
+def test_two_depths_of_one_car_give_one_proposal() -> None:
+    """The second camera misjudges depth by 1.5 m, less than half a car."""
+    true, misjudged = boxes_of([("car", (0.0, 20.0), 1.57)]), boxes_of([("car", (0.0, 21.5), 1.57)])
+    first, _ = ideal_head.ideal_outputs(true, TWO_CAMERAS[:1], HEAD)
+    second, _ = ideal_head.ideal_outputs(misjudged, TWO_CAMERAS[1:], HEAD)
+    levels = [
+        PerspectiveLevel(*(torch.cat(pair) for pair in zip(*both, strict=True)))
+        for both in zip(first, second, strict=True)
+    ]
+    assert len(kept(propose(levels, TWO_CAMERAS))["scores"]) == 1
+
+
+@pytest.fixture(scope="module")
+def keyframe() -> tuple[Detections3D, list[ideal_head.View]]:
+    """Ground truth of the real keyframe, and its cameras as the released models' input sees them."""
+    if not FRAME.exists():
+        pytest.skip(f"no {FRAME}")
+    frame = json.loads(FRAME.read_text(encoding="utf-8"))
+    objects = frame["objects"]
+    velocities = np.array([entry["velocity"] for entry in objects], dtype=np.float64)
+    boxes = Detections3D(
+        stamp_ns=frame["timestamp_ns"],
+        centers=np.array([entry["center"] for entry in objects]),
+        sizes=np.array([entry["size_lwh"] for entry in objects]),
+        yaws=np.array([entry["yaw"] for entry in objects]),
+        velocities=np.nan_to_num(velocities),
+        scores=np.ones(len(objects)),
+        labels=np.array([CLASS_ID[entry["class"]] for entry in objects], dtype=np.int64),
+        attributes=np.full(len(objects), -1, np.int64),
+        from_proposal=np.zeros(len(objects), np.bool_),
+    )
+    config = ModelConfig(name="released")
+    _, top, _, _ = config.image.crop
+    views = []
+    for name in config.cameras:
+        camera = frame["cameras"][name]
+        intrinsics = np.array(camera["intrinsics"])
+        intrinsics[1, 2] -= top
+        views.append(ideal_head.View(intrinsics, np.array(camera["lidar_to_camera"]), config.image.padded_size))
+    return boxes, views
+
+
+@pytest.mark.parametrize("detection_range", [WIDE, ModelConfig(name="released").bev.range], ids=["wide", "released"])
+def test_real_keyframe_comes_back(keyframe: tuple, detection_range: tuple[float, ...]) -> None:
+    """Every object that a camera sees, within 5 cm and 1 degree, and none twice."""
+    boxes, views = keyframe
+    levels, seen = ideal_head.ideal_outputs(boxes, views, HEAD)
+    low, high = np.array(detection_range).reshape(2, 3)
+    inside = ((boxes.centers >= low) & (boxes.centers <= high)).all(axis=-1)
+    visible = sorted({entry.row for entries in seen for entry in entries if inside[entry.row]})
+    assert len(visible) > 30
+
+    proposals = kept(propose(levels, views, detection_range=detection_range))
+
+    matched = []
+    for row in visible:
+        close = np.linalg.norm(proposals["centers"] - boxes.centers[row], axis=-1) < 0.05
+        (match,) = np.flatnonzero(close & (proposals["labels"] == boxes.labels[row]))
+        matched.append(match)
+        assert abs(geometry.wrap_angle(proposals["yaws"][match] - boxes.yaws[row])) < np.deg2rad(1)
+        assert proposals["sizes"][match] == pytest.approx(boxes.sizes[row], abs=0.01)
+        assert np.linalg.norm(proposals["velocities"][match]) == pytest.approx(
+            np.linalg.norm(boxes.velocities[row]), abs=0.01
+        )
+    assert sorted(matched) == list(range(len(proposals["scores"])))
