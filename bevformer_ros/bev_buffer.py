@@ -85,8 +85,8 @@ def warp_bev(bevs: Tensor, past_from_now: NDArray[np.float64], grid: BevGridConf
 class BevBuffer:
     """The one place that remembers: a ring of tensors on the device, allocated with the first frame.
 
-    Use: `admit` the new frame (applies the reset rules), `recall` the frames that the model wants beside it,
-    then `store` it.
+    Use: `admit` each new frame (applies the reset rules), `store` it, `recall` the frames that the model wants
+    beside it; later, for a model that wants future ones.
     """
 
     def __init__(
@@ -128,15 +128,18 @@ class BevBuffer:
         self._resets[reason] += 1
         LOGGER.info("temporal history reset: %s", reason)
 
-    def admit(self, frame: SurroundFrame) -> str | None:
-        """Apply the reset rules to a new frame; returns the reason where the history was dropped."""
-        record = FrameRecord.of(frame, self._last)
-        reason = None if self._last is None else reset_reason(self._last, record, self._config)
+    def break_before(self, frame: SurroundFrame) -> str | None:
+        """The reason for which this frame will find the history dropped; None if it may use it."""
+        if self._last is None:
+            return None
+        return reset_reason(self._last, FrameRecord.of(frame, self._last), self._config)
+
+    def admit(self, frame: SurroundFrame) -> None:
+        """Take a new frame as the present, after dropping a history that does not belong to it."""
+        reason = self.break_before(frame)
         if reason is not None:
             self.reset(reason)
-            record = FrameRecord.of(frame, None)
-        self._last = record
-        return reason
+        self._last = FrameRecord.of(frame, self._last)
 
     def recall(self, now: EncodedFrame) -> Recall:
         """The model's frames around `now`, oldest first, in its BEV frame; an empty slot repeats its neighbour."""

@@ -89,9 +89,9 @@ class Slots:
         return self.offsets_ns[-1]
 
     def capacity(self, spacing_ns: int) -> int:
-        """How many stored frames, at least spacing_ns apart, can matter at once."""
+        """How many stored frames, at least spacing_ns apart, can matter at once, with the current and the newest."""
         horizon = self.past_ns + self.future_ns
-        return math.ceil((horizon + self.tolerance_ns) / spacing_ns) + 1 if horizon else 0
+        return math.ceil((horizon + self.tolerance_ns) / spacing_ns) + 2 if horizon else 0
 
     def nearest(self, now_ns: int, stamps_ns: Sequence[int]) -> tuple[int | None, ...]:
         """For each slot the index of the stamp nearest to its time, or None where none is within the tolerance.

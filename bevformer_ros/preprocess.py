@@ -9,7 +9,6 @@ Intrinsics follow the official rule u' = scale * (u - crop): half a pixel of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -91,7 +90,7 @@ def normalise(image: NDArray[np.uint8], config: ImageConfig, padded_size: tuple[
     """Exact path: image (h, w, 3) minus mean over deviation, padded with zeros to (3, H, W), padded_size = (W, H)."""
     width, height = padded_size
     result = np.zeros((3, height, width), np.float32)
-    mean, deviation = np.float32(config.mean), np.float32(config.deviation)
+    mean, deviation = np.array(config.mean, np.float32), np.array(config.deviation, np.float32)
     result[:, : image.shape[0], : image.shape[1]] = ((image.astype(np.float32) - mean) / deviation).transpose(2, 0, 1)
     return result
 
@@ -207,10 +206,13 @@ class _CameraSlot:
         )
 
     def undistorted(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return image if self._maps is None else cv2.remap(image, *self._maps, interpolation=cv2.INTER_LINEAR)
+        if self._maps is None:
+            return image
+        columns, rows = self._maps
+        return cv2.remap(image, columns, rows, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
-def _rectification(camera: CameraImage) -> Sequence[NDArray] | None:
+def _rectification(camera: CameraImage) -> tuple[NDArray, NDArray] | None:
     """Maps for cv2.remap that undo the distortion and keep the intrinsics; None for a rectified image."""
     if not camera.distortion.any():
         return None

@@ -1,0 +1,311 @@
+"""From a surround frame to boxes: the detector as a plain Python object, without ROS.
+
+    detector = load_detector("config/models/bevformerv2_r50_t2.yaml", "t2.safetensors", device="cuda")
+    for frame in frames:                     # SurroundFrame: images with calibration, pose of the BEV frame, stamp
+        detections = detector(frame)         # Detections3D in the BEV frame at frame.stamp_ns
+
+Frames are given in order of time; history is kept inside, and dropped by itself where they do not belong together.
+For a recording, `detector.replay(frames)` yields the same, and serves models with future frames too.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame
+from bevformer_ros.config import ModelConfig, load_yaml
+from bevformer_ros.history import MODEL_CHANGE, REQUEST, HistoryConfig
+from bevformer_ros.model.box_coding import decode_boxes
+from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
+from bevformer_ros.model.decoder import DecoderOutput
+from bevformer_ros.model.detector import BEVFormerV2, build_detector
+from bevformer_ros.model.proposals import Proposals
+from bevformer_ros.preprocess import Preprocessor
+from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASSES, NO_ATTRIBUTE
+from bevformer_ros.types import Detections3D, SurroundFrame
+
+LOGGER = logging.getLogger(__name__)
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class HistoryStatus:
+    """depth: past frames that the last detection used. slots: past frames that the model can use.
+
+    bytes: device memory of the buffer. resets: how often the history was dropped, by reason.
+    """
+
+    depth: int
+    slots: int
+    bytes: int
+    resets: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A frame between encoding and detection: at once in a live stream, later where the model wants future frames."""
+
+    frame: EncodedFrame
+    proposals: Proposals | None
+
+
+class Detector:
+    """Owns the network, its device and the one BevBuffer. Not safe for several threads at once.
+
+    trained: False while the weights are random, and the boxes mean nothing.
+    latencies_ms: of the last frame, by stage in the order in which the stages ran.
+    """
+
+    def __init__(
+        self,
+        model: BEVFormerV2,
+        trained: bool,
+        device: str = "cpu",
+        precision: Precision = "float32",
+        history: HistoryConfig | None = None,
+    ) -> None:
+        self.config: ModelConfig = model.config
+        self.trained = trained
+        self.latencies_ms: dict[str, float] = {}
+        self._device = torch.device(device)
+        self._dtype = getattr(torch, precision)
+        self._model = model.to(self._device).eval().requires_grad_(False)
+        self._preprocess = Preprocessor(self.config.image, self._device)
+        self._buffer = BevBuffer(self.config.temporal, history or HistoryConfig(), self.config.bev, self._encode_bev)
+        self._future_ns = round(self.config.temporal.frames[-1] * self.config.temporal.interval_s * 1e9)
+        self._depth = 0
+        if not trained:
+            LOGGER.warning("%s has RANDOM weights: it runs, but its boxes mean nothing", self.config.name)
+
+    @property
+    def history(self) -> HistoryStatus:
+        slots = len(self.config.temporal.frames) - 1
+        return HistoryStatus(self._depth, slots, self._buffer.bytes, self._buffer.resets)
+
+    def reset(self, reason: str = REQUEST) -> None:
+        """Forget the past; counted under the reason."""
+        self._buffer.reset(reason)
+
+    def load_weights(self, path: str | Path) -> None:
+        """Exchange the weights of the running model, strictly; the history of the old ones is dropped."""
+        load_weights(self._model, read_checkpoint(path).weights)
+        self.trained = True
+        self.reset(MODEL_CHANGE)
+
+    def __call__(self, frame: SurroundFrame) -> Detections3D:
+        """Boxes in the BEV frame at frame.stamp_ns.
+
+        Raises ValueError for a frame with another number of cameras than the model, and where the model wants
+        future frames.
+        """
+        if self._future_ns:
+            raise ValueError(f"{self.config.name} uses future frames and cannot run live; use replay on a recording")
+        (detections,) = self.replay([frame])
+        return detections
+
+    def replay(self, frames: Iterable[SurroundFrame]) -> Iterator[Detections3D]:
+        """Detections of a recording, in order; a frame's follow as soon as the last frame that it needs was read.
+
+        Consumes the recording lazily. Where the frames end, or the history breaks off, the future frames that a
+        model still wanted are filled like missing past ones: by the next older.
+        """
+        waiting: deque[_Encoded] = deque()
+        for frame in frames:
+            if self._buffer.break_before(frame) is not None:
+                yield from self._detect_all(waiting)
+            clock = StageClock(self._device)
+            with torch.inference_mode():
+                self._buffer.admit(frame)
+                waiting.append(self._encode(frame, clock))
+                self._buffer.store(waiting[-1].frame)
+                clock.mark("store")
+            while waiting and waiting[0].frame.stamp_ns + self._future_ns <= frame.stamp_ns:
+                yield self._detect(waiting.popleft(), clock)
+        yield from self._detect_all(waiting)
+
+    def _detect_all(self, waiting: deque[_Encoded]) -> Iterator[Detections3D]:
+        while waiting:
+            yield self._detect(waiting.popleft(), StageClock(self._device))
+
+    def _encode(self, frame: SurroundFrame, clock: StageClock) -> _Encoded:
+        expected = len(self.config.cameras)
+        if len(frame.cameras) != expected:
+            raise ValueError(
+                f"the frame has {len(frame.cameras)} cameras, the model {self.config.name} {expected}: "
+                f"{', '.join(self.config.cameras)}; give None for one that is missing"
+            )
+        entry = self._preprocess(frame)
+        clock.mark("preprocess")
+        with self._autocast():
+            features = self._model.image_features(entry.images)
+            clock.mark("image_features")
+            proposals = self._model.propose(
+                features, self._upload(entry.intrinsics), self._upload(entry.camera_from_bev), entry.camera_valid
+            )
+            if proposals is not None:
+                clock.mark("propose")
+            features = features[: self.config.encoder.image_levels]
+            bev = self._encode_bev(features, self._upload(entry.image_from_bev), entry.camera_valid)
+            clock.mark("encode_bev")
+        encoded = EncodedFrame(
+            frame.stamp_ns, frame.world_from_bev, bev, features, entry.image_from_bev, entry.camera_valid
+        )
+        return _Encoded(encoded, proposals)
+
+    def _encode_bev(self, features: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor) -> Tensor:
+        width, height = self.config.image.padded_size
+        return self._model.encode_bev(features, image_from_bev, camera_valid, (height, width))
+
+    @torch.inference_mode()
+    def _detect(self, encoded: _Encoded, clock: StageClock) -> Detections3D:
+        with self._autocast():
+            recall = self._buffer.recall(encoded.frame)
+            clock.mark("history")
+            bev = self._model.fuse(recall.bevs)
+            clock.mark("fuse")
+            output = self._model.decode(bev, encoded.proposals)
+            clock.mark("decode")
+        detections = detections_from(output, encoded.proposals, encoded.frame.stamp_ns, self.config)
+        detections = replace(detections, velocities=detections.velocities * recall.velocity_scale)
+        self._depth = recall.depth
+        clock.mark("boxes")
+        self.latencies_ms = clock.latencies_ms()
+        return detections
+
+    def _upload(self, matrices: NDArray[np.float64]) -> Tensor:
+        """(N, ...) on the host -> (1, N, ...) float32 on the device."""
+        return torch.from_numpy(matrices)[None].to(self._device, torch.float32)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
+
+
+class StageClock:
+    """Milliseconds per stage; on a GPU by events on its stream, so that nothing waits before the last one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+        self._stages: list[str] = []
+        self._times: list[float] = []
+        self._events: list[torch.cuda.Event] = []
+        self.mark("start")
+
+    def mark(self, stage: str) -> None:
+        """The stage ends here."""
+        self._stages.append(stage)
+        if self._on_gpu:
+            self._events.append(torch.cuda.Event(enable_timing=True))
+            self._events[-1].record()
+        else:
+            self._times.append(1000 * time.perf_counter())
+
+    def latencies_ms(self) -> dict[str, float]:
+        """By stage, in the order of the marks."""
+        if self._on_gpu:
+            self._events[-1].synchronize()
+            spans = [before.elapsed_time(after) for before, after in pairwise(self._events)]
+        else:
+            spans = [after - before for before, after in pairwise(self._times)]
+        return dict(zip(self._stages[1:], spans, strict=True))
+
+
+def detections_from(
+    output: DecoderOutput, proposals: Proposals | None, stamp_ns: int, config: ModelConfig
+) -> Detections3D:
+    """The last decoder layer's boxes that pass the score threshold, best first; boxes that are not finite are left out.
+
+    A box whose query was a proposal takes over the proposal's attribute where its class can carry it.
+    """
+    logits, codes = output.class_logits[-1], output.box_codes[-1]
+    decoded = decode_boxes(logits, codes, config.max_detections, config.score_threshold, output.padding_mask)
+    centers, sizes, yaws, velocities = (_numpy(values[0], np.float64) for values in decoded.boxes)
+    labels, query = _numpy(decoded.labels[0], np.int64), _numpy(decoded.query[0], np.int64)
+    from_proposal = _numpy(output.from_proposal, np.bool_)[query]
+    attributes = np.full(len(labels), NO_ATTRIBUTE, np.int64)
+    if proposals is not None and from_proposal.any():
+        learned = len(output.from_proposal) - proposals.scores.shape[1]
+        carried = _numpy(proposals.attributes[0], np.int64)[query[from_proposal] - learned]
+        attributes[from_proposal] = np.where(_CAN_CARRY[labels[from_proposal], carried], carried, NO_ATTRIBUTE)
+    columns = np.column_stack([centers, sizes, yaws, velocities])
+    usable = _numpy(decoded.valid[0], np.bool_) & np.isfinite(columns).all(axis=1) & (sizes > 0).all(axis=1)
+    return Detections3D(
+        stamp_ns=stamp_ns,
+        centers=centers[usable],
+        sizes=sizes[usable],
+        yaws=yaws[usable],
+        velocities=velocities[usable],
+        scores=_numpy(decoded.scores[0], np.float64)[usable],
+        labels=labels[usable],
+        attributes=attributes[usable],
+        from_proposal=from_proposal[usable],
+        proposals=None if proposals is None else _as_detections(proposals, stamp_ns),
+    )
+
+
+# (classes, attributes + 1): the last column, reached by NO_ATTRIBUTE = -1, is always allowed.
+_CAN_CARRY = np.array([[name in entry.attributes for name in ATTRIBUTE_NAMES] + [True] for entry in CLASSES])
+
+
+def _as_detections(proposals: Proposals, stamp_ns: int) -> Detections3D:
+    valid = _numpy(proposals.valid[0], np.bool_)
+    return Detections3D(
+        stamp_ns=stamp_ns,
+        centers=_numpy(proposals.centers[0], np.float64)[valid],
+        sizes=_numpy(proposals.sizes[0], np.float64)[valid],
+        yaws=_numpy(proposals.yaws[0], np.float64)[valid],
+        velocities=_numpy(proposals.velocities[0], np.float64)[valid],
+        scores=_numpy(proposals.scores[0], np.float64)[valid],
+        labels=_numpy(proposals.labels[0], np.int64)[valid],
+        attributes=_numpy(proposals.attributes[0], np.int64)[valid],
+        from_proposal=np.ones(valid.sum(), np.bool_),
+    )
+
+
+def _numpy(values: Tensor, kind: type) -> NDArray:
+    return values.cpu().numpy().astype(kind)
+
+
+def load_detector(
+    model: str | Path,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    history: HistoryConfig | None = None,
+    seed: int = 0,
+) -> Detector:
+    """A detector from files.
+
+    model: a model configuration (.yaml), or a .safetensors file of ours, which holds configuration and weights.
+    weights: an official .pth or a .safetensors file; without any the weights are random, from the seed.
+    Raises ValueError that names the file and what is wrong with it.
+    """
+    model = Path(model)
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision is {precision!r}, expected one of {', '.join(get_args(Precision))}")
+    if model.suffix == ".safetensors":
+        checkpoint = read_checkpoint(model)
+        assert checkpoint.config is not None
+        config, tensors = checkpoint.config, checkpoint.weights
+    else:
+        config, tensors = load_yaml(ModelConfig, model), None
+    if weights is not None:
+        tensors = read_checkpoint(weights).weights
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_detector(config)
+    if tensors is not None:
+        load_weights(network, tensors)
+    return Detector(network, tensors is not None, device, precision, history)
