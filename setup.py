@@ -20,6 +20,7 @@ setup(
     install_requires=[
         "numpy",
         "opencv-python-headless<5",
+        "pillow",
         "PyYAML",
         "safetensors",
         "scipy",

@@ -39,10 +39,12 @@ APT_MODULES = {
     "numpy": "python3-numpy",
     "scipy": "python3-scipy",
     "cv2": "python3-opencv",
+    "PIL": "python3-pil",
     "yaml": "python3-yaml",
     "matplotlib": "python3-matplotlib",
 }
 PIP_NEWS = ("Processing", "Downloading", "Building wheel", "Installing", "Successfully", "ERROR", "error")
+COLCON_NEWS = ("Starting", "Finished", "Failed", "Aborted", "Summary", "---", "CMake Error")
 
 
 def main() -> int:
@@ -141,7 +143,7 @@ def build_interfaces(sourced: list[str]) -> None:
     options = ["-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={VENV_PYTHON}"]
     options.append(f"-DPYTHON_INSTALL_DIR={SITE_PACKAGES.relative_to(VENV)}")
     workers = ["--parallel-workers", str(min(os.cpu_count() or 1, len(packages)))]
-    run([*colcon, *folders, *workers, "--cmake-args", *options], environment=build_environment(sourced))
+    run([*colcon, *folders, *workers, "--cmake-args", *options], build_environment(sourced), COLCON_NEWS)
     stamp.write_text(key)
     say(f"Messages built in {time.monotonic() - start:.0f} s")
 

@@ -1,0 +1,44 @@
+"""Fixtures for all tests, and the isolation of everything that talks over DDS."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import DDS_PROFILE, REPOSITORY, RunningProcess, free_domain_id
+
+# Before any test starts ROS: no other ROS on this machine or network takes part.
+os.environ["ROS_DOMAIN_ID"] = str(free_domain_id())
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(DDS_PROFILE)
+
+StartProcess = Callable[..., RunningProcess]
+
+
+@pytest.fixture(scope="session")
+def shared_directory() -> Path:
+    """Test data beside the checkout, not part of it."""
+    directory = REPOSITORY.parent / "shared"
+    if not directory.is_dir():
+        pytest.skip(f"needs the test data in {directory}")
+    return directory
+
+
+@pytest.fixture
+def start_process() -> Iterator[StartProcess]:
+    """start_process(command, VARIABLE="value", ...) -> RunningProcess; all of them are ended after the test.
+
+    Their output is shown if the test fails.
+    """
+    running: list[RunningProcess] = []
+
+    def start(command: list[str | Path], **environment: str) -> RunningProcess:
+        running.append(RunningProcess(command, environment))
+        return running[-1]
+
+    yield start
+    for process in reversed(running):
+        process.end()
+        print(f"--- output of {' '.join(process.command)}\n{process.output}")

@@ -1,0 +1,118 @@
+"""The walls of the package: who may import whom, and that everything outside ros/ works where ROS is absent."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY
+
+PACKAGE = REPOSITORY / "bevformer_ros"
+FILES = sorted(PACKAGE.rglob("*.py"))
+ROS_LIBRARIES = {
+    *("rclpy", "rosbags", "tf2_ros", "tf2_py", "tf2_geometry_msgs", "message_filters", "cv_bridge"),
+    *("launch", "launch_ros", "ament_index_python", "rosidl_runtime_py", "builtin_interfaces", "std_srvs"),
+}
+
+# A folder or module below bevformer_ros, and what it must not import.
+WALLS = {
+    "": ("bevformer_ros.ros",),
+    "model": (
+        "bevformer_ros.pipeline",
+        "bevformer_ros.bev_buffer",
+        "bevformer_ros.training",
+        "bevformer_ros.simulation",
+    ),
+    "taxonomy": ("torch",),
+    "geometry": ("torch",),
+    "types": ("torch",),
+    "config": ("torch",),
+}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of all modules that a file imports, anywhere in it; relative ones made absolute."""
+    package = list(path.relative_to(REPOSITORY).parent.parts)
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *filter(None, [node.module])])
+            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def is_ros(name: str) -> bool:
+    root = name.partition(".")[0]
+    return root in ROS_LIBRARIES or root.endswith("_msgs") or f"{name}.".startswith("bevformer_ros.msg.")
+
+
+def is_within(name: str, wall: str) -> bool:
+    return name == wall or name.startswith(f"{wall}.")
+
+
+def belongs_to_ros(path: Path) -> bool:
+    return path.is_relative_to(PACKAGE / "ros")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("", set()),
+        ("import numpy.linalg as l", {"numpy.linalg"}),
+        ("def f():\n    from . import types", {"bevformer_ros", "bevformer_ros.types"}),
+        ("from bevformer_ros.ros.node import main", {"bevformer_ros.ros.node", "bevformer_ros.ros.node.main"}),
+    ],
+)
+def test_imports_of_a_file(tmp_path, monkeypatch, source, expected):
+    monkeypatch.setattr(sys.modules[__name__], "REPOSITORY", tmp_path)
+    path = tmp_path / "bevformer_ros" / "module.py"
+    path.parent.mkdir()
+    path.write_text(source)
+    assert imports(path) == expected
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if not belongs_to_ros(path)], ids=module_name)
+def test_only_the_ros_folder_imports_ros(path):
+    assert not sorted(name for name in imports(path) if is_ros(name))
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if not belongs_to_ros(path)], ids=module_name)
+def test_nothing_imports_upwards(path):
+    below = module_name(path).removeprefix("bevformer_ros").removeprefix(".")
+    walls = [wall for place, names in WALLS.items() if not place or is_within(below, place) for wall in names]
+    assert not sorted(name for name in imports(path) if any(is_within(name, wall) for wall in walls))
+
+
+def test_everything_outside_the_ros_folder_imports_without_ros():
+    modules = [module_name(path) for path in FILES if not belongs_to_ros(path)]
+    blocker = f"""
+import importlib, sys
+class NoRos:
+    def find_spec(self, name, path=None, target=None):
+        root = name.partition(".")[0]
+        if root in {ROS_LIBRARIES!r} or root.endswith("_msgs") or name == "bevformer_ros.msg":
+            raise ModuleNotFoundError(f"{{name}} is blocked", name=name)
+sys.meta_path.insert(0, NoRos())
+for name in {modules!r}:
+    importlib.import_module(name)
+"""
+    result = subprocess.run([sys.executable, "-c", blocker], cwd=REPOSITORY, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.skipif(find_spec("rclpy") is None, reason="needs a ROS environment (make test provides one)")
+@pytest.mark.parametrize("path", [path for path in FILES if belongs_to_ros(path)], ids=module_name)
+def test_ros_modules_import(path):
+    import_module(module_name(path))

@@ -1,0 +1,145 @@
+"""What the build files promise exists, and what the code needs is declared."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from support import DDS_PROFILE, REPOSITORY
+
+from bevformer_ros.config import ModelConfig, RigConfig, load_yaml
+from bevformer_ros.share import share_directory
+
+MANIFEST = ElementTree.parse(REPOSITORY / "package.xml").getroot()
+CMAKE = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
+MODULES = sorted((REPOSITORY / "bevformer_ros").rglob("*.py"))
+CONFIG_FILES = sorted((REPOSITORY / "config").rglob("*.yaml"))
+CONFIG_CLASSES = {"rigs": RigConfig, "models": ModelConfig}
+
+# How package.xml (rosdep) and setup.py (pip) call what Python imports, where the name differs.
+ROSDEP_KEYS = {
+    "PIL": "python3-pil",
+    "cv2": "python3-opencv",
+    "numpy": "python3-numpy",
+    "rosbags": "python3-rosbags-pip",
+    "safetensors": None,  # there is no key; package.xml says so
+    "scipy": "python3-scipy",
+    "torch": "python3-pytorch-pip",
+    "yaml": "python3-yaml",
+}
+PIP_NAMES = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "PyYAML"}
+
+
+def foreign_imports(path):
+    """Roots of the modules that a file imports from outside the standard library and this package."""
+    roots = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            roots |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            roots.add(node.module.partition(".")[0])
+    return roots - set(sys.stdlib_module_names) - {"bevformer_ros"}
+
+
+def test_manifest_is_what_colcon_accepts():
+    assert MANIFEST.get("format") == "3"
+    assert MANIFEST.findtext("name") == "bevformer_ros"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", MANIFEST.findtext("version"))
+    assert MANIFEST.findtext("license") == "Apache-2.0"
+    assert MANIFEST.findtext("export/build_type") == "ament_cmake"
+    for maintainer in MANIFEST.findall("maintainer"):
+        assert re.fullmatch(r"[-\w.+]+@[-\w]+(\.[-\w]+)+", maintainer.get("email"))
+
+
+def test_manifest_declares_every_import():
+    declared = {element.text for element in MANIFEST if element.tag.endswith("depend")}
+    files = [*MODULES, *(REPOSITORY / "launch").glob("*.py")]
+    needed = {ROSDEP_KEYS.get(root, root) for path in files for root in foreign_imports(path)} - {None}
+    assert sorted(needed - declared) == []
+
+
+def test_manifest_declares_what_cmake_finds():
+    declared = {element.text for element in MANIFEST if element.tag.endswith("depend")}
+    assert sorted(set(re.findall(r"find_package\((\w+)", CMAKE)) - declared) == []
+
+
+def test_setup_requires_every_import_of_the_library():
+    tree = ast.parse((REPOSITORY / "setup.py").read_text(encoding="utf-8"))
+    keywords = {
+        keyword.arg: keyword.value for node in ast.walk(tree) if isinstance(node, ast.Call) for keyword in node.keywords
+    }
+    required = {re.split(r"[<>=!~]", entry)[0] for entry in ast.literal_eval(keywords["install_requires"])}
+    library = [path for path in MODULES if "ros" not in path.relative_to(REPOSITORY / "bevformer_ros").parts]
+    assert {PIP_NAMES.get(root, root) for path in library for root in foreign_imports(path)} == required
+
+
+def test_setup_takes_its_version_from_the_manifest():
+    command = [sys.executable, "setup.py", "--quiet", "--name", "--version"]
+    output = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert output.split() == ["bevformer_ros", MANIFEST.findtext("version")]
+
+
+def test_changelog_begins_with_the_current_version():
+    headings = re.findall(r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] == MANIFEST.findtext("version")
+
+
+def test_cmake_generates_every_message():
+    assert re.findall(r"msg/(\w+)\.msg", CMAKE) == sorted(path.stem for path in (REPOSITORY / "msg").glob("*.msg"))
+
+
+def test_cmake_installs_folders_that_exist():
+    (line,) = re.findall(r"install\(DIRECTORY ([\w ]+) DESTINATION share", CMAKE)
+    assert [name for name in line.split() if not (REPOSITORY / name).is_dir()] == []
+
+
+def test_executables_have_a_main():
+    executables = dict(re.findall(r"^install_executable\((\S+) (\S+)\)", CMAKE, re.MULTILINE))
+    assert executables.keys() == {"bevformer-ros", "detector"}
+    for module in executables.values():
+        path = REPOSITORY.joinpath(*module.split(".")).with_suffix(".py")
+        functions = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+        assert "main" in functions, path
+
+
+@pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: path.stem)
+def test_every_shipped_yaml_loads(path):
+    kind = CONFIG_CLASSES.get(path.parent.name)
+    if kind:
+        assert load_yaml(kind, path)
+    else:
+        (parameters,) = yaml.safe_load(path.read_text(encoding="utf-8")).values()
+        assert parameters["ros__parameters"]
+
+
+def test_dds_profile_has_room_for_six_large_images():
+    root = ElementTree.parse(DDS_PROFILE).getroot()
+    (segment,) = root.iterfind(".//{*}segment_size")
+    assert int(segment.text) >= 6 * 1600 * 900 * 3
+    declared = [element.text for element in root.iterfind(".//{*}transport_descriptor/{*}transport_id")]
+    used = [element.text for element in root.iterfind(".//{*}userTransports/{*}transport_id")]
+    assert declared == used
+
+
+def test_share_directory_of_the_checkout():
+    assert share_directory() == REPOSITORY
+
+
+@pytest.mark.parametrize("library", ["lib/python3.12/site-packages", "local/lib/python3.10/dist-packages"])
+def test_share_directory_of_a_prefix(tmp_path, library):
+    module = tmp_path / library / "bevformer_ros" / "share.py"
+    module.parent.mkdir(parents=True)
+    shutil.copy(REPOSITORY / "bevformer_ros" / "share.py", module)
+    command = [sys.executable, "-c", "from share import share_directory; print(share_directory())"]
+    missing = subprocess.run(command, cwd=module.parent, capture_output=True, text=True)
+    assert "finds no config/" in missing.stderr
+    rigs = tmp_path / "share" / "bevformer_ros" / "config" / "rigs"
+    rigs.mkdir(parents=True)
+    found = subprocess.run(command, cwd=module.parent, capture_output=True, text=True)
+    assert found.stdout.split() == [str(rigs.parent.parent)]
