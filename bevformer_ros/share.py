@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 
 def share_directory() -> Path:
@@ -18,3 +19,17 @@ def share_directory() -> Path:
         f"bevformer_ros finds no config/ beside {checkout} and no share/bevformer_ros above it; "
         "run it from a checkout, or install it with pip or colcon"
     )
+
+
+def config_file(kind: Literal["models", "rigs"], name: str) -> Path:
+    """The file that a user means: a path, or the bare name of a YAML in config/<kind>.
+
+    Raises ValueError that lists the names there are.
+    """
+    if Path(name).suffix:
+        return Path(name)
+    directory = share_directory() / "config" / kind
+    names = sorted(path.stem for path in directory.glob("*.yaml"))
+    if name not in names:
+        raise ValueError(f"{name!r} is neither a path with a suffix nor one of {', '.join(names)} in {directory}")
+    return directory / f"{name}.yaml"

@@ -31,12 +31,17 @@ class LatestWorker(Generic[Item]):
         if replaced is not None:
             self._superseded(replaced)
 
-    def stop(self) -> Item | None:
-        """Wait for the current item to be finished and return the one that was never begun, if any."""
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """Begin nothing more; whether the current item was finished within the timeout (None: wait for it)."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def waiting(self) -> Item | None:
+        """The item that was not begun."""
         return self._waiting
 
     def _run(self) -> None:

@@ -23,7 +23,8 @@ class Bench:
 
 def test_no_work_at_all():
     bench = Bench()
-    assert bench.worker.stop() is None
+    assert bench.worker.stop()
+    assert bench.worker.waiting is None
     assert bench.done == bench.superseded == []
 
 
@@ -35,17 +36,20 @@ def test_the_newest_waiting_item_wins():
         bench.worker.put(item)
     bench.permitted.release(2)
     assert bench.begun.acquire(timeout=LONG)
-    assert bench.worker.stop() is None
+    assert bench.worker.stop()
+    assert bench.worker.waiting is None
     assert bench.done == ["a", "d"]
     assert bench.superseded == ["b", "c"]
 
 
-def test_stop_finishes_the_current_item_and_returns_the_one_not_begun():
+def test_stop_finishes_the_current_item_and_keeps_the_one_not_begun():
     bench = Bench()
     bench.worker.put("a")
     assert bench.begun.acquire(timeout=LONG)
     bench.worker.put("b")
-    threading.Timer(0.01, bench.permitted.release).start()
-    assert bench.worker.stop() == "b"
+    assert not bench.worker.stop(timeout_s=0)
+    bench.permitted.release()
+    assert bench.worker.stop()
+    assert bench.worker.waiting == "b"
     assert bench.done == ["a"]
     assert bench.superseded == []
