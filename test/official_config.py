@@ -87,6 +87,9 @@ def _hidden_channels(layer: dict[str, Any]) -> int:
 def perspective_config(official: dict[str, Any]) -> PerspectiveHeadConfig:
     flat, solid, loss = official["fcos2d_cfg"], official["fcos3d_cfg"], official["fcos3d_loss_cfg"]
     assert flat["num_cls_convs"] == flat["num_box_convs"] == solid["num_convs"]
+    assert not solid["use_per_level_predictors"] and not solid["class_agnostic"] and not loss["predict_distance"]
+    assert flat["use_scale"] and solid["use_scale"] and official["feature_locations_offset"] == "none"
+    assert loss["predict_allocentric_rot"] and loss["scale_depth_by_focal_lengths"]
     return PerspectiveHeadConfig(
         strides=tuple(official["strides"]),
         tower_depth=solid["num_convs"],
@@ -100,7 +103,9 @@ def perspective_config(official: dict[str, Any]) -> PerspectiveHeadConfig:
 
 def golden_detector(tensors: dict[str, Tensor], description: dict[str, Any]) -> BEVFormerV2:
     """The detector that a golden case describes, with the official weights of the case, in eval mode."""
-    official = {name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")}
+    official = {
+        name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")
+    }
     cameras = len(official["pts_bbox_head.transformer.cams_embeds"])
     detector = build_detector(model_config(description["model_cfg"], cameras))
     load_weights(detector, weights_from_official(official))

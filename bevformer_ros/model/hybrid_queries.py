@@ -54,10 +54,13 @@ class LearnedQueries(nn.Module):
         groups = self.groups if self.training else 1
         embedding = self.embedding.weight[: self.count * groups].expand(batch_size, -1, -1)
         position, content = embedding.chunk(2, dim=-1)
+        # Rounded to bfloat16 a reference point would be up to 0.2 m off.
+        with torch.autocast(position.device.type, enabled=False):
+            reference_points = self.reference_points(position.float()).sigmoid()
         return ObjectQueries(
             content=content,
             position=position,
-            reference_points=self.reference_points(position).sigmoid(),
+            reference_points=reference_points,
             padding_mask=None,
             from_proposal=torch.zeros(embedding.shape[1], dtype=torch.bool, device=embedding.device),
             groups=groups,

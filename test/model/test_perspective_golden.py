@@ -8,9 +8,10 @@ from typing import Any
 import golden_cases
 import pytest
 import torch
+from official_config import perspective_config
 from torch import Tensor
 
-from bevformer_ros.config import PerspectiveHeadConfig, ProposalConfig
+from bevformer_ros.config import ProposalConfig
 from bevformer_ros.model.perspective_boxes import PerspectiveBoxes, PerspectiveDecoder, matrix_from_quaternion
 from bevformer_ros.model.perspective_head import PerspectiveHead, PerspectiveLevel, name_from_official
 
@@ -33,25 +34,8 @@ CORNERS = torch.tensor(
 )
 
 
-def head_config(official: dict[str, Any]) -> PerspectiveHeadConfig:
-    flat, solid, loss = official["fcos2d_cfg"], official["fcos3d_cfg"], official["fcos3d_loss_cfg"]
-    assert flat["num_cls_convs"] == flat["num_box_convs"] == solid["num_convs"]
-    assert not solid["use_per_level_predictors"] and not solid["class_agnostic"] and not loss["predict_distance"]
-    assert flat["use_scale"] and solid["use_scale"] and official["feature_locations_offset"] == "none"
-    assert loss["predict_allocentric_rot"] and loss["scale_depth_by_focal_lengths"]
-    return PerspectiveHeadConfig(
-        strides=tuple(official["strides"]),
-        tower_depth=solid["num_convs"],
-        depth_means=tuple(solid["mean_depth_per_level"]),
-        depth_deviations=tuple(solid["std_depth_per_level"]),
-        depth_range=(loss["min_depth"], loss["max_depth"]),
-        reference_focal_length=loss["scale_depth_by_focal_lengths_factor"],
-        canonical_sizes=tuple((length, width, height) for width, length, height in loss["canon_box_sizes"]),
-    )
-
-
 def load_head(weights: dict[str, Tensor], official: dict[str, Any]) -> PerspectiveHead:
-    head = PerspectiveHead(head_config(official), official["in_channels"])
+    head = PerspectiveHead(perspective_config(official), official["in_channels"])
     head.load_state_dict({name_from_official(name): tensor for name, tensor in weights.items()})
     return head.eval()
 
@@ -88,7 +72,7 @@ def test_leaving_out_the_finest_level_changes_no_other(path: Path) -> None:
 @pytest.mark.parametrize("path", VARIANTS)
 def test_decoded_boxes_golden(path: Path) -> None:
     tensors, description = golden_cases.load(path)
-    head = head_config(description["head_cfg"])
+    head = perspective_config(description["head_cfg"])
     raw = [
         PerspectiveLevel(**{name: tensors[f"outputs.raw.{official}.{level}"] for name, official in RAW_NAMES.items()})
         for level in range(len(head.strides))
