@@ -1,0 +1,20 @@
+"""Publishes moving transforms on /tf."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from geometry_msgs.msg import TransformStamped
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from tf2_msgs.msg import TFMessage
+
+
+class TransformBroadcaster:
+    def __init__(self, node: Node, qos: QoSProfile | int | None = None) -> None:
+        self.pub_tf = node.create_publisher(TFMessage, "/tf", qos if qos is not None else QoSProfile(depth=100))
+
+    def sendTransform(self, transform: TransformStamped | Sequence[TransformStamped]) -> None:  # noqa: N802
+        """Publish one transform, or several as one message."""
+        transforms = [transform] if isinstance(transform, TransformStamped) else list(transform)
+        self.pub_tf.publish(TFMessage(transforms=transforms))
