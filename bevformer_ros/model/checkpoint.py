@@ -7,6 +7,7 @@ and plain containers only and refuses everything else.
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import re
 from collections.abc import Mapping
@@ -23,8 +24,11 @@ from torch import Tensor, nn
 from bevformer_ros.config import ModelConfig, from_dict
 from bevformer_ros.model import perspective_head
 
+LOGGER = logging.getLogger(__name__)
+
 _CONFIG_KEY = "bevformer_ros.model_config"
 _PERSPECTIVE_PREFIX = "fcos3d_bbox_head."
+_SECOND_STAGE = "proposal_queries."
 _NAMED_AT_MOST = 20
 
 # Official tensors that the network does not use: code_weights are the weights of the box loss, a constant of training.
@@ -125,12 +129,19 @@ def load_weights(detector: nn.Module, weights: Mapping[str, Tensor], partial: bo
     """Put weights (our names) into a detector; returns what did not fit, which is empty unless partial.
 
     Strict unless partial: ValueError names every missing, unexpected and misshaped tensor. partial loads what has
-    the same name and shape and leaves the rest as it was.
+    the same name and shape and leaves the rest as it was. A two-stage detector also takes weights without any second
+    stage, as all released ones are, with a warning: its proposal queries stay as they were.
     """
     expected = detector.state_dict()
-    misshaped = {
-        name for name, tensor in weights.items() if name in expected and tensor.shape != expected[name].shape
-    }
+    if not any(name.startswith(_SECOND_STAGE) for name in weights):
+        second_stage = [name for name in expected if name.startswith(_SECOND_STAGE)]
+        if second_stage:
+            LOGGER.warning(
+                "these weights were trained without proposals: the proposal queries stay UNTRAINED and the decoder has "
+                "never seen any, so expect worse boxes than with two_stage: false"
+            )
+        expected = {name: tensor for name, tensor in expected.items() if name not in second_stage}
+    misshaped = {name for name, tensor in weights.items() if name in expected and tensor.shape != expected[name].shape}
     problems = [f"missing {name}" for name in expected if name not in weights]
     problems += [f"unexpected {name}" for name in weights if name not in expected]
     problems += [

@@ -1,0 +1,117 @@
+"""The two-stage detector as a whole."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from bevformer_ros.config import ModelConfig, ProposalConfig, load_yaml
+from bevformer_ros.model.checkpoint import load_weights
+from bevformer_ros.model.detector import BEVFormerV2, build_detector
+
+MODELS = Path(__file__).parents[2] / "config" / "models"
+
+
+@pytest.fixture(scope="module")
+def config() -> ModelConfig:
+    return load_yaml(ModelConfig, MODELS / "tiny_two_stage.yaml")
+
+
+def one_stage(config: ModelConfig) -> BEVFormerV2:
+    torch.manual_seed(0)
+    return build_detector(replace(config, two_stage=False)).eval()
+
+
+def inputs(config: ModelConfig) -> dict[str, Tensor]:
+    """Noise, seen by cameras that all look along +y."""
+    width, height = config.image.padded_size
+    cameras = len(config.cameras)
+    intrinsics = torch.tensor([[300.0, 0, width / 2], [0, 300, height / 2], [0, 0, 1]]).expand(1, cameras, 3, 3)
+    camera_from_bev = torch.tensor([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    camera_from_bev = camera_from_bev.expand(1, cameras, 4, 4)
+    image_from_bev = camera_from_bev.clone()
+    image_from_bev[..., :3, :] = intrinsics @ camera_from_bev[..., :3, :]
+    return {
+        "images": torch.randn(1, cameras, 3, height, width, generator=torch.Generator().manual_seed(1)),
+        "image_from_bev": image_from_bev,
+        "intrinsics": intrinsics,
+        "camera_from_bev": camera_from_bev,
+    }
+
+
+def test_weights_that_never_saw_proposals_load_with_a_warning(
+    config: ModelConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    released = one_stage(config).state_dict()
+    detector = build_detector(config)
+    with caplog.at_level(logging.WARNING):
+        assert load_weights(detector, released) == []
+    assert "trained without proposals" in caplog.text
+
+    caplog.clear()
+    load_weights(build_detector(config), detector.state_dict())
+    load_weights(one_stage(config), released)
+    assert caplog.text == ""
+
+
+def test_a_second_stage_that_lacks_a_tensor_is_refused(config: ModelConfig) -> None:
+    weights = build_detector(config).state_dict()
+    del weights["proposal_queries.content"]
+    with pytest.raises(ValueError, match=r"missing proposal_queries\.content"):
+        load_weights(build_detector(config), weights)
+
+
+def test_proposals_of_a_one_stage_model_are_for_comparison_only(config: ModelConfig) -> None:
+    detector, given = one_stage(config), inputs(config)
+    with torch.no_grad():
+        features = detector.image_features(given["images"])
+        proposals = detector.propose(features, given["intrinsics"], given["camera_from_bev"])
+        bev = torch.randn(1, config.bev.rows * config.bev.columns, config.channels)
+        with_proposals, without = detector.decode(bev, proposals), detector.decode(bev)
+    assert proposals is not None
+    assert proposals.valid.any()
+    assert torch.equal(with_proposals.class_logits, without.class_logits)
+    assert not with_proposals.from_proposal.any()
+
+
+def test_a_model_without_proposals_makes_none(config: ModelConfig) -> None:
+    detector, given = one_stage(replace(config, two_stage=False, proposals=None)), inputs(config)
+    with torch.no_grad():
+        features = detector.image_features(given["images"])
+        assert detector.propose(features, given["intrinsics"], given["camera_from_bev"]) is None
+
+
+def test_two_stage_forward(config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    detector, given = build_detector(config).eval(), inputs(config)
+    with torch.no_grad():
+        output = detector(**given)
+    assert config.proposals is not None
+    assert output.from_proposal.sum() == config.proposals.count
+    assert output.class_logits.shape[2] == config.decoder.queries + config.proposals.count
+    assert output.padding_mask is not None
+    assert not output.padding_mask[:, ~output.from_proposal].any()
+    with pytest.raises(ValueError, match="two-stage and needs intrinsics"):
+        detector(given["images"], given["image_from_bev"])
+
+
+def test_one_backward_pass_reaches_every_parameter(config: ModelConfig) -> None:
+    """Of the two-stage detector with enriched content; the perspective head's loss stands for its own."""
+    torch.manual_seed(0)
+    settings = ProposalConfig(score_threshold=0.0, minimum_score=0.0)
+    detector = build_detector(replace(config, proposals=settings, dropout=0.0))
+    given = inputs(config)
+    features = detector.image_features(given["images"])
+    assert detector.perspective_head is not None
+    levels = detector.perspective_head([level.flatten(0, 1) for level in features])
+    output = detector(**given)
+    own_loss = sum((values**2).mean() for level in levels for values in level)
+    (own_loss + output.class_logits.square().mean() + output.box_codes.square().mean()).backward()
+    without = [name for name, parameter in detector.named_parameters() if parameter.grad is None]
+    assert without == []
+    assert all(parameter.grad.isfinite().all() for parameter in detector.parameters())
