@@ -10,7 +10,6 @@ computed once per query, and only rows that can see something need to exist.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from typing import NamedTuple
 
@@ -20,8 +19,8 @@ from torch import Tensor, nn
 
 LevelShapes = tuple[tuple[int, int], ...]  # (height, width) of each level
 
-# Rows sampled at once on the CPU: their indices and weights should stay in the cache.
-_CPU_ROWS = 256
+# Rows sampled at once on the CPU: few enough for their positions and weights to stay in the cache.
+_CPU_ROWS = 512
 
 
 class Rows(NamedTuple):
@@ -40,87 +39,101 @@ def deformable_attention(
 ) -> Tensor:
     """Weighted sum of bilinear samples for each row: (R, C).
 
-    value: (I, S, H, D), levels one after the other, each row by row. offsets: (Q, H, L, P, 2) x, y in cells of the
-    level. weights: (Q, H, L, P). Point p starts from reference point p mod Z. Outside an image the value is zero;
-    cell centres lie at half-integers. Positions are float32 whatever the type of value.
+    value: (I, S, H, D), levels one after the other, each row by row. offsets: (Q, 2, H, L, P) x and y in cells of the
+    level, from reference point p mod Z for point p. weights: (Q, H, L, P). Cell centres lie at half-integers, outside
+    an image the value is zero. Positions and weights are float32, whatever the type of value.
     """
-    images, _, heads, channels = value.shape
+    heads, _, points = weights.shape[1:]
+    anchors = rows.reference_points.shape[1]
+    layout = _layout(level_shapes, heads, points, anchors, value.device)
     table = _bordered_table(value, level_shapes)
-    levels = _levels(level_shapes, heads, value.device)
-    image_stride = len(table) // images
+    image_size = len(table) // len(value)
     step = _CPU_ROWS if value.device.type == "cpu" else max(1, len(rows.query))
+    offsets, weights = offsets.flatten(1), weights.flatten(1)
     sampled = [
-        _sample(table, levels, offsets[query], weights[query], image * image_stride, reference_points)
+        _sample(
+            table,
+            layout,
+            torch.addmm(offsets.index_select(0, query), reference_points.flatten(1), layout.position_from_reference),
+            weights.index_select(0, query),
+            (image * image_size).int(),
+            heads,
+        )
         for query, image, reference_points in zip(*(part.split(step) for part in rows), strict=True)
     ]
-    return torch.cat(sampled).view(-1, heads * channels)
+    return torch.cat(sampled).view(len(rows.query), -1)
 
 
-class _Levels(NamedTuple):
-    """Constants of the bordered table, made once per set of shapes so that a forward pass copies nothing to a GPU.
+class _Layout(NamedTuple):
+    """Constants of the sampling, for N = H*L*P samples of a row. Cells count from the corner of the zero border.
 
-    size: (L, 1, 1, 2) width, height. width: (L, 1) of the bordered level, in rows of the table. start: (H, L, 1) row of
-    the first cell. corner: (L, 1, 4) rows from a cell to itself, its right, its lower and its lower right neighbour.
+    position_from_reference: (Z*2, 2*N). last: (2, N) largest position. start: (N,) index in an image's table of the
+    level's first cell for the head. width: (N,) of the level in cells.
     """
 
-    size: Tensor
-    width: Tensor
+    position_from_reference: Tensor
+    last: Tensor
     start: Tensor
-    corner: Tensor
+    width: Tensor
 
 
 @functools.lru_cache(maxsize=32)
-def _levels(level_shapes: LevelShapes, heads: int, device: torch.device) -> _Levels:
-    cells = [(height + 3) * (width + 3) for height, width in level_shapes]
-    starts = torch.tensor([0, *itertools.accumulate(cells[:-1])], dtype=torch.int32)
-    widths = torch.tensor([width + 3 for _, width in level_shapes], dtype=torch.int32)
-    corners = torch.stack([0 * widths, 0 * widths + 1, widths, widths + 1], dim=-1)
-    return _Levels(
-        size=torch.tensor([(width, height) for height, width in level_shapes]).float().view(-1, 1, 1, 2).to(device),
-        width=(widths * heads).float().view(-1, 1).to(device),
-        start=(starts * heads + torch.arange(heads, dtype=torch.int32).view(-1, 1)).unsqueeze(-1).to(device),
-        corner=(corners * heads).unsqueeze(1).to(device),
+def _layout(level_shapes: LevelShapes, heads: int, points: int, anchors: int, device: torch.device) -> _Layout:
+    """Made once per set of shapes, so that a forward pass copies no constants to a GPU."""
+    bordered = torch.tensor([(width + 3, height + 3) for height, width in level_shapes])
+    ends = bordered.prod(dim=1).cumsum(0)
+    starts = ends - bordered.prod(dim=1) + ends[-1] * torch.arange(heads).unsqueeze(1)  # (H, L)
+    samples = (heads, len(level_shapes), points)
+    sizes = (bordered - 3).T[:, None, :, None].expand(2, *samples).float()
+    selection = torch.eye(anchors).repeat(1, points // anchors)  # (Z, P)
+    position_from_reference = torch.einsum("zp,ahlp,ab->zabhlp", selection, sizes, torch.eye(2))
+    return _Layout(
+        position_from_reference=position_from_reference.reshape(anchors * 2, -1).to(device),
+        last=(sizes + 1).flatten(1).to(device),
+        start=starts.unsqueeze(-1).expand(samples).flatten().int().to(device),
+        width=(sizes[0] + 3).flatten().to(device),
     )
 
 
 def _bordered_table(value: Tensor, level_shapes: LevelShapes) -> Tensor:
-    """value (I, S, H, D) with a border of zeros around every level, as a table (I*S'*H, D).
+    """value (I, S, H, D) with a border of zeros around every level, as a table (I*H*S', D).
 
     One cell before and two after: a position clamped to one cell outside then reads zeros without any test.
     """
     images, _, heads, channels = value.shape
-    cells = [height * width for height, width in level_shapes]
-    levels = [
-        F.pad(level.view(images, *shape, heads * channels), (0, 0, 1, 2, 1, 2)).flatten(1, 2)
-        for level, shape in zip(value.split(cells, dim=1), level_shapes, strict=True)
-    ]
-    return torch.cat(levels, dim=1).view(-1, channels)
+    cells = [(height + 3) * (width + 3) for height, width in level_shapes]
+    table = value.new_zeros(images, heads, sum(cells), channels)
+    levels = value.split([height * width for height, width in level_shapes], dim=1)
+    for level, part, (height, width) in zip(levels, table.split(cells, dim=2), level_shapes, strict=True):
+        inner = part.view(images, heads, height + 3, width + 3, channels)[:, :, 1:-2, 1:-2]
+        inner.copy_(level.unflatten(1, (height, width)).permute(0, 3, 1, 2, 4))
+    return table.view(-1, channels)
 
 
 def _sample(
-    table: Tensor, levels: _Levels, offsets: Tensor, weights: Tensor, image_start: Tensor, reference_points: Tensor
+    table: Tensor, layout: _Layout, positions: Tensor, weights: Tensor, image_start: Tensor, heads: int
 ) -> Tensor:
-    """(R*H, D) from offsets (R, H, L, P, 2), weights (R, H, L, P) and reference points (R, Z, 2)."""
-    heads = offsets.shape[1]
-    anchors = reference_points[:, None, None, None] * levels.size + 0.5  # (R, 1, L, 1, Z, 2), cells of the border count
-    position = anchors + offsets.unflatten(3, (-1, reference_points.shape[1]))
-    position = position.clamp(torch.zeros_like(levels.size), levels.size + 1).flatten(3, 4)  # (R, H, L, P, 2)
-    cell = position.floor()
-    right, lower = (position - cell).unbind(-1)
-    cell_x, cell_y = cell.unbind(-1)
-    start = image_start.int()[:, None, None, None] + levels.start  # (R, H, L, 1)
-    index = (cell_y * levels.width + cell_x * heads).int() + start
+    """(R*H, D) from positions (R, 2*N), where 0 is the edge of the image, and weights (R, N)."""
+    positions = (positions.unflatten(1, (2, -1)) + 0.5).clamp(torch.zeros_like(layout.last), layout.last)
+    cells = positions.floor()
+    right, lower = (positions - cells).unbind(1)
+    upper_left = torch.addcmul(cells[:, 0], cells[:, 1], layout.width).int() + (image_start.unsqueeze(1) + layout.start)
+    lower_left = upper_left + layout.width.int()
     weight_right = weights * right
     weight_left = weights - weight_right
-    lower_right = weight_right * lower
-    lower_left = weight_left * lower
-    corner_weights = torch.stack(
-        [weight_left - lower_left, weight_right - lower_right, lower_left, lower_right], dim=-1
-    )
+    weight_lower_right = weight_right * lower
+    weight_lower_left = weight_left * lower
+
+    def bags(*corners: Tensor) -> Tensor:
+        """Four times (R, N) -> (R*H, 4*L*P)."""
+        return torch.stack([corner.unflatten(1, (heads, -1)) for corner in corners], dim=2).flatten(2).flatten(0, 1)
+
     return F.embedding_bag(
-        (index.unsqueeze(-1) + levels.corner).flatten(2).flatten(0, 1),
+        bags(upper_left, upper_left + 1, lower_left, lower_left + 1),
         table,
-        per_sample_weights=corner_weights.flatten(2).flatten(0, 1).to(table.dtype),
+        per_sample_weights=bags(
+            weight_left - weight_lower_left, weight_right - weight_lower_right, weight_lower_left, weight_lower_right
+        ).to(table.dtype),
         mode="sum",
     )
 
@@ -161,7 +174,12 @@ class DeformableAttention(nn.Module):
 
     def forward(self, query: Tensor, features: Tensor, level_shapes: LevelShapes, rows: Rows) -> Tensor:
         """query (Q, C), features (I, S, C) -> one (C) for each row, before the output projection: (R, C)."""
-        offsets = self.offsets(query).float().view(len(query), self.heads, self.levels, -1, 2)
+        # x and y are interleaved in the weights, as in the official ones; the sampling wants them apart.
+        offset_weight, offset_bias = (
+            parameter.unflatten(0, (-1, 2)).transpose(0, 1).flatten(0, 1)
+            for parameter in (self.offsets.weight, self.offsets.bias)
+        )
+        offsets = F.linear(query, offset_weight, offset_bias).float().view(len(query), 2, self.heads, self.levels, -1)
         logits = self.weights(query).float().view(len(query), self.heads, self.sets, -1)
         weights = (logits.softmax(dim=-1) / self.sets).view(len(query), self.heads, self.levels, -1)
         value = self.value(features).unflatten(-1, (self.heads, -1))
