@@ -18,7 +18,12 @@ class Command(NamedTuple):
     summary: str
 
 
-COMMANDS: tuple[Command, ...] = ()
+COMMANDS: tuple[Command, ...] = (
+    Command("keyframe-to-bag", "bevformer_ros.ros.keyframe_bag", "Turn a folder with a frame.json into a bag."),
+    Command("play", "bevformer_ros.ros.bag_player", "Publish a bag over DDS, with /clock."),
+    Command("record", "bevformer_ros.ros.bag_recorder", "Record topics into a bag until interrupted."),
+    Command("simulate", "bevformer_ros.ros.simulate", "Drive through the simulated world and write it as a bag."),
+)
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -97,7 +97,7 @@ def draw_bev(size: int, boxes: Detections3D, truth: Detections3D | None = None, 
     outlines = panel.pixels(boxes.corners()[:, [0, 1, 5, 4]])
     for index, outline in enumerate(outlines):
         cv2.fillConvexPoly(fill, _fixed(outline), class_colour(int(boxes.labels[index])), cv2.LINE_AA, _SUBPIXEL_BITS)
-    image = cv2.addWeighted(fill, 0.55, image, 0.45, 0)
+    image = np.asarray(cv2.addWeighted(fill, 0.55, image, 0.45, 0), np.uint8)
     for index, outline in enumerate(outlines):
         colour = class_colour(int(boxes.labels[index]))
         _polyline(image, outline, colour)
@@ -174,11 +174,11 @@ def _view_rows(frame: SurroundFrame, boxes: Detections3D, truth: Detections3D | 
 def _view(
     camera: CameraImage | None, name: str, boxes: Detections3D, truth: Detections3D | None, size: tuple[int, int]
 ) -> Image:
+    image: Image = np.full((size[1], size[0], 3), _BACKGROUND, np.uint8)
     if camera is None:
-        image = np.full((size[1], size[0], 3), _BACKGROUND, np.uint8)
         cv2.putText(image, "no image", (size[0] // 2 - 40, size[1] // 2), _FONT, 0.6, _FAINT_TEXT, 1, cv2.LINE_AA)
     else:
-        image = cv2.resize(camera.image, size, interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(camera.image, size, interpolation=cv2.INTER_AREA), np.uint8)
         if truth is not None:
             draw_boxes_on_camera(image, camera, truth, dashed=True)
         draw_boxes_on_camera(image, camera, boxes)

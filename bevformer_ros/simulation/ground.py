@@ -112,12 +112,12 @@ def _paint_markings(image: NDArray[np.uint8], view: View, road: Road, station: f
             edges = (side * _LANE_EDGE, side * KERB)
             _fill(image, view, _strip(road, start, start + 0.1, max(edges), min(edges)), _WHITE)
     for start in _multiples(_CROSSING_SPACING, *reach):
-        for middle in np.arange(-6.5, 7.0, 1.0):
+        for middle in np.arange(-6.5, 7.0, 1.0).tolist():
             _fill(image, view, _strip(road, start, start + 3.2, middle + 0.26, middle - 0.26), _WHITE)
 
 
-def _multiples(spacing: float, first: float, last: float) -> Array:
-    return spacing * np.arange(np.ceil(first / spacing), np.floor(last / spacing) + 1)
+def _multiples(spacing: float, first: float, last: float) -> list[float]:
+    return (spacing * np.arange(np.ceil(first / spacing), np.floor(last / spacing) + 1)).tolist()
 
 
 def _shade(image: NDArray[np.uint8], view: View, shadows: list[Array]) -> None:
@@ -157,13 +157,9 @@ def _grain(view: View) -> NDArray[np.float32]:
     camera_from_ground[:3, 3] += camera_from_ground[:3, :2] @ origin
     metres_per_pixel = _TILE_METRES / _TILE_PIXELS
     image_from_tile = camera.intrinsics @ camera_from_ground[:3, [0, 1, 3]] @ np.diag([metres_per_pixel] * 2 + [1.0])
-    return cv2.warpPerspective(
-        _grain_tile(),
-        image_from_tile,
-        (camera.width, camera.height),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_WRAP,
-    )
+    size = (camera.width, camera.height)
+    grain = cv2.warpPerspective(_grain_tile(), image_from_tile, size, borderMode=cv2.BORDER_WRAP)
+    return np.asarray(grain, np.float32)
 
 
 @lru_cache(maxsize=1)

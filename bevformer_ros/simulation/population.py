@@ -257,10 +257,10 @@ def build_scenery(random: np.random.Generator, road: Road, first: float, last: f
                 offset = side * (SIDEWALK_END + 5.5 + depth / 2 + random.uniform(0, 4))
                 rows.append((station + length / 2, offset, (length * 0.92, depth, height), colour, "building"))
             station += length
-        for station in np.arange(first + random.uniform(0, 10), last, 17.0):
+        for station in np.arange(first + random.uniform(0, 10), last, 17.0).tolist():
             height = random.uniform(4.5, 7.0)
             rows.append((station, side * (SIDEWALK_END + 2.0), (3.2, 3.2, height), (74, 118, 62), "tree"))
-        for station in np.arange(first, last, 34.0):
+        for station in np.arange(first, last, 34.0).tolist():
             rows.append((station, side * (SIDEWALK_END - 0.4), (0.24, 2.4, 7.5), (96, 100, 106), "lamp"))
     stations = np.array([row[0] for row in rows])
     offsets = np.array([row[1] for row in rows])

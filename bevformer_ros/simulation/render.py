@@ -156,7 +156,7 @@ def _part_order(solid: Solid, eye: Array) -> NDArray[np.int64]:
     eye_above = eye >= solid.high  # (parts, 3)
     behind = (below & eye_above[:, None]).any(-1)
     before = (below & ~eye_above[:, None]).any(-1)
-    hidden = behind | before.T
+    hidden = np.asarray(behind | before.T)
     return painting_order(hidden & ~hidden.T, np.square((solid.low + solid.high) / 2 - eye).sum(-1))
 
 
@@ -175,7 +175,8 @@ def _faces(things: _Things, view: View, light_from: Array) -> list[_Face]:
         paints += [[colour if paint == "own" else paint for paint in solid.paints[part]] for part in order]
         owners += [int(owner)] * len(order)
     corners = geometry.apply(view.camera_from_world, np.concatenate(vertices))[:, FACES]  # (parts, 6, 4, 3)
-    normals = np.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 3] - corners[:, :, 0])
+    sides = corners[:, :, [1, 3]] - corners[:, :, :1]
+    normals = np.asarray(np.cross(sides[:, :, 0], sides[:, :, 1]), np.float64)
     turned_to_us = np.einsum("pfd,pfd->pf", normals, corners[:, :, 0]) < 0
     in_view = (corners[..., 2] > NEAR).any(-1)
     colours = _shaded(np.array(paints, np.float64), normals, corners[..., 2].mean(-1), view, light_from)

@@ -15,6 +15,9 @@ _FULL_WIDTH, _FULL_HEIGHT = 1600, 900
 # From camera axes (x right, y down, z forward) to axes like the base frame's (x forward, y left, z up).
 _FORWARD_FROM_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 
+# Where nuScenes mounts its lidar, whose frame (x right, y forward, z up) the models think in.
+BASE_FROM_LIDAR = geometry.transform_from_rpy((0.943713, 0.0, 1.840230), (0.0, 0.0, -np.pi / 2))
+
 
 @dataclass(frozen=True)
 class SimulatedCamera:

@@ -9,11 +9,11 @@ from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.simulation.observe import observe
 from bevformer_ros.simulation.render import render
-from bevformer_ros.simulation.rig import surround_rig
+from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
 from bevformer_ros.simulation.world import START_NS, World
 
 RIG_FILE = Path(__file__).parents[2] / "config/rigs/nuscenes.yaml"
-BASE_FROM_BEV = geometry.transform_from_rpy((0.943713, 0.0, 1.84023), (0.0, 0.0, -np.pi / 2))
+
 STAMP = START_NS + 3_000_000_000
 
 
@@ -29,7 +29,7 @@ def rig():
 
 @pytest.fixture(scope="module")
 def observation(world, rig):
-    return observe(world, rig, BASE_FROM_BEV, STAMP)
+    return observe(world, rig, BASE_FROM_LIDAR, STAMP)
 
 
 def test_size_must_be_positive():
