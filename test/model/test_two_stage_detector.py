@@ -19,7 +19,15 @@ MODELS = Path(__file__).parents[2] / "config" / "models"
 
 @pytest.fixture(scope="module")
 def config() -> ModelConfig:
-    return load_yaml(ModelConfig, MODELS / "tiny_two_stage.yaml")
+    """The shipped one, with a smaller image and BEV map."""
+    shipped = load_yaml(ModelConfig, MODELS / "tiny_two_stage.yaml")
+    assert shipped.two_stage
+    return replace(
+        shipped,
+        image=replace(shipped.image, height=64),
+        bev=replace(shipped.bev, rows=12, columns=10),
+        encoder=replace(shipped.encoder, layers=1),
+    )
 
 
 def one_stage(config: ModelConfig) -> BEVFormerV2:
