@@ -7,13 +7,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class ConvNorm(nn.Module):
+def convolve_and_normalise(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """Convolution without bias, then batch norm.
 
     With fixed statistics both are one affine map, so they run as one convolution whose weights are folded on the
     way: the stored weights stay as they were trained and no inference copy of the model is needed. The statistics
     stay in float32 in a model of reduced precision; only the folded weights are rounded.
     """
+    if norm.training or norm.running_mean is None or norm.running_var is None:
+        return norm(conv(x))
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    weight = (conv.weight * scale.view(-1, 1, 1, 1)).to(x.dtype)
+    bias = (norm.bias - norm.running_mean * scale).to(x.dtype)
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+
+
+class ConvNorm(nn.Module):
+    """Convolution with its batch norm."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
@@ -21,13 +31,7 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            return self.norm(self.conv(x))
-        norm = self.norm
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        weight = (self.conv.weight * scale.view(-1, 1, 1, 1)).to(x.dtype)
-        bias = (norm.bias - norm.running_mean * scale).to(x.dtype)
-        return F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding)
+        return convolve_and_normalise(self.conv, self.norm, x)
 
 
 class BasicBlock(nn.Module):

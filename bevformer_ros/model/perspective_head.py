@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bevformer_ros.config import PerspectiveHeadConfig
+from bevformer_ros.model.layers import convolve_and_normalise
 
 ATTRIBUTES_PER_CLASS = 3
 _INITIAL_DEPTH_SCALE = 0.3
@@ -49,7 +50,9 @@ class SharedConv(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, feature: Tensor, level: int) -> Tensor:
-        return self.norms[level](self.conv(feature)).relu()
+        norm = self.norms[level]
+        assert isinstance(norm, nn.BatchNorm2d)
+        return convolve_and_normalise(self.conv, norm, feature).relu_()
 
 
 class PerspectiveHead(nn.Module):
