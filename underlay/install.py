@@ -59,6 +59,7 @@ def main() -> int:
         make_venv(sourced)
         build_interfaces(sourced)
     except subprocess.CalledProcessError as error:
+        print(*LOG.read_text().splitlines()[-30:], sep="\n", file=sys.stderr)
         print(f"Failed: {' '.join(map(str, error.cmd[:6]))} ...; all of its output is in {LOG}", file=sys.stderr)
         return 1
     return 0
@@ -169,9 +170,9 @@ def write_environment(sourced: list[str]) -> None:
         f'export AMENT_PREFIX_PATH="{VENV}${{AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}}"',
         f'export LD_LIBRARY_PATH="{":".join(map(str, libraries))}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"',
         f'export {dds_variable}="${{{dds_variable}:-{DDS_PROFILE}}}"',
-        "export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}",
     ]
     if not sourced:
+        lines.append("export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}")
         lines.append("export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1  # the wheels need not set LD_LIBRARY_PATH again")
     (VENV / "bin" / "ros-activate").write_text("\n".join(lines) + "\n")
 
