@@ -10,6 +10,7 @@ computed once per query, and only rows that can see something need to exist.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -104,9 +105,11 @@ def _bordered_table(value: Tensor, level_shapes: LevelShapes) -> Tensor:
     cells = [(height + 3) * (width + 3) for height, width in level_shapes]
     table = value.new_zeros(images, heads, sum(cells), channels)
     levels = value.split([height * width for height, width in level_shapes], dim=1)
-    for level, part, (height, width) in zip(levels, table.split(cells, dim=2), level_shapes, strict=True):
-        inner = part.view(images, heads, height + 3, width + 3, channels)[:, :, 1:-2, 1:-2]
-        inner.copy_(level.unflatten(1, (height, width)).permute(0, 3, 1, 2, 4))
+    starts = itertools.accumulate(cells, initial=0)
+    for level, start, count, (height, width) in zip(levels, starts, cells, level_shapes, strict=False):
+        # narrow, not split: autograd refuses to write into the views that split gives.
+        part = table.narrow(2, start, count).view(images, heads, height + 3, width + 3, channels)
+        part[:, :, 1:-2, 1:-2] = level.unflatten(1, (height, width)).permute(0, 3, 1, 2, 4)
     return table.view(-1, channels)
 
 

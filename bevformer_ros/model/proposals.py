@@ -24,6 +24,10 @@ from bevformer_ros.model.perspective_head import ATTRIBUTES_PER_CLASS, Perspecti
 from bevformer_ros.taxonomy import ATTRIBUTE_ID, CLASSES, NO_ATTRIBUTE
 
 
+# Metres; the head's tanh can reach a size of zero, which is no box and has no logarithm.
+_SMALLEST_SIZE = 0.01
+
+
 class Proposals(NamedTuple):
     """Boxes in the BEV frame, each (B, P, ...), best score first; slots where not `valid` hold unit boxes at 0.
 
@@ -83,7 +87,7 @@ class ProposalMaker(nn.Module):
         camera_indices = torch.arange(cameras, device=yaws.device).view(1, cameras, 1).expand_as(yaws)
         proposals = Proposals(
             centers=rotate(bev_from_camera, boxes.centers - translation),
-            sizes=boxes.sizes,
+            sizes=boxes.sizes.clamp(min=_SMALLEST_SIZE),
             yaws=yaws,
             velocities=directions * boxes.speeds.unsqueeze(-1),
             scores=boxes.scores,
