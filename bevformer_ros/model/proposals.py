@@ -23,7 +23,6 @@ from bevformer_ros.model.perspective_boxes import (
 from bevformer_ros.model.perspective_head import ATTRIBUTES_PER_CLASS, PerspectiveLevel
 from bevformer_ros.taxonomy import ATTRIBUTE_ID, CLASSES, NO_ATTRIBUTE
 
-
 # Metres; the head's tanh can reach a size of zero, which is no box and has no logarithm.
 _SMALLEST_SIZE = 0.01
 

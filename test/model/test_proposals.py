@@ -194,3 +194,11 @@ def test_real_keyframe_comes_back(keyframe: tuple, detection_range: tuple[float,
             np.linalg.norm(boxes.velocities[row]), abs=0.01
         )
     assert sorted(matched) == list(range(len(proposals["scores"])))
+
+
+def test_a_collapsed_box_keeps_a_size() -> None:
+    """tanh reaches -1 in float32, which is no size, and whose logarithm would poison the whole decoder."""
+    levels, _ = ideal_head.ideal_outputs(boxes_of([("car", (0.0, 15.0), 0.0)]), TWO_CAMERAS, HEAD)
+    proposals = kept(propose([level._replace(sizes=level.sizes - 100) for level in levels], TWO_CAMERAS))
+    assert len(proposals["sizes"]) > 0
+    assert proposals["sizes"].min() > 0
