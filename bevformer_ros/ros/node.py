@@ -15,7 +15,7 @@ import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump  # type: ignore[attr-defined]
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
@@ -117,6 +117,7 @@ class DetectorNode(Node):
         parameters.declare_cameras(self, rig)
         rig = replace(rig, cameras=parameters.read_cameras(self, rig))
         self._settings.synchronizer(rig)  # refuses what cannot work before anything is built
+        self._model_file = config_file("models", self._settings.model)
         self._rig = rig
         self._tf_buffer = Buffer(cache_time=Duration(nanoseconds=round(self._settings.transform_cache_s * SECOND)))
         self._tf_listener = TransformListener(self._tf_buffer, self)
@@ -129,7 +130,7 @@ class DetectorNode(Node):
         assert self._rig is not None
         settings = self._settings
         detector = load_detector(
-            config_file("models", settings.model),
+            self._model_file,
             Path(settings.weights) if settings.weights else None,
             _device(settings.device),
             settings.precision,

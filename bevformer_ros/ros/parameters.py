@@ -37,7 +37,9 @@ class Settings:
     model: str = _parameter("tiny", "network: a name in config/models, the path of a model YAML or of a .safetensors")
     weights: str = _parameter("", "path of weights (.pth or .safetensors); empty for the model's own, or random ones")
     device: str = _parameter("auto", f"where the network runs: {DEVICE_PATTERN}; auto takes a GPU if there is one")
-    precision: Precision = _parameter("float32", "arithmetic of the network", choices=get_args(Precision))
+    precision: Precision = _parameter(  # noqa: RUF009 (a field, as the others)
+        "float32", "arithmetic of the network", choices=get_args(Precision)
+    )
     autostart: bool = _parameter(True, "configure and activate by itself; false waits for a lifecycle manager")
     output_frame: str = _parameter("", "tf frame of the published boxes; empty for the rig's base frame")
     score_threshold: float = _parameter(0.2, "boxes with a lower score are not published", (0.0, 1.0), live=True)
@@ -78,6 +80,10 @@ class Settings:
 
 
 _FIELDS: dict[str, Field[Any]] = {entry.name: entry for entry in fields(Settings)}
+
+
+def names() -> tuple[str, ...]:
+    return tuple(_FIELDS)
 
 
 def declare(node: Node) -> None:

@@ -8,10 +8,10 @@ import traceback
 from typing import Any
 
 import message_filters
-import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from bevformer_ros.config import RigConfig
@@ -177,7 +177,7 @@ def _stages(stopwatch: Stopwatch, detector: Detector) -> dict[str, float]:
 
 def warn_without_dds_profile(node: Node) -> None:
     """Fast DDS's own shared memory is smaller than one large image, so that sets would be lost without a word."""
-    if "fastrtps" in rclpy.get_rmw_implementation_identifier() and not os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE"):
+    if "fastrtps" in get_rmw_implementation_identifier() and not os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE"):
         node.get_logger().warning(
             "images arrive over Fast DDS without a profile for large messages, expect losses: set "
             "FASTDDS_DEFAULT_PROFILES_FILE to config/dds/fastdds_large_images.xml of this package "

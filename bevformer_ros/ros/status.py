@@ -89,7 +89,7 @@ class DetectorRecord:
             return
         step = stamp_ns - previous
         if self._period_ns is None:
-            self._period_ns = step
+            self._period_ns = float(step)
         else:
             self._period_ns += _PERIOD_SMOOTHING * (step - self._period_ns)
 
