@@ -31,6 +31,7 @@ from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
 from bevformer_ros.model.decoder import DecoderOutput
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
+from bevformer_ros.model.precision import set_precision
 from bevformer_ros.model.proposals import Proposals
 from bevformer_ros.preprocess import Preprocessor
 from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASSES, NO_ATTRIBUTE
@@ -81,8 +82,7 @@ class Detector:
         self.trained = trained
         self.latencies_ms: dict[str, float] = {}
         self._device = torch.device(device)
-        self._dtype = getattr(torch, precision)
-        self._model = model.to(self._device).eval().requires_grad_(False)
+        self._model = set_precision(model.to(self._device).eval(), getattr(torch, precision)).requires_grad_(False)
         self._preprocess = Preprocessor(self.config.image, self._device)
         self._buffer = BevBuffer(self.config.temporal, history or HistoryConfig(), self.config.bev, self._encode_bev)
         self._future_ns = round(self.config.temporal.frames[-1] * self.config.temporal.interval_s * 1e9)
@@ -149,17 +149,16 @@ class Detector:
             )
         entry = self._preprocess(frame)
         clock.mark("preprocess")
-        with self._autocast():
-            features = self._model.image_features(entry.images)
-            clock.mark("image_features")
-            proposals = self._model.propose(
-                features, self._upload(entry.intrinsics), self._upload(entry.camera_from_bev), entry.camera_valid
-            )
-            if proposals is not None:
-                clock.mark("propose")
-            features = features[: self.config.encoder.image_levels]
-            bev = self._encode_bev(features, self._upload(entry.image_from_bev), entry.camera_valid)
-            clock.mark("encode_bev")
+        features = self._model.image_features(entry.images)
+        clock.mark("image_features")
+        proposals = self._model.propose(
+            features, self._upload(entry.intrinsics), self._upload(entry.camera_from_bev), entry.camera_valid
+        )
+        if proposals is not None:
+            clock.mark("propose")
+        features = features[: self.config.encoder.image_levels]
+        bev = self._encode_bev(features, self._upload(entry.image_from_bev), entry.camera_valid)
+        clock.mark("encode_bev")
         encoded = EncodedFrame(
             frame.stamp_ns, frame.world_from_bev, bev, features, entry.image_from_bev, entry.camera_valid
         )
@@ -171,13 +170,12 @@ class Detector:
 
     @torch.inference_mode()
     def _detect(self, encoded: _Encoded, clock: StageClock) -> Detections3D:
-        with self._autocast():
-            recall = self._buffer.recall(encoded.frame)
-            clock.mark("history")
-            bev = self._model.fuse(recall.bevs)
-            clock.mark("fuse")
-            output = self._model.decode(bev, encoded.proposals)
-            clock.mark("decode")
+        recall = self._buffer.recall(encoded.frame)
+        clock.mark("history")
+        bev = self._model.fuse(recall.bevs)
+        clock.mark("fuse")
+        output = self._model.decode(bev, encoded.proposals)
+        clock.mark("decode")
         detections = detections_from(output, encoded.proposals, encoded.frame.stamp_ns, self.config)
         detections = replace(detections, velocities=detections.velocities * recall.velocity_scale)
         self._depth = recall.depth
@@ -188,9 +186,6 @@ class Detector:
     def _upload(self, matrices: NDArray[np.float64]) -> Tensor:
         """(N, ...) on the host -> (1, N, ...) float32 on the device."""
         return torch.from_numpy(matrices)[None].to(self._device, torch.float32)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
 
 
 class StageClock:
@@ -225,7 +220,7 @@ class StageClock:
 def detections_from(
     output: DecoderOutput, proposals: Proposals | None, stamp_ns: int, config: ModelConfig
 ) -> Detections3D:
-    """The last decoder layer's boxes that pass the score threshold, best first; boxes that are not finite are left out.
+    """The last decoder layer's boxes that pass the score threshold, best first.
 
     A box whose query was a proposal takes over the proposal's attribute where its class can carry it.
     """
@@ -239,8 +234,7 @@ def detections_from(
         learned = len(output.from_proposal) - proposals.scores.shape[1]
         carried = _numpy(proposals.attributes[0], np.int64)[query[from_proposal] - learned]
         attributes[from_proposal] = np.where(_CAN_CARRY[labels[from_proposal], carried], carried, NO_ATTRIBUTE)
-    columns = np.column_stack([centers, sizes, yaws, velocities])
-    usable = _numpy(decoded.valid[0], np.bool_) & np.isfinite(columns).all(axis=1) & (sizes > 0).all(axis=1)
+    usable = _numpy(decoded.valid[0], np.bool_) & _possible(centers, sizes, yaws, velocities)
     return Detections3D(
         stamp_ns=stamp_ns,
         centers=centers[usable],
@@ -260,18 +254,26 @@ _CAN_CARRY = np.array([[name in entry.attributes for name in ATTRIBUTE_NAMES] + 
 
 
 def _as_detections(proposals: Proposals, stamp_ns: int) -> Detections3D:
-    valid = _numpy(proposals.valid[0], np.bool_)
+    floats = (proposals.centers, proposals.sizes, proposals.yaws, proposals.velocities)
+    centers, sizes, yaws, velocities = (_numpy(values[0], np.float64) for values in floats)
+    usable = _numpy(proposals.valid[0], np.bool_) & _possible(centers, sizes, yaws, velocities)
     return Detections3D(
         stamp_ns=stamp_ns,
-        centers=_numpy(proposals.centers[0], np.float64)[valid],
-        sizes=_numpy(proposals.sizes[0], np.float64)[valid],
-        yaws=_numpy(proposals.yaws[0], np.float64)[valid],
-        velocities=_numpy(proposals.velocities[0], np.float64)[valid],
-        scores=_numpy(proposals.scores[0], np.float64)[valid],
-        labels=_numpy(proposals.labels[0], np.int64)[valid],
-        attributes=_numpy(proposals.attributes[0], np.int64)[valid],
-        from_proposal=np.ones(valid.sum(), np.bool_),
+        centers=centers[usable],
+        sizes=sizes[usable],
+        yaws=yaws[usable],
+        velocities=velocities[usable],
+        scores=_numpy(proposals.scores[0], np.float64)[usable],
+        labels=_numpy(proposals.labels[0], np.int64)[usable],
+        attributes=_numpy(proposals.attributes[0], np.int64)[usable],
+        from_proposal=np.ones(usable.sum(), np.bool_),
     )
+
+
+def _possible(centers: NDArray, sizes: NDArray, yaws: NDArray, velocities: NDArray) -> NDArray[np.bool_]:
+    """Boxes (n,) that are finite and have a size; bad weights can give others."""
+    finite = np.isfinite(np.column_stack([centers, sizes, yaws, velocities])).all(axis=1)
+    return finite & (sizes > 0).all(axis=1)
 
 
 def _numpy(values: Tensor, kind: type) -> NDArray:

@@ -1,0 +1,394 @@
+"""The detector as a whole: results and status, when it forgets, and a temporal path equal to the official code's."""
+
+import logging
+from dataclasses import replace
+from typing import NamedTuple
+
+import golden_cases
+import numpy as np
+import pytest
+import torch
+from golden_detections import assert_same_detections
+from official_config import golden_detector
+from scipy.linalg import rq
+
+from bevformer_ros import geometry
+from bevformer_ros.config import (
+    BackboneConfig,
+    BevGridConfig,
+    DecoderConfig,
+    EncoderConfig,
+    ImageConfig,
+    ModelConfig,
+    ProposalConfig,
+    TemporalConfig,
+)
+from bevformer_ros.history import HistoryConfig
+from bevformer_ros.model.box_coding import Boxes, boxes_to_official
+from bevformer_ros.model.checkpoint import save_checkpoint
+from bevformer_ros.model.detector import build_detector
+from bevformer_ros.pipeline import Detector, load_detector
+from bevformer_ros.preprocess import NetworkInput
+from bevformer_ros.share import share_directory
+from bevformer_ros.types import CameraImage, SurroundFrame
+
+MS = 1_000_000
+MODELS = share_directory() / "config" / "models"
+SMALL = ModelConfig(
+    name="small",
+    image=ImageConfig(source_size=(160, 96), crop=(0, 32, 160, 96), height=64),
+    cameras=("LEFT", "RIGHT"),
+    channels=32,
+    backbone=BackboneConfig(18, 8),
+    bev=BevGridConfig(20, 16),
+    encoder=EncoderConfig(layers=1, heads=4, hidden_channels=32),
+    temporal=TemporalConfig((-2, -1, 0), mode="warp"),
+    decoder=DecoderConfig(layers=1, heads=4, hidden_channels=32, queries=30),
+    perspective=None,
+    max_detections=20,
+)
+
+
+def detector(config=SMALL, seed=0, **history):
+    torch.manual_seed(seed)
+    return Detector(build_detector(config), trained=True, history=HistoryConfig(**history))
+
+
+def camera(name, yaw, seed, **changes):
+    image = np.random.default_rng(seed).integers(0, 256, (96, 160, 3), dtype=np.uint8)
+    camera_from_bev = geometry.transform_from_rpy((0, 0, 0), (-np.pi / 2, 0, 0)) @ geometry.transform_from_rpy(
+        (0, 0, 0), (0, 0, yaw)
+    )
+    values = {
+        "image": image,
+        "intrinsics": np.array([[80.0, 0, 80], [0, 80, 48], [0, 0, 1]]),
+        "camera_from_bev": camera_from_bev,
+    }
+    return CameraImage(name, 0, **{**values, **changes})
+
+
+def surround(stamp_ms, forward=None, scene="drive", cameras=None):
+    """A frame of a drive at 5 m/s; images differ from frame to frame."""
+    forward = stamp_ms * 0.005 if forward is None else forward
+    if cameras is None:
+        cameras = (camera("LEFT", 0.6, stamp_ms), camera("RIGHT", -0.6, stamp_ms + 1))
+    cameras = tuple(entry and replace(entry, stamp_ns=stamp_ms * MS) for entry in cameras)
+    world_from_bev = geometry.transform_from_rpy((0, forward, 0), (0, 0, 0))
+    return SurroundFrame(stamp_ms * MS, cameras, world_from_bev, scene)
+
+
+def same(first, second):
+    names = ("centers", "sizes", "yaws", "velocities", "scores", "labels")
+    return all(
+        getattr(first, name).shape == getattr(second, name).shape
+        and np.allclose(getattr(first, name), getattr(second, name), atol=1e-4)
+        for name in names
+    )
+
+
+def test_detections_and_status_of_a_stream():
+    detect = detector()
+    assert (detect.history.depth, detect.history.slots, detect.history.bytes) == (0, 2, 0)
+    depths = []
+    for stamp in range(0, 1300, 100):
+        detections = detect(surround(stamp))
+        depths.append(detect.history.depth)
+        assert detections.stamp_ns == stamp * MS
+    assert len(detections) == 20
+    assert depths == [0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2]  # a frame 0.4 s old already fills the slot at 0.5 s
+    assert detect.history.bytes == detect._buffer.capacity * 20 * 16 * 32 * 4
+    assert detect.history.resets == {}
+    stages = ["preprocess", "image_features", "encode_bev", "store", "history", "fuse", "decode", "boxes"]
+    assert list(detect.latencies_ms) == stages
+    assert min(detect.latencies_ms.values()) >= 0
+
+
+def test_nothing_above_the_threshold_is_an_empty_result():
+    assert len(detector(replace(SMALL, score_threshold=0.999))(surround(0))) == 0
+
+
+def test_missing_camera_is_served_and_wrong_number_refused():
+    detect = detector()
+    assert len(detect(surround(0, cameras=(None, camera("RIGHT", -0.6, 1))))) == 20
+    with pytest.raises(ValueError, match="1 cameras, the model small 2: LEFT, RIGHT"):
+        detect(surround(100, cameras=(camera("LEFT", 0.6, 0),)))
+
+
+def exchanged(stamp_ms):
+    cameras = (camera("LEFT", 0.6, 0), camera("SPARE", -0.9, 1))
+    return surround(stamp_ms, cameras=cameras)
+
+
+def zoomed(stamp_ms):
+    wide = camera("LEFT", 0.6, 0, intrinsics=np.array([[60.0, 0, 80], [0, 60, 48], [0, 0, 1]]))
+    return surround(stamp_ms, cameras=(wide, camera("RIGHT", -0.6, 1)))
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (surround(0), "backward_time"),  # the bag loops
+        (surround(1400), "backward_time"),  # the clock jumps back by 0.1 s
+        (surround(6500), "gap"),
+        (surround(1600, forward=300.0), "pose_jump"),
+        (surround(1600, scene="next"), "scene_change"),
+        (exchanged(1600), "camera_set_change"),
+        (zoomed(1600), "calibration_change"),
+    ],
+)
+def test_history_is_dropped_once_and_the_next_frame_detects(frame, reason):
+    detect = detector()
+    for stamp in (0, 500, 1000, 1500):
+        detect(surround(stamp))
+    assert (detect.history.depth, detect.history.resets) == (2, {})
+    detections = detect(frame)
+    assert (detect.history.depth, detect.history.resets) == (0, {reason: 1})
+    assert same(detections, detector()(frame))  # as a detector that never saw anything before
+    start, scene, forward = frame.stamp_ns // MS, frame.scene, frame.world_from_bev[1, 3]
+    for step in (1, 2):
+        detect(surround(start + 500 * step, forward + 2.5 * step, scene, frame.cameras))
+    assert (detect.history.depth, detect.history.resets) == (2, {reason: 1})
+
+
+def test_reset_on_request_and_with_new_weights(tmp_path):
+    detect = detector(seed=1)
+    detect(surround(0))
+    detect.reset("operator")
+    torch.manual_seed(2)
+    save_checkpoint(tmp_path / "other.safetensors", build_detector(SMALL).state_dict(), SMALL)
+    detect.load_weights(tmp_path / "other.safetensors")
+    assert detect.history.resets == {"operator": 1, "model_change": 1}
+    assert same(detect(surround(1100)), detector(seed=2)(surround(1100)))
+
+
+@pytest.mark.parametrize("mode", ["warp", "reencode"])
+def test_history_matters_and_both_modes_run(mode):
+    config = replace(SMALL, temporal=TemporalConfig((-2, -1, 0), mode=mode))
+    detect = detector(config)
+    for stamp in (0, 500):
+        detect(surround(stamp))
+    with_history = detect(surround(1000))
+    assert not same(with_history, detector(config)(surround(1000)))
+
+
+def test_modes_agree_while_the_car_stands():
+    """Without motion, moving the old BEV map and encoding the old images again are the same thing."""
+    results = []
+    for mode in ("warp", "reencode"):
+        detect = detector(replace(SMALL, temporal=TemporalConfig((-2, -1, 0), mode=mode)))
+        for stamp in (0, 500, 1000):
+            detections = detect(surround(stamp, forward=0.0))
+        results.append(detections)
+    assert same(*results)
+
+
+def test_velocities_follow_the_time_base():
+    """The same two pictures, 0.5 and 0.6 s apart: the network cannot tell, the detector can."""
+    velocities = []
+    for stamp in (500, 600):
+        detect = detector(replace(SMALL, temporal=TemporalConfig((-1, 0), mode="warp")))
+        detect(surround(0, forward=0.0))
+        images = surround(500).cameras
+        velocities.append(detect(surround(stamp, forward=3.0, cameras=images)).velocities)
+    assert np.abs(velocities[0]).max() > 0
+    np.testing.assert_allclose(velocities[1], velocities[0] * 500 / 600, rtol=1e-5)
+
+
+BOTH_WAYS = replace(SMALL, temporal=TemporalConfig((-1, 0, 1), mode="warp"))
+
+
+def test_future_frames_are_for_recordings_only():
+    with pytest.raises(ValueError, match="small uses future frames and cannot run live; use replay"):
+        detector(BOTH_WAYS)(surround(0))
+
+
+def test_replay_of_a_causal_model_is_the_live_stream():
+    frames = [surround(stamp) for stamp in range(0, 1250, 250)]
+    live, recorded = detector(), detector()
+    expected = [live(frame) for frame in frames]
+    assert all(same(*pair) for pair in zip(recorded.replay(frames), expected, strict=True))
+
+
+class Seen(NamedTuple):
+    bevs: torch.Tensor
+
+
+def fused_inputs(detect):
+    """What the temporal fusion is given from now on, one (1, T, H*W, C) per detection."""
+    seen = []
+    detect._model.temporal_fusion.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    return seen
+
+
+def test_replay_with_future_frames():
+    stamps = list(range(0, 2000, 250))
+    detect = detector(BOTH_WAYS)
+    seen = fused_inputs(detect)
+    frames = [surround(stamp, forward=0.0) for stamp in stamps]
+    detections = list(detect.replay(frames))
+    assert [entry.stamp_ns // MS for entry in detections] == stamps
+    own = [bevs[0, 1] for bevs in seen]
+    for index, bevs in enumerate(seen):
+        before, after = index - 2, index + 2
+        torch.testing.assert_close(bevs[0, 0], own[before] if before >= 0 else own[index], atol=1e-4, rtol=0)
+        torch.testing.assert_close(bevs[0, 2], own[after] if after < len(own) else own[index], atol=1e-4, rtol=0)
+
+
+def test_replay_waits_no_longer_than_the_future_frame():
+    consumed = []
+    frames = (consumed.append(stamp) or surround(stamp) for stamp in range(0, 3000, 250))
+    next(detector(BOTH_WAYS).replay(frames))
+    assert consumed == [0, 250, 500]
+
+
+def test_replay_never_looks_into_the_next_scene():
+    detect = detector(BOTH_WAYS)
+    seen = fused_inputs(detect)
+    frames = [surround(0), surround(250), surround(500, scene="next"), surround(1000, scene="next")]
+    assert len(list(detect.replay(frames))) == 4
+    assert detect.history.resets == {"scene_change": 1}
+    first, second, third, _ = seen
+    assert torch.equal(first[0, 2], first[0, 1])
+    assert torch.equal(second[0, 2], second[0, 1])
+    assert torch.equal(third[0, 0], third[0, 1])
+    assert not torch.equal(third[0, 2], third[0, 1])
+
+
+def test_two_stage_detections_carry_their_proposals():
+    two_stage = load_detector(MODELS / "tiny_two_stage.yaml")
+    config = replace(two_stage.config, image=ImageConfig((160, 96), (0, 32, 160, 96), 64))
+    config = replace(config, proposals=ProposalConfig(score_threshold=0.0, minimum_score=0.0, count=10))
+    detect = detector(config)
+    cameras = tuple(camera(name, index * np.pi / 3, index) for index, name in enumerate(config.cameras))
+    detections = detect(surround(0, cameras=cameras))
+    assert "propose" in detect.latencies_ms
+    assert detections.proposals is not None
+    assert 0 < len(detections.proposals) <= 10
+    assert detections.from_proposal.any()
+    assert not detections.from_proposal.all()
+
+
+def test_random_weights_are_announced_and_repeatable(caplog):
+    with caplog.at_level(logging.WARNING):
+        first = load_detector(MODELS / "tiny.yaml")
+    assert not first.trained
+    assert "RANDOM weights" in caplog.text
+    second = load_detector(MODELS / "tiny.yaml")
+    states = (first._model.state_dict(), second._model.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    other = load_detector(MODELS / "tiny.yaml", seed=1)._model.state_dict()
+    assert any(not torch.equal(states[0][name], other[name]) for name in other)
+
+
+def test_a_checkpoint_of_ours_needs_no_yaml(tmp_path, caplog):
+    network = build_detector(SMALL)
+    save_checkpoint(tmp_path / "small.safetensors", network.state_dict(), SMALL)
+    detect = load_detector(tmp_path / "small.safetensors")
+    assert detect.trained
+    assert detect.config == SMALL
+    assert "RANDOM" not in caplog.text
+    with pytest.raises(ValueError, match="precision is 'float8', expected one of float32, bfloat16, float16"):
+        load_detector(tmp_path / "small.safetensors", precision="float8")
+
+
+class Golden(NamedTuple):
+    """A temporal golden case, run through the detector frame by frame."""
+
+    detect: Detector
+    inputs: dict[str, torch.Tensor]
+    expected: dict[str, torch.Tensor]
+    frames: tuple[int, ...]
+    seen: dict[str, torch.Tensor]
+
+    def run(self, poses, skipped=()):
+        """Detections of the current frame after its past ones; poses by frame index; skipped frames are not given."""
+        self.detect.reset("test")
+        for index, number in enumerate(self.frames):
+            if number in skipped:
+                continue
+            self.detect._preprocess = lambda _, index=index: self.network_input(index)
+            dummies = tuple(camera(name, 0, 0) for name in self.detect.config.cameras)
+            stamp_ms = 10_000 + number * 500
+            frame = replace(surround(stamp_ms, cameras=dummies), world_from_bev=poses[number])
+            detections = self.detect(frame)
+        return detections
+
+    def network_input(self, index):
+        """The golden images are floats that no uint8 image gives: they enter behind the preprocessing."""
+        intrinsics, camera_from_bev = zip(*map(split_projection, self.inputs["lidar2img_own_lidar_frame"]), strict=True)
+        images = self.inputs["img"][:, index]
+        valid = torch.ones(images.shape[:2], dtype=torch.bool)
+        return NetworkInput(images, valid, np.stack(intrinsics), np.stack(camera_from_bev))
+
+
+def split_projection(image_from_bev):
+    """Intrinsics and camera_from_bev whose product is the projection."""
+    matrix = image_from_bev.numpy()
+    intrinsics, rotation = rq(matrix[:3, :3])
+    signs = np.diag(np.sign(np.diag(intrinsics)))
+    intrinsics, rotation = intrinsics @ signs, signs @ rotation
+    camera_from_bev = np.eye(4)
+    camera_from_bev[:3, :3], camera_from_bev[:3, 3] = rotation, np.linalg.solve(intrinsics, matrix[:3, 3])
+    return intrinsics, camera_from_bev
+
+
+@pytest.fixture(scope="module", params=golden_cases.variants("case2_temporal"))
+def golden(request):
+    tensors, description = golden_cases.load(request.param)
+    inputs = golden_cases.part(tensors, "inputs.")
+    height, width = inputs["img"].shape[-2:]
+    network = golden_detector(tensors, description)
+    network.config = replace(network.config, image=ImageConfig((width, height), (0, 0, width, height), height))
+    seen = {}
+    network.temporal_fusion.register_forward_hook(lambda *hooked: seen.update(bev_fused=hooked[2]))
+    network.decoder.register_forward_hook(
+        lambda *hooked: seen.update(all_cls_scores=hooked[2].class_logits, all_bbox_preds=hooked[2].box_codes)
+    )
+    expected = golden_cases.part(tensors, "outputs.")
+    return Golden(Detector(network, trained=True), inputs, expected, tuple(description["frames"]), seen)
+
+
+def official_poses(golden):
+    """Poses in the current BEV frame, rounded to float32 as the official data set does it."""
+    poses = {frame: golden.inputs[f"frame{frame}.lidaradj2lidarcurr"].double().numpy() for frame in golden.frames[:-1]}
+    return {**poses, 0: np.eye(4)}
+
+
+def exact_poses(golden):
+    """Poses in the world, as a car has them."""
+
+    def matrix(name):
+        quaternion = np.roll(golden.inputs[f"{name}_rotation_wxyz"].numpy(), -1)
+        return geometry.transform(golden.inputs[f"{name}_translation"].numpy(), quaternion)
+
+    return {frame: matrix(f"frame{frame}.ego2global") @ matrix("lidar2ego") for frame in golden.frames}
+
+
+def test_temporal_golden(golden):
+    detections = golden.run(official_poses(golden))
+    assert golden.detect.history.depth == len(golden.frames) - 1
+    for name in ("bev_fused", "all_cls_scores", "all_bbox_preds"):
+        golden_cases.assert_equal(golden.seen[name], golden.expected[name], name)
+    boxes = Boxes(*(torch.from_numpy(getattr(detections, name)).float() for name in Boxes._fields))
+    actual = (
+        boxes_to_official(boxes),
+        torch.from_numpy(detections.scores).float(),
+        torch.from_numpy(detections.labels),
+    )
+    expected = tuple(golden.expected[f"coder.{name}"] for name in ("bboxes", "scores", "labels"))
+    assert_same_detections(actual, expected, "detections")
+
+
+def test_temporal_golden_with_missing_frames(golden):
+    cases = sorted({name.partition(".")[0] for name in golden.expected if name.startswith("miss")})
+    for case in cases:
+        golden.run(official_poses(golden), skipped=[-int(digit) for digit in case.removeprefix("miss")])
+        for name in ("bev_fused", "all_cls_scores", "all_bbox_preds"):
+            golden_cases.assert_equal(golden.seen[name], golden.expected[f"{case}.{name}"], f"{case}.{name}")
+
+
+def test_temporal_golden_with_poses_in_double_precision(golden):
+    """The official code rounds world coordinates of a kilometre to float32, 0.06 mm; that makes no difference."""
+    golden.run(exact_poses(golden))
+    for name in ("bev_fused", "all_cls_scores", "all_bbox_preds"):
+        golden_cases.assert_equal(golden.seen[name], golden.expected[name], name)
