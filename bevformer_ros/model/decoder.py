@@ -119,7 +119,7 @@ class Decoder(nn.Module):
         """bev (B, H*W, C): class logits and box codes of every layer.
 
         Each layer's box is an offset to the reference points of the layer before; no gradient flows from layer to
-        layer through them. Reference points and boxes are float32 in every precision.
+        layer through them. Logits, reference points and boxes are float32 in every precision.
         """
         content, position = queries.content.to(bev.dtype), queries.position.to(bev.dtype)
         reference_points = queries.reference_points.float()
@@ -134,8 +134,9 @@ class Decoder(nn.Module):
                 bev,
                 (self.grid.rows, self.grid.columns),
             )
-            codes, refined_points = box_codes_at(reference_points, box_branch(content).float(), self.grid)
-            class_logits.append(class_branch(content).float())
+            state = content.float()
+            codes, refined_points = box_codes_at(reference_points, box_branch(state), self.grid)
+            class_logits.append(class_branch(state))
             box_codes.append(codes)
             reference_points = refined_points.detach()
         return DecoderOutput(

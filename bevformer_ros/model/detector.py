@@ -50,7 +50,7 @@ class BEVFormerV2(nn.Module):
     def image_features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalised images (B, N, 3, H, W) -> feature levels (B, N, C, h, w), strides 8, 16, ..."""
         batch = images.shape[:2]
-        levels = self.neck(self.backbone(images.flatten(0, 1)))
+        levels = self.neck(self.backbone(images.flatten(0, 1).to(self.backbone.stem.conv.weight.dtype)))
         return tuple(level.unflatten(0, batch) for level in levels)
 
     def propose(
