@@ -30,6 +30,7 @@ ROSDEP_KEYS = {
     "rosbags": "python3-rosbags-pip",
     "safetensors": None,  # there is no key; package.xml says so
     "scipy": "python3-scipy",
+    "tqdm": "python3-tqdm",
     "torch": "python3-pytorch-pip",
     "yaml": "python3-yaml",
 }

@@ -42,6 +42,7 @@ APT_MODULES = {
     "PIL": "python3-pil",
     "yaml": "python3-yaml",
     "matplotlib": "python3-matplotlib",
+    "tqdm": "python3-tqdm",
 }
 PIP_NEWS = ("Processing", "Downloading", "Building wheel", "Installing", "Successfully", "ERROR", "error")
 COLCON_NEWS = ("Starting", "Finished", "Failed", "Aborted", "Summary", "---", "CMake Error")
