@@ -108,6 +108,15 @@ def test_two_stage_forward(config: ModelConfig) -> None:
         detector(given["images"], given["image_from_bev"])
 
 
+def test_no_step_looks_at_the_data(config: ModelConfig) -> None:
+    """On the meta device tensors have shapes but no values: whatever asks for one (item, nonzero, a mask as an index)
+    would wait for the GPU, and raises here."""
+    given = {name: tensor.to("meta") for name, tensor in inputs(config).items()}
+    with torch.device("meta"):
+        output = build_detector(config).eval()(**given, camera_valid=torch.ones(1, 6, dtype=torch.bool))
+    assert output.class_logits.is_meta
+
+
 def test_one_backward_pass_reaches_every_parameter(config: ModelConfig) -> None:
     """Of the two-stage detector with enriched content; the perspective head's loss stands for its own."""
     torch.manual_seed(0)
