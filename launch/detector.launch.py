@@ -1,0 +1,126 @@
+"""Start the detector: ros2 launch bevformer_ros detector.launch.py rig:=nuscenes model:=tiny weights:=..."""
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from bevformer_ros.share import share_directory
+from launch import LaunchDescription
+
+SHARE = share_directory()
+YES_OR_NO = ["true", "false"]
+AS_IN_PARAMETERS = "; empty: as in the parameter file, or else the node's own default (docs/node.md)"
+
+# Launch arguments that are node parameters of the same name.
+TEXT_PARAMETERS = ["rig", "model", "weights", "device", "precision"]
+SWITCH_PARAMETERS = ["autostart", "use_sim_time"]
+
+# Without these, glibc gives the memory of every large image back to the system and asks for it again.
+TUNED_MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+
+
+def generate_launch_description():
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                "rig",
+                default_value="",
+                description="cameras and frames: a name in config/rigs or the path of a rig YAML" + AS_IN_PARAMETERS,
+            ),
+            DeclareLaunchArgument(
+                "model",
+                default_value="",
+                description="network: a name in config/models, or the path of a YAML or .safetensors"
+                + AS_IN_PARAMETERS,
+            ),
+            DeclareLaunchArgument(
+                "weights",
+                default_value="",
+                description="path of the weights (.pth or .safetensors)" + AS_IN_PARAMETERS,
+            ),
+            DeclareLaunchArgument(
+                "device", default_value="", description="auto, cpu, cuda or cuda:N" + AS_IN_PARAMETERS
+            ),
+            DeclareLaunchArgument(
+                "precision", default_value="", description="float32, bfloat16 or float16" + AS_IN_PARAMETERS
+            ),
+            DeclareLaunchArgument(
+                "autostart",
+                default_value="",
+                choices=["", *YES_OR_NO],
+                description="configure and activate by itself" + AS_IN_PARAMETERS,
+            ),
+            DeclareLaunchArgument(
+                "use_sim_time",
+                default_value="",
+                choices=["", *YES_OR_NO],
+                description="take time from /clock, as bags and simulators publish it" + AS_IN_PARAMETERS,
+            ),
+            DeclareLaunchArgument(
+                "params_file",
+                default_value=str(SHARE / "config" / "detector.yaml"),
+                description="YAML with node parameters",
+            ),
+            DeclareLaunchArgument("namespace", default_value="", description="namespace of the node and its outputs"),
+            DeclareLaunchArgument(
+                "rviz", default_value="false", choices=YES_OR_NO, description="start RViz with the detector's outputs"
+            ),
+            DeclareLaunchArgument(
+                "dds_profile",
+                default_value=EnvironmentVariable(
+                    "FASTDDS_DEFAULT_PROFILES_FILE",
+                    default_value=str(SHARE / "config" / "dds" / "fastdds_large_images.xml"),
+                ),
+                description="Fast DDS profile with room for large images; camera drivers need it too; empty for none",
+            ),
+            DeclareLaunchArgument(
+                "tune_malloc",
+                default_value="true",
+                choices=YES_OR_NO,
+                description="keep the memory of large images in the process (glibc's MALLOC_* variables)",
+            ),
+            OpaqueFunction(function=start_nodes),
+        ]
+    )
+
+
+def start_nodes(context):
+    def value(name):
+        return LaunchConfiguration(name).perform(context)
+
+    given = {name: ParameterValue(value(name), value_type=str) for name in TEXT_PARAMETERS if value(name)}
+    given.update({name: value(name) == "true" for name in SWITCH_PARAMETERS if value(name)})
+    environment = dict(TUNED_MALLOC) if value("tune_malloc") == "true" else {}
+    if value("dds_profile"):
+        environment["FASTDDS_DEFAULT_PROFILES_FILE"] = value("dds_profile")
+
+    nodes = [
+        Node(
+            package="bevformer_ros",
+            executable="detector",
+            name="detector",
+            namespace=value("namespace"),
+            parameters=[value("params_file"), given] if given else [value("params_file")],
+            additional_env=environment,
+            output="screen",
+        )
+    ]
+    if value("rviz") == "true":
+        nodes.append(
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                name="rviz",
+                namespace=value("namespace"),
+                arguments=["-d", str(SHARE / "rviz" / "detector.rviz")],
+                parameters=[{"use_sim_time": value("use_sim_time") == "true"}],
+                additional_env=environment,
+            )
+        )
+    return nodes

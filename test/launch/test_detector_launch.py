@@ -1,0 +1,176 @@
+"""The launch file without launch: it runs on stand-ins that take exactly the arguments upstream's classes take."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from support import DDS_PROFILE, REPOSITORY
+
+pytest.importorskip("rclpy", reason="needs the ROS environment that `make test` makes")
+
+from bevformer_ros.ros import parameters, topics
+
+LAUNCH_FILE = REPOSITORY / "launch" / "detector.launch.py"
+CMAKE = (REPOSITORY / "CMakeLists.txt").read_text()
+
+
+@dataclass
+class LaunchDescription:
+    entities: list
+
+
+class DeclareLaunchArgument:
+    def __init__(self, name, *, default_value=None, description=None, choices=None):
+        self.name, self.default_value, self.description, self.choices = name, default_value, description, choices
+
+
+class OpaqueFunction:
+    def __init__(self, *, function):
+        self.function = function
+
+
+@dataclass
+class LaunchConfiguration:
+    variable_name: str
+
+    def perform(self, context):
+        return context[self.variable_name]
+
+
+class EnvironmentVariable:
+    def __init__(self, name, *, default_value=None):
+        self.name, self.default_value = name, default_value
+
+    def perform(self, context):
+        return os.environ.get(self.name, self.default_value)
+
+
+class ParameterValue:
+    def __init__(self, value, *, value_type=None):
+        self.value, self.value_type = value, value_type
+
+
+@dataclass(kw_only=True)
+class Node:
+    executable: str
+    package: str
+    name: str = ""
+    namespace: str = ""
+    parameters: list = field(default_factory=list)
+    arguments: list = field(default_factory=list)
+    additional_env: dict = field(default_factory=dict)
+    output: str = "log"
+
+
+STAND_INS = {
+    "launch": [LaunchDescription],
+    "launch.actions": [DeclareLaunchArgument, OpaqueFunction],
+    "launch.substitutions": [EnvironmentVariable, LaunchConfiguration],
+    "launch_ros": [],
+    "launch_ros.actions": [Node],
+    "launch_ros.parameter_descriptions": [ParameterValue],
+}
+
+
+@pytest.fixture
+def launch(monkeypatch):
+    """launch(argument="value", ...): the nodes that would start; .arguments: those declared, by name."""
+    for name, classes in STAND_INS.items():
+        module = ModuleType(name)
+        for entry in classes:
+            setattr(module, entry.__name__, entry)
+        monkeypatch.setitem(sys.modules, name, module)
+    entities = runpy.run_path(str(LAUNCH_FILE))["generate_launch_description"]().entities
+    declared = {entry.name: entry for entry in entities if isinstance(entry, DeclareLaunchArgument)}
+    (start,) = (entry.function for entry in entities if isinstance(entry, OpaqueFunction))
+
+    def run(**given):
+        assert set(given) <= set(declared), f"no launch argument {sorted(set(given) - set(declared))}"
+        context = {}
+        for name, argument in declared.items():
+            default = argument.default_value
+            context[name] = given.get(name, default if isinstance(default, str) else default.perform(context))
+            assert argument.choices is None or context[name] in argument.choices
+        return start(context)
+
+    run.arguments = declared
+    return run
+
+
+def parameters_of(node):
+    """What the node is given beside the file; text is marked as such, or launch would read `1` as a number."""
+    values = {}
+    for name, value in node.parameters[1].items() if len(node.parameters) > 1 else ():
+        if isinstance(value, ParameterValue):
+            assert value.value_type is str
+            value = value.value
+        values[name] = value
+    return values
+
+
+def test_every_argument_is_described(launch):
+    for name, argument in launch.arguments.items():
+        assert argument.description, name
+    expected = {"rig", "model", "weights", "device", "precision", "namespace", "use_sim_time", "rviz", "autostart"}
+    assert expected | {"dds_profile", "tune_malloc"} <= set(launch.arguments)
+
+
+def test_plain_launch_leaves_the_defaults_to_the_node(launch, monkeypatch):
+    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE")
+    (node,) = launch()
+    assert (node.package, node.executable, node.name, node.namespace) == ("bevformer_ros", "detector", "detector", "")
+    assert node.parameters == [str(REPOSITORY / "config" / "detector.yaml")]
+    assert node.additional_env["FASTDDS_DEFAULT_PROFILES_FILE"] == str(DDS_PROFILE)
+    assert node.additional_env["MALLOC_ARENA_MAX"] == "1"
+
+
+def test_arguments_become_parameters_of_the_node(launch):
+    given = {"rig": "nuscenes", "model": "tiny", "weights": "w.pth", "device": "cpu", "precision": "float32"}
+    (node,) = launch(**given, autostart="false", use_sim_time="true", namespace="car1")
+    assert parameters_of(node) == {**given, "autostart": False, "use_sim_time": True}
+    assert node.namespace == "car1"
+    assert set(parameters_of(node)) <= {*parameters.names(), "use_sim_time"}
+
+
+def test_environment_can_be_chosen(launch, monkeypatch):
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "mine.xml")
+    (node,) = launch(tune_malloc="false")
+    assert node.additional_env == {"FASTDDS_DEFAULT_PROFILES_FILE": "mine.xml"}
+    (node,) = launch(tune_malloc="false", dds_profile="")
+    assert node.additional_env == {}
+
+
+def test_rviz(launch):
+    _, rviz = launch(rviz="true", use_sim_time="true", namespace="car1")
+    assert (rviz.package, rviz.executable, rviz.namespace) == ("rviz2", "rviz2", "car1")
+    assert rviz.parameters == [{"use_sim_time": True}]
+    assert rviz.arguments == ["-d", str(REPOSITORY / "rviz" / "detector.rviz")]
+
+
+def test_everything_that_is_named_exists(launch):
+    detector, rviz = launch(rviz="true")
+    for path in (detector.parameters[0], rviz.arguments[1], detector.additional_env["FASTDDS_DEFAULT_PROFILES_FILE"]):
+        assert Path(path).is_file(), path
+    assert re.search(rf"install_executable\({detector.executable} (\S+)\)", CMAKE)
+    assert re.search(r"install\(DIRECTORY config launch rviz DESTINATION share/", CMAKE)
+
+
+def test_the_parameter_file_names_only_parameters_that_exist():
+    data = yaml.safe_load((REPOSITORY / "config" / "detector.yaml").read_text())
+    given = data["/**"]["ros__parameters"]
+    assert set(given) <= {*parameters.names(), "use_sim_time"}
+
+
+def test_rviz_shows_topics_that_the_node_publishes():
+    displays = yaml.safe_load((REPOSITORY / "rviz" / "detector.rviz").read_text())["Visualization Manager"]["Displays"]
+    shown = {entry["Topic"]["Value"] for entry in displays if "Topic" in entry}
+    published = (topics.MARKERS, topics.PROPOSAL_MARKERS, topics.OVERLAY)
+    assert shown == {name.replace("~", topics.NODE_NAME) for name in published}
