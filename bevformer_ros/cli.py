@@ -19,6 +19,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: tuple[Command, ...] = (
+    Command("benchmark-sync", "bevformer_ros.ros.benchmark_sync", "Measure receiving and synchronising six cameras."),
     Command("keyframe-to-bag", "bevformer_ros.ros.keyframe_bag", "Turn a folder with a frame.json into a bag."),
     Command("play", "bevformer_ros.ros.bag_player", "Publish a bag over DDS, with /clock."),
     Command("record", "bevformer_ros.ros.bag_recorder", "Record topics into a bag until interrupted."),

@@ -85,9 +85,13 @@ def test_type_hashes_are_those_of_the_installed_messages(tmp_path, kind):
 
 
 def test_an_interrupted_recording_keeps_what_it_has(tmp_path):
-    with pytest.raises(KeyboardInterrupt), BagWriter(tmp_path / "bag") as bag:
-        bag.write("/words", String(data="kept"), 1)
-        raise KeyboardInterrupt
+    def record() -> None:
+        with BagWriter(tmp_path / "bag") as bag:
+            bag.write("/words", String(data="kept"), 1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record()
     with BagReader(tmp_path / "bag") as bag:
         assert [deserialize(entry).data for entry in bag.messages()] == ["kept"]
 

@@ -15,12 +15,12 @@ from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
 from bevformer_ros.ros.keyframe_bag import keyframe_to_bag
 from bevformer_ros.ros.simulate import DEFAULT_RIG, LIDAR_FRAME, TRUTH_BOXES, TRUTH_KINEMATICS
-from bevformer_ros.share import share_directory
+from bevformer_ros.share import config_file
 
 
 @pytest.fixture(scope="module")
 def rig():
-    return load_yaml(RigConfig, share_directory() / "config" / "rigs" / DEFAULT_RIG)
+    return load_yaml(RigConfig, config_file("rigs", DEFAULT_RIG))
 
 
 @pytest.fixture

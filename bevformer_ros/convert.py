@@ -1,0 +1,53 @@
+"""`bevformer-ros convert`: an official checkpoint becomes one file of ours that holds the model's configuration too."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from torch import Tensor
+
+from bevformer_ros.config import ModelConfig, load_yaml
+from bevformer_ros.model.checkpoint import Checkpoint, load_weights, read_checkpoint, save_checkpoint
+from bevformer_ros.model.detector import build_detector
+from bevformer_ros.share import config_file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, help="official .pth as mmcv saved it")
+    parser.add_argument("output", type=Path, help="the .safetensors file to write")
+    parser.add_argument("--model", required=True, help="a name in config/models, or a YAML of your own")
+    parser.add_argument(
+        "--partial", action="store_true", help="take what fits, leave the rest random; names what did not fit"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config = load_yaml(ModelConfig, config_file("models", arguments.model))
+    checkpoint = read_checkpoint(arguments.checkpoint)
+    detector = build_detector(config)
+    problems = load_weights(detector, checkpoint.weights, partial=arguments.partial)
+    weights = detector.state_dict()
+    save_checkpoint(arguments.output, weights, config)
+    print(summary(arguments.output, config, checkpoint, weights, problems))
+    return 0
+
+
+def summary(
+    output: Path, config: ModelConfig, checkpoint: Checkpoint, weights: dict[str, Tensor], problems: list[str]
+) -> str:
+    """What was written: numbers by part of the network, what was left out, what did not fit."""
+    numbers: Counter[str] = Counter()
+    tensors: Counter[str] = Counter()
+    for name, tensor in weights.items():
+        part = name.partition(".")[0]
+        numbers[part] += tensor.numel()
+        tensors[part] += 1
+    lines = [f"{'part':<18}{'tensors':>8}{'numbers':>12}"]
+    lines += [f"{part:<18}{tensors[part]:>8}{count:>12,}" for part, count in numbers.items()]
+    lines += [f"{'all':<18}{tensors.total():>8}{numbers.total():>12,}", ""]
+    lines += [f"left out, the network does not use it: {name}" for name in checkpoint.left_out]
+    lines += [f"did not fit: {problem}" for problem in problems]
+    lines.append(f"wrote {output}: {config.name}, {output.stat().st_size / 1e6:.1f} MB")
+    return "\n".join(lines)
