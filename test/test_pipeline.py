@@ -182,6 +182,20 @@ def test_modes_agree_while_the_car_stands():
     assert same(*results)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("mode", ["warp", "reencode"])
+def test_reduced_precision_stores_half_as_much_and_stays_close(precision, mode):
+    config = replace(SMALL, temporal=TemporalConfig((-2, -1, 0), mode=mode))
+    torch.manual_seed(0)
+    reduced = Detector(build_detector(config), True, precision=precision)
+    full = detector(config)
+    for stamp in (0, 500, 1000):
+        detections, expected = reduced(surround(stamp)), full(surround(stamp))
+    assert reduced.history.bytes == full.history.bytes // 2
+    assert reduced.history.depth == 2
+    np.testing.assert_allclose(detections.scores, expected.scores, atol=0.02)
+
+
 def test_velocities_follow_the_time_base():
     """The same two pictures, 0.5 and 0.6 s apart: the network cannot tell, the detector can."""
     velocities = []

@@ -1,0 +1,107 @@
+"""`bevformer-ros benchmark-history`: what history costs per frame, in time and memory, against the number of slots."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from statistics import median
+from typing import Literal, get_args
+
+import torch
+
+from bevformer_ros import geometry
+from bevformer_ros.benchmark import measure, noise_seen_by_the_simulated_rig
+from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame
+from bevformer_ros.config import ModelConfig, TemporalConfig, load_yaml
+from bevformer_ros.history import NANOSECONDS, HistoryConfig
+from bevformer_ros.model.detector import BEVFormerV2, build_detector
+from bevformer_ros.model.precision import set_precision
+from bevformer_ros.pipeline import Precision, StageClock
+from bevformer_ros.share import config_file
+
+Mode = Literal["warp", "reencode"]
+_SPEED = 10.0  # m/s, straight ahead
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="bevformerv2_r50_t8", help="name in config/models, or a YAML file")
+    parser.add_argument("--slots", type=int, nargs="+", default=[1, 2, 4, 8], help="past frames (default 1 2 4 8)")
+    parser.add_argument("--modes", nargs="+", choices=get_args(Mode), default=get_args(Mode), help="(default both)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="(default %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="timed frames after one to warm up (default %(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if min(arguments.slots) < 1 or arguments.repeats < 1:
+        raise ValueError("--slots and --repeats must be at least 1")
+    config = load_yaml(ModelConfig, config_file("models", arguments.model))
+    device, dtype = torch.device(arguments.device), getattr(torch, arguments.precision)
+    torch.manual_seed(0)
+    without_history = replace(config, temporal=TemporalConfig())
+    rest = measure(build_detector(without_history).eval(), device, arguments.precision, arguments.repeats).total_ms
+    print(f"{config.name}, {arguments.precision} on {arguments.device}, {torch.get_num_threads()} CPU threads")
+    print(f"all that does not depend on history: {rest:.1f} ms")
+    print("| mode | slots | store ms | history ms | fusion ms | frame ms | frames in ring | ring MB |")
+    print("|---|---|---|---|---|---|---|---|")
+    for mode in arguments.modes:
+        for slots in arguments.slots:
+            temporal = replace(config.temporal, frames=tuple(range(-slots, 1)), mode=mode)
+            network = build_detector(replace(config, temporal=temporal)).eval()
+            times, buffer = _with_history(set_precision(network.to(device), dtype), device, arguments.repeats)
+            milliseconds = [f"{value:.1f}" for value in (*times.values(), rest + sum(times.values()))]
+            print(
+                "|",
+                " | ".join([mode, str(slots), *milliseconds, str(buffer.capacity), f"{buffer.bytes / 1e6:.1f}"]),
+                "|",
+                flush=True,
+            )
+    return 0
+
+
+@torch.inference_mode()
+def _with_history(network: BEVFormerV2, device: torch.device, repeats: int) -> tuple[dict[str, float], BevBuffer]:
+    """Milliseconds by stage while all slots are filled, and the buffer."""
+    config = network.config
+    width, height = config.image.padded_size
+    buffer = BevBuffer(
+        config.temporal,
+        HistoryConfig(),
+        config.bev,
+        lambda features, image_from_bev, valid: network.encode_bev(features, image_from_bev, valid, (height, width)),
+    )
+    measured: list[dict[str, float]] = []
+    for frame in _drive(network, device):
+        clock = StageClock(device)
+        buffer.store(frame)
+        clock.mark("store")
+        if len(buffer) < len(config.temporal.frames):
+            continue
+        recall = buffer.recall(frame)
+        clock.mark("history")
+        network.fuse(recall.bevs)
+        clock.mark("fusion")
+        measured.append(clock.latencies_ms())
+        if len(measured) > repeats:
+            break
+    return {stage: median(times[stage] for times in measured[1:]) for stage in measured[0]}, buffer
+
+
+def _drive(network: BEVFormerV2, device: torch.device) -> Iterator[EncodedFrame]:
+    """A frame per interval, without end: the same noise each time, seen from further down the road."""
+    config = network.config
+    inputs = noise_seen_by_the_simulated_rig(config, device)
+    valid = torch.ones(inputs.images.shape[:2], dtype=torch.bool, device=device)
+    features = network.image_features(inputs.images)[: config.encoder.image_levels]
+    size = (inputs.images.shape[-2], inputs.images.shape[-1])
+    bev = network.encode_bev(features, inputs.image_from_bev, valid, size)
+    image_from_bev = inputs.image_from_bev[0].double().cpu().numpy()
+    step = 0
+    while True:
+        seconds = step * config.temporal.interval_s
+        world_from_bev = geometry.transform((0.0, _SPEED * seconds, 0.0), (0.0, 0.0, 0.0, 1.0))
+        yield EncodedFrame(round(seconds * NANOSECONDS), world_from_bev, bev, features, image_from_bev, valid)
+        step += 1
