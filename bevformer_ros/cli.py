@@ -19,7 +19,12 @@ class Command(NamedTuple):
 
 
 COMMANDS: tuple[Command, ...] = (
+    Command("benchmark", "bevformer_ros.benchmark", "Time each stage of a model and measure its memory."),
+    Command("benchmark-history", "bevformer_ros.benchmark_history", "Time and memory of history, by number of slots."),
     Command("benchmark-sync", "bevformer_ros.ros.benchmark_sync", "Measure receiving and synchronising six cameras."),
+    Command("convert", "bevformer_ros.convert", "Turn an official checkpoint into a .safetensors file."),
+    Command("demo", "bevformer_ros.ros.demo", "Simulate a drive, detect on it over DDS, show what came out."),
+    Command("draw", "bevformer_ros.ros.draw", "Draw projected boxes over the images of a keyframe or bag."),
     Command("keyframe-to-bag", "bevformer_ros.ros.keyframe_bag", "Turn a folder with a frame.json into a bag."),
     Command("play", "bevformer_ros.ros.bag_player", "Publish a bag over DDS, with /clock."),
     Command("record", "bevformer_ros.ros.bag_recorder", "Record topics into a bag until interrupted."),

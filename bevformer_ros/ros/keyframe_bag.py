@@ -23,7 +23,7 @@ from bevformer_ros.ros.conversions import (
     transform_to_message,
 )
 from bevformer_ros.ros.simulate import DEFAULT_RIG, LIDAR_FRAME, TRUTH_BOXES, TRUTH_KINEMATICS, camera_info
-from bevformer_ros.share import share_directory
+from bevformer_ros.share import config_file
 
 
 def keyframe_to_bag(folder: Path, path: Path, rig: RigConfig, storage: Storage = "mcap") -> int:
@@ -91,15 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="BAG", help="bag directory to create")
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="(default %(default)s)")
     parser.add_argument(
-        "--rig",
-        type=Path,
-        default=share_directory() / "config" / "rigs" / DEFAULT_RIG,
-        help=f"topics and frames (default the shipped {DEFAULT_RIG})",
+        "--rig", default=DEFAULT_RIG, help="topics, frames: a name in config/rigs or a YAML (default %(default)s)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    rig = load_yaml(RigConfig, arguments.rig)
+    rig = load_yaml(RigConfig, config_file("rigs", arguments.rig))
     boxes = keyframe_to_bag(arguments.folder, arguments.output, rig, arguments.storage)
     print(f"one set of {len(rig.cameras)} images and {boxes} true boxes in {arguments.output}")
     return 0

@@ -28,7 +28,7 @@ from bevformer_ros.ros.conversions import (
     kinematics_to_message,
     transform_to_message,
 )
-from bevformer_ros.share import share_directory
+from bevformer_ros.share import config_file
 from bevformer_ros.simulation.observe import Observation, observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, SimulatedCamera, surround_rig
 from bevformer_ros.simulation.world import START_NS, World
@@ -36,7 +36,7 @@ from bevformer_ros.simulation.world import START_NS, World
 TRUTH_BOXES = "/ground_truth/detections"  # vision_msgs/Detection3DArray
 TRUTH_KINEMATICS = "/ground_truth/kinematics"  # bevformer_ros/DetectionKinematicsArray
 LIDAR_FRAME = "LIDAR_TOP"
-DEFAULT_RIG = "nuscenes_compressed.yaml"
+DEFAULT_RIG = "nuscenes_compressed"
 
 _LEAD_NS = NANOSECONDS // 2  # poses before the first and after the last set: tf needs both sides of every image
 _JPEG_QUALITY = 92
@@ -179,14 +179,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="(default %(default)s)")
     parser.add_argument(
         "--rig",
-        type=Path,
-        default=share_directory() / "config" / "rigs" / DEFAULT_RIG,
-        help=f"topics and frames; raw images where it says so (default the shipped {DEFAULT_RIG})",
+        default=DEFAULT_RIG,
+        help="topics, frames, raw or compressed images: a name in config/rigs or a YAML (default %(default)s)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    rig = load_yaml(RigConfig, arguments.rig)
+    rig = load_yaml(RigConfig, config_file("rigs", arguments.rig))
     drive = Drive(arguments.seed, arguments.seconds, arguments.rate, arguments.size)
     simulate(arguments.output, rig, drive, arguments.storage)
     print(f"{len(drive.reference_stamps)} sets of {len(rig.cameras)} images in {arguments.output}")

@@ -1,0 +1,38 @@
+"""The demo as a user runs it, shortened and with the smallest model."""
+
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: source .venv/bin/ros-activate")
+
+from bevformer_ros.ros.bag import BagReader
+from bevformer_ros.ros.demo import RECORDED
+
+SMALLEST = Path(__file__).parent / "smallest.yaml"
+DEMO = [sys.executable, "-m", "bevformer_ros.cli", "demo", "--seconds", "3", "--rate", "2"]
+
+pytestmark = pytest.mark.integration
+
+
+def test_demo_ends_with_a_table_and_a_picture(tmp_path, start_process):
+    demo = start_process([*DEMO, "--out", tmp_path / "out", "--model", SMALLEST])
+    assert demo.wait(180) == 0, demo.output
+    assert "sets in                       6" in demo.output
+    assert "sets not accounted for        0" in demo.output
+    assert "total, last image to boxes" in demo.output
+    assert "UNTRAINED" in demo.output
+    assert str(tmp_path / "out" / "demo.png") in demo.output
+    picture = cv2.imread(str(tmp_path / "out" / "demo.png"))
+    assert picture.shape[1] > 2 * picture.shape[0]
+    with BagReader(tmp_path / "out" / "result") as bag:
+        assert set(RECORDED) <= set(bag.topics)
+
+
+def test_demo_shows_why_the_detector_did_not_start(tmp_path, start_process):
+    demo = start_process([*DEMO, "--out", tmp_path / "out", "--model", tmp_path / "absent.yaml"])
+    assert demo.wait(180) == 1, demo.output
+    assert "the detector ended with status 1" in demo.output
+    assert "absent.yaml" in demo.output
