@@ -62,7 +62,7 @@ def deformable_attention(
         )
         for query, image, reference_points in zip(*(part.split(step) for part in rows), strict=True)
     ]
-    return torch.cat(sampled).view(len(rows.query), -1)
+    return torch.cat(sampled).view(-1, heads * value.shape[-1])
 
 
 class _Layout(NamedTuple):
