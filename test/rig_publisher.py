@@ -1,4 +1,4 @@
-"""A car for integration tests: publishes a rig's images, calibration and tf, and collects what the node answers."""
+"""The node's surroundings in integration tests: a listener to all it says, and a car that feeds it as well."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Collection, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import rclpy
@@ -43,22 +43,17 @@ OUTPUTS = {
 }
 
 
-class RigPublisher:
-    """Enter it, warm_up, publish_set. `received` holds by topic what /detector published since then, in order."""
+Listener = TypeVar("Listener", bound="DetectorListener")
 
-    def __init__(self, rig: RigConfig, image_size: tuple[int, int] = (160, 90), outputs: Collection[str] = OUTPUTS):
-        self.rig = rig
-        self.now_ns = START
+
+class DetectorListener:
+    """Enter it. `received` holds by topic what /detector published, in order."""
+
+    def __init__(self, outputs: Collection[str] = OUTPUTS) -> None:
         self.received: dict[str, list[Any]] = {name: [] for name in (*OUTPUTS, "diagnostics")}
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self.node = Node("test_rig", context=self._context)
-        self._images = [self.node.create_publisher(Image, camera.image_topic, 10) for camera in rig.cameras]
-        self._infos = [self.node.create_publisher(CameraInfo, camera.camera_info_topic, 10) for camera in rig.cameras]
-        self._tf = self.node.create_publisher(TFMessage, "/tf", 100)
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._tf_static = self.node.create_publisher(TFMessage, "/tf_static", latched)
-        self._clock = self.node.create_publisher(Clock, "/clock", 10)
         self._outputs = [
             self.node.create_subscription(OUTPUTS[name], f"/detector/{name}", self.received[name].append, 100)
             for name in outputs
@@ -67,20 +62,12 @@ class RigPublisher:
         self._change_state = self.node.create_client(ChangeState, "/detector/change_state")
         self._get_state = self.node.create_client(GetState, "/detector/get_state")
         self._reset = self.node.create_client(Trigger, "/detector/reset")
-        width, height = image_size
-        self._picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-        k = [0.8 * width, 0.0, width / 2, 0.0, 0.8 * width, height / 2, 0.0, 0.0, 1.0]
-        self._k = k
-        self.info_k: list[float] | None = None  # instead of the true one
-        self._info = CameraInfo(width=width, height=height)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
 
-    def __enter__(self) -> RigPublisher:
+    def __enter__(self: Listener) -> Listener:
         self._thread.start()
-        mounts = [transform_to_message(BASE_FROM_CAMERA, "base_link", camera.name, 0) for camera in self.rig.cameras]
-        self._tf_static.publish(TFMessage(transforms=mounts))
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -89,6 +76,60 @@ class RigPublisher:
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
 
+    def wait_for_outputs(self) -> None:
+        """Until the detector's publishers are there."""
+        wait_until(lambda: all(entry.get_publisher_count() for entry in self._outputs), "the detector to publish")
+
+    def wait_for(self, topic: str, count: int, timeout_s: float = 30.0) -> list[Any]:
+        """All messages of a topic, once there are at least this many."""
+        received = self.received[topic]
+        wait_until(lambda: len(received) >= count, f"{count} messages on {topic}", timeout_s)
+        return list(received)
+
+    def change_state(self, transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return self._call(self._change_state, request).success
+
+    def state(self) -> str:
+        return self._call(self._get_state, GetState.Request()).current_state.label
+
+    def reset(self) -> Any:
+        return self._call(self._reset, Trigger.Request())
+
+    def call(self, kind: type, name: str, request: Any) -> Any:
+        client = self.node.create_client(kind, name)
+        response = self._call(client, request)
+        self.node.destroy_client(client)
+        return response
+
+    def _call(self, client: Any, request: Any) -> Any:
+        wait_until(client.service_is_ready, f"the service {client.srv_name}")
+        future = client.call_async(request)
+        wait_until(future.done, f"an answer of {client.srv_name}")
+        return future.result()
+
+
+class RigPublisher(DetectorListener):
+    """A car. warm_up, then publish_next; `received` begins after the warming up."""
+
+    def __init__(self, rig: RigConfig, image_size: tuple[int, int] = (160, 90), outputs: Collection[str] = OUTPUTS):
+        super().__init__(outputs)
+        self.rig = rig
+        self.now_ns = START
+        self._images = [self.node.create_publisher(Image, camera.image_topic, 10) for camera in rig.cameras]
+        self._infos = [self.node.create_publisher(CameraInfo, camera.camera_info_topic, 10) for camera in rig.cameras]
+        self._tf = self.node.create_publisher(TFMessage, "/tf", 100)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._tf_static = self.node.create_publisher(TFMessage, "/tf_static", latched)
+        mounts = [transform_to_message(BASE_FROM_CAMERA, "base_link", camera.name, 0) for camera in rig.cameras]
+        self._tf_static.publish(TFMessage(transforms=mounts))
+        self._clock = self.node.create_publisher(Clock, "/clock", 10)
+        width, height = image_size
+        self._picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+        self._k = [0.8 * width, 0.0, width / 2, 0.0, 0.8 * width, height / 2, 0.0, 0.0, 1.0]
+        self.info_k: list[float] | None = None  # instead of the true one
+        self._info = CameraInfo(width=width, height=height)
+
     def warm_up(self, with_clock: bool = False) -> DetectorStatus:
         """Publish sets from START on until one came through; its status, the last before counting begins.
 
@@ -96,7 +137,7 @@ class RigPublisher:
         """
         sources = [*self._images, *self._infos, self._tf, self._tf_static, *([self._clock] if with_clock else [])]
         wait_until(lambda: all(source.get_subscription_count() for source in sources), "the detector to subscribe")
-        wait_until(lambda: all(entry.get_publisher_count() for entry in self._outputs), "the detector to publish")
+        self.wait_for_outputs()
         self.now_ns = START
         for _ in range(50):
             for messages in self.received.values():
@@ -140,31 +181,3 @@ class RigPublisher:
             self._info.k = self.info_k or self._k
             infos.publish(self._info)
             images.publish(image_to_message(self._picture, header))
-
-    def wait_for(self, topic: str, count: int, timeout_s: float = 30.0) -> list[Any]:
-        """All messages of a topic, once there are at least this many."""
-        received = self.received[topic]
-        wait_until(lambda: len(received) >= count, f"{count} messages on {topic}", timeout_s)
-        return list(received)
-
-    def change_state(self, transition: int) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition))
-        return self._call(self._change_state, request).success
-
-    def state(self) -> str:
-        return self._call(self._get_state, GetState.Request()).current_state.label
-
-    def reset(self) -> Any:
-        return self._call(self._reset, Trigger.Request())
-
-    def call(self, kind: type, name: str, request: Any) -> Any:
-        client = self.node.create_client(kind, name)
-        response = self._call(client, request)
-        self.node.destroy_client(client)
-        return response
-
-    def _call(self, client: Any, request: Any) -> Any:
-        wait_until(client.service_is_ready, f"the service {client.srv_name}")
-        future = client.call_async(request)
-        wait_until(future.done, f"an answer of {client.srv_name}")
-        return future.result()

@@ -10,11 +10,16 @@ pytest.importorskip("tf2_ros", reason="needs the ROS environment that `make test
 from sensor_msgs.msg import CameraInfo
 from tf2_ros import Buffer
 
+from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.keyframe import keyframe_truth, load_keyframe
+from bevformer_ros.ros.bag import BagReader, deserialize
 from bevformer_ros.ros.conversions import header_of, image_to_message, transform_to_message
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.frame_assembly import FrameAssembler, ImageSet, SetDroppedError, Stopwatch
+from bevformer_ros.ros.keyframe_bag import keyframe_to_bag
 from bevformer_ros.ros.patience import Patience
+from bevformer_ros.share import config_file
 
 RIG = load_yaml(RigConfig, Path(__file__).parents[2] / "config" / "rigs" / "nuscenes.yaml")
 SECOND = 1_000_000_000
@@ -122,3 +127,35 @@ def test_sets_that_cannot_become_frames(buffer, spoil, info, reason, text):
         assembler.assemble(images, Stopwatch(0.0))
     assert caught.value.reason == reason
     assembler.close()
+
+
+def test_boxes_of_the_real_keyframe_land_where_its_own_matrices_say(shared_directory, tmp_path):
+    """Issue A, through all that the node does before the network: within half a pixel in all six cameras."""
+    folder = shared_directory / "data" / "nuscenes_frame"
+    rig = load_yaml(RigConfig, config_file("rigs", "nuscenes_compressed"))
+    keyframe_to_bag(folder, tmp_path / "bag", rig)
+    with BagReader(tmp_path / "bag") as bag:
+        messages = {entry.topic: deserialize(entry) for entry in bag.messages() if entry.topic != "/tf"}
+        poses = [deserialize(entry) for entry in bag.messages() if entry.topic == "/tf"]
+    buffer = Buffer()
+    for message in poses:
+        buffer.set_transform(message.transforms[0], "bag")
+    for transform in messages["/tf_static"].transforms:
+        buffer.set_transform_static(transform, "bag")
+    assembler = FrameAssembler(rig.cameras, EgoMotion(buffer, rig), Patience(0, lambda: 0))
+    for index, camera in enumerate(rig.cameras):
+        assembler.set_camera_info(index, messages[camera.camera_info_topic])
+    keyframe = load_keyframe(folder)
+    images = ImageSet(keyframe["timestamp_ns"], tuple(messages[camera.image_topic] for camera in rig.cameras), 0.0)
+    frame = assembler.assemble(images, Stopwatch(0.0)).frame
+    assembler.close()
+
+    corners = keyframe_truth(keyframe).corners()
+    for camera in frame.cameras:
+        assert camera.image.shape == (900, 1600, 3)
+        true = keyframe["cameras"][camera.name]
+        expected, depths = geometry.project(true["intrinsics"], geometry.apply(true["lidar_to_camera"], corners))
+        pixels, _ = geometry.project(camera.intrinsics, geometry.apply(camera.camera_from_bev, corners))
+        in_view = (depths > 0.5) & (np.abs(expected - (800, 450)) < (800, 450)).all(axis=-1)
+        assert in_view.any(), camera.name
+        assert np.abs(pixels - expected)[in_view].max() < 0.5, camera.name

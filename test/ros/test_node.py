@@ -16,10 +16,11 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from rig_publisher import PERIOD, SECOND, START, RigPublisher
+from rig_publisher import PERIOD, SECOND, START, DetectorListener, RigPublisher
 from support import REPOSITORY
 
 from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.keyframe import load_keyframe
 from bevformer_ros.ros.conversions import stamp_to_ns
 
 pytestmark = pytest.mark.integration
@@ -192,3 +193,25 @@ def test_another_output_frame_topics_and_no_dds_profile(start_process):
         rig.publish_next()
         assert rig.wait_for("detections", 1)[0].header.frame_id == "odom"
     node.wait_for_output("FASTDDS_DEFAULT_PROFILES_FILE")
+
+
+def test_detects_on_the_real_keyframe(start_process, start_detector, shared_directory, tmp_path):
+    """From a bag, with the true stamps and poses of a moving car, at full size: no error, no drop."""
+    bevformer = [sys.executable, "-m", "bevformer_ros.cli"]
+    folder, bag = shared_directory / "data" / "nuscenes_frame", tmp_path / "bag"
+    assert start_process([*bevformer, "keyframe-to-bag", folder, "--output", bag]).wait() == 0
+    node = start_detector(rig="nuscenes_compressed", model="tiny", use_sim_time="true", image_reliability="reliable")
+    with DetectorListener(outputs=["detections", "status"]) as listener:
+        node.wait_for_output("detecting with tiny")
+        listener.wait_for_outputs()
+        player = start_process([*bevformer, "play", bag])
+        status = listener.wait_for("status", 1)[0]
+        assert (status.sets_processed, counts(status.sets_dropped)) == (1, {})
+        assert len(status.cameras_used) == 6
+        boxes = listener.wait_for("detections", 1)[0]
+        assert stamp_to_ns(boxes.header.stamp) == load_keyframe(folder)["cameras"]["CAM_FRONT"]["timestamp_ns"]
+        assert boxes.header.frame_id == "base_link"
+        assert len(boxes.detections) > 0
+        assert player.wait() == 0
+    errors = [line for line in node.output.splitlines() if "[ERROR]" in line]
+    assert len(errors) == 1  # that it is untrained
