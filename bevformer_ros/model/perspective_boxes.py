@@ -208,11 +208,16 @@ def same_label(labels: Tensor) -> Tensor:
 
 def pairwise_iou(boxes: Tensor) -> Tensor:
     """Intersection over union (M, S, S) of 2D boxes (M, S, 4); NaN between boxes without area."""
-    low, high = boxes[..., :2], boxes[..., 2:]
-    areas = (high - low).prod(dim=-1)
-    overlap = torch.minimum(high.unsqueeze(2), high.unsqueeze(1)) - torch.maximum(low.unsqueeze(2), low.unsqueeze(1))
-    overlap = overlap.clamp(min=0).prod(dim=-1)
+    left, top, right, bottom = boxes.unbind(-1)
+    areas = (right - left) * (bottom - top)
+    overlap = _pairwise_overlap(left, right) * _pairwise_overlap(top, bottom)
     return overlap / (areas.unsqueeze(2) + areas.unsqueeze(1) - overlap)
+
+
+def _pairwise_overlap(low: Tensor, high: Tensor) -> Tensor:
+    """Length (M, S, S) that intervals (M, S) share."""
+    starts = torch.maximum(low.unsqueeze(2), low.unsqueeze(1))
+    return (torch.minimum(high.unsqueeze(2), high.unsqueeze(1)) - starts).clamp(min=0)
 
 
 def gather_slots(values: Tensor, slots: Tensor) -> Tensor:
