@@ -19,6 +19,9 @@ from bevformer_ros.model.layers import feed_forward
 
 _NEAREST_DEPTH = 1e-5
 
+# Device types on which a shape may depend on data, because no host waits for it there.
+_DATA_DEPENDENT_SHAPES = ("cpu",)
+
 
 class PillarProjection(NamedTuple):
     """points: (B, N, Q, Z, 2) in 0..1 of the padded image. visible: (B, N, Q, Z)."""
@@ -86,7 +89,7 @@ def camera_view(projection: PillarProjection) -> CameraView:
     hit = projection.visible.any(dim=-1)  # (B, N, Q)
     share = hit / hit.sum(dim=1, keepdim=True).clamp(min=1)
     pairs = torch.arange(hit.numel(), device=hit.device)
-    if hit.device.type == "cpu":
+    if hit.device.type in _DATA_DEPENDENT_SHAPES:
         pairs = pairs[hit.flatten()]
     image, cell = pairs // cells, pairs % cells
     rows = Rows(
