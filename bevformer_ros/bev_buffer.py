@@ -93,7 +93,7 @@ class BevBuffer:
         self, temporal: TemporalConfig, config: HistoryConfig, grid: BevGridConfig, encode_bev: EncodeBev
     ) -> None:
         """encode_bev: the model's BEV encoder; only the mode reencode calls it."""
-        slots = Slots.at_interval(temporal.frames, temporal.interval_s, config.tolerance_s)
+        slots = Slots.at_interval(temporal.frames, temporal.interval_s, config.tolerance)
         self._mode, self._slots, self._config, self._grid = temporal.mode, slots, config, grid
         self._encode_bev = encode_bev
         self._spacing_ns = round(config.minimum_spacing_s * NANOSECONDS)

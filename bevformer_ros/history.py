@@ -24,7 +24,7 @@ REQUEST, MODEL_CHANGE = "request", "model_change"
 class HistoryConfig:
     """How frames are remembered, looked up by time, and forgotten; what the model itself knows is its TemporalConfig.
 
-    tolerance_s: how far from its nominal time a frame may lie and still fill a slot.
+    tolerance: how far from its nominal time a frame may lie and still fill a slot, in frame intervals of the model.
     minimum_spacing_s: a frame that follows the last stored one sooner is used but not stored, which bounds the
     memory whatever the camera rate. 0.075 keeps every frame of a rig up to 13 Hz.
     maximum_gap_s, maximum_speed_mps, maximum_turn_rate_rps: a longer pause or a faster motion is a jump.
@@ -33,7 +33,7 @@ class HistoryConfig:
     mount_tolerance_m, mount_tolerance_rad: change of a camera's pose beyond what ego motion explains.
     """
 
-    tolerance_s: float = 0.125
+    tolerance: float = 0.25
     minimum_spacing_s: float = 0.075
     maximum_gap_s: float = 2.0
     maximum_speed_mps: float = 60.0
@@ -48,9 +48,19 @@ class HistoryConfig:
         for name in ("minimum_spacing_s", "maximum_gap_s", "maximum_speed_mps", "maximum_turn_rate_rps"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
-        for name in ("tolerance_s", "pose_noise_m", "pose_noise_rad", "intrinsics_tolerance"):
+        for name in (
+            "pose_noise_m",
+            "pose_noise_rad",
+            "intrinsics_tolerance",
+            "mount_tolerance_m",
+            "mount_tolerance_rad",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected zero or more")
+        if not 0 <= self.tolerance < 0.5:
+            raise ValueError(
+                f"tolerance is {self.tolerance}, expected 0 or more and under 0.5: no frame fills two slots"
+            )
 
 
 @dataclass(frozen=True)
@@ -66,19 +76,12 @@ class Slots:
     def __post_init__(self) -> None:
         if 0 not in self.offsets_ns or list(self.offsets_ns) != sorted(set(self.offsets_ns)):
             raise ValueError(f"frame offsets are {self.offsets_ns}, expected ascending numbers with a 0")
-        smallest = min((b - a for a, b in zip(self.offsets_ns, self.offsets_ns[1:], strict=False)), default=None)
-        if smallest is not None and 2 * self.tolerance_ns >= smallest:
-            raise ValueError(
-                f"tolerance {self.tolerance_ns / 1e9} s must be under half the frame interval {smallest / 1e9} s, "
-                "or one frame would fill two slots"
-            )
 
     @classmethod
-    def at_interval(cls, frames: Sequence[int], interval_s: float, tolerance_s: float) -> Slots:
-        """Slots of a model whose frame numbers (such as -7..0) lie interval_s apart."""
-        return cls(
-            tuple(round(number * interval_s * NANOSECONDS) for number in frames), round(tolerance_s * NANOSECONDS)
-        )
+    def at_interval(cls, frames: Sequence[int], interval_s: float, tolerance: float) -> Slots:
+        """Slots of a model whose frame numbers (such as -7..0) lie interval_s apart; tolerance in intervals."""
+        interval_ns = interval_s * NANOSECONDS
+        return cls(tuple(round(number * interval_ns) for number in frames), round(tolerance * interval_ns))
 
     @property
     def past_ns(self) -> int:

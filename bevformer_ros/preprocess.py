@@ -175,8 +175,10 @@ class Preprocessor:
             target.copy_(torch.from_numpy(normalise(resize(image, plan), self._config, self._config.padded_size)))
             return
         left, top, right, bottom = plan.crop
+        slot.uploaded.synchronize()  # the last upload may still be reading
         slot.staging.copy_(torch.from_numpy(image[top:bottom, left:right]))
         pixels = resize_on_device(slot.staging.to(self._device, non_blocking=True), plan)
+        slot.uploaded.record()
         target[:, : plan.size[1], : plan.size[0]] = (pixels - self._mean) / self._deviation
 
 
@@ -191,11 +193,10 @@ class _CameraSlot:
         self.intrinsics = self.plan.intrinsics(camera.intrinsics)
         self._maps = _rectification(camera)
         left, top, right, bottom = self.plan.crop
-        self.staging = (
-            torch.empty((bottom - top, right - left, 3), dtype=torch.uint8, pin_memory=True)
-            if device.type == "cuda"
-            else None
-        )
+        self.staging: Tensor | None = None
+        if device.type == "cuda":
+            self.staging = torch.empty((bottom - top, right - left, 3), dtype=torch.uint8, pin_memory=True)
+            self.uploaded = torch.cuda.Event()
 
     def serves(self, camera: CameraImage) -> bool:
         intrinsics, distortion = self._calibration

@@ -1,16 +1,11 @@
-"""The detector as a whole: results and status, when it forgets, and a temporal path equal to the official code's."""
+"""The detector as a whole: results and status, when it forgets, replay, loading."""
 
 import logging
 from dataclasses import replace
-from typing import NamedTuple
 
-import golden_cases
 import numpy as np
 import pytest
 import torch
-from golden_detections import assert_same_detections
-from official_config import golden_detector
-from scipy.linalg import rq
 
 from bevformer_ros import geometry
 from bevformer_ros.config import (
@@ -24,11 +19,9 @@ from bevformer_ros.config import (
     TemporalConfig,
 )
 from bevformer_ros.history import HistoryConfig
-from bevformer_ros.model.box_coding import Boxes, boxes_to_official
 from bevformer_ros.model.checkpoint import save_checkpoint
 from bevformer_ros.model.detector import build_detector
 from bevformer_ros.pipeline import Detector, load_detector
-from bevformer_ros.preprocess import NetworkInput
 from bevformer_ros.share import share_directory
 from bevformer_ros.types import CameraImage, SurroundFrame
 
@@ -101,6 +94,15 @@ def test_detections_and_status_of_a_stream():
     stages = ["preprocess", "image_features", "encode_bev", "store", "history", "fuse", "decode", "boxes"]
     assert list(detect.latencies_ms) == stages
     assert min(detect.latencies_ms.values()) >= 0
+
+
+def test_warming_up_leaves_no_trace():
+    cold, warm = detector(), detector()
+    warm.warm_up()
+    assert warm.history == cold.history
+    assert warm.latencies_ms == {}
+    for stamp in (0, 500):
+        assert same(cold(surround(stamp)), warm(surround(stamp)))
 
 
 def test_nothing_above_the_threshold_is_an_empty_result():
@@ -223,10 +225,6 @@ def test_replay_of_a_causal_model_is_the_live_stream():
     assert all(same(*pair) for pair in zip(recorded.replay(frames), expected, strict=True))
 
 
-class Seen(NamedTuple):
-    bevs: torch.Tensor
-
-
 def fused_inputs(detect):
     """What the temporal fusion is given from now on, one (1, T, H*W, C) per detection."""
     seen = []
@@ -303,106 +301,3 @@ def test_a_checkpoint_of_ours_needs_no_yaml(tmp_path, caplog):
     assert "RANDOM" not in caplog.text
     with pytest.raises(ValueError, match="precision is 'float8', expected one of float32, bfloat16, float16"):
         load_detector(tmp_path / "small.safetensors", precision="float8")
-
-
-class Golden(NamedTuple):
-    """A temporal golden case, run through the detector frame by frame."""
-
-    detect: Detector
-    inputs: dict[str, torch.Tensor]
-    expected: dict[str, torch.Tensor]
-    frames: tuple[int, ...]
-    seen: dict[str, torch.Tensor]
-
-    def run(self, poses, skipped=()):
-        """Detections of the current frame after its past ones; poses by frame index; skipped frames are not given."""
-        self.detect.reset("test")
-        for index, number in enumerate(self.frames):
-            if number in skipped:
-                continue
-            self.detect._preprocess = lambda _, index=index: self.network_input(index)
-            dummies = tuple(camera(name, 0, 0) for name in self.detect.config.cameras)
-            stamp_ms = 10_000 + number * 500
-            frame = replace(surround(stamp_ms, cameras=dummies), world_from_bev=poses[number])
-            detections = self.detect(frame)
-        return detections
-
-    def network_input(self, index):
-        """The golden images are floats that no uint8 image gives: they enter behind the preprocessing."""
-        intrinsics, camera_from_bev = zip(*map(split_projection, self.inputs["lidar2img_own_lidar_frame"]), strict=True)
-        images = self.inputs["img"][:, index]
-        valid = torch.ones(images.shape[:2], dtype=torch.bool)
-        return NetworkInput(images, valid, np.stack(intrinsics), np.stack(camera_from_bev))
-
-
-def split_projection(image_from_bev):
-    """Intrinsics and camera_from_bev whose product is the projection."""
-    matrix = image_from_bev.numpy()
-    intrinsics, rotation = rq(matrix[:3, :3])
-    signs = np.diag(np.sign(np.diag(intrinsics)))
-    intrinsics, rotation = intrinsics @ signs, signs @ rotation
-    camera_from_bev = np.eye(4)
-    camera_from_bev[:3, :3], camera_from_bev[:3, 3] = rotation, np.linalg.solve(intrinsics, matrix[:3, 3])
-    return intrinsics, camera_from_bev
-
-
-@pytest.fixture(scope="module", params=golden_cases.variants("case2_temporal"))
-def golden(request):
-    tensors, description = golden_cases.load(request.param)
-    inputs = golden_cases.part(tensors, "inputs.")
-    height, width = inputs["img"].shape[-2:]
-    network = golden_detector(tensors, description)
-    network.config = replace(network.config, image=ImageConfig((width, height), (0, 0, width, height), height))
-    seen = {}
-    network.temporal_fusion.register_forward_hook(lambda *hooked: seen.update(bev_fused=hooked[2]))
-    network.decoder.register_forward_hook(
-        lambda *hooked: seen.update(all_cls_scores=hooked[2].class_logits, all_bbox_preds=hooked[2].box_codes)
-    )
-    expected = golden_cases.part(tensors, "outputs.")
-    return Golden(Detector(network, trained=True), inputs, expected, tuple(description["frames"]), seen)
-
-
-def official_poses(golden):
-    """Poses in the current BEV frame, rounded to float32 as the official data set does it."""
-    poses = {frame: golden.inputs[f"frame{frame}.lidaradj2lidarcurr"].double().numpy() for frame in golden.frames[:-1]}
-    return {**poses, 0: np.eye(4)}
-
-
-def exact_poses(golden):
-    """Poses in the world, as a car has them."""
-
-    def matrix(name):
-        quaternion = np.roll(golden.inputs[f"{name}_rotation_wxyz"].numpy(), -1)
-        return geometry.transform(golden.inputs[f"{name}_translation"].numpy(), quaternion)
-
-    return {frame: matrix(f"frame{frame}.ego2global") @ matrix("lidar2ego") for frame in golden.frames}
-
-
-def test_temporal_golden(golden):
-    detections = golden.run(official_poses(golden))
-    assert golden.detect.history.depth == len(golden.frames) - 1
-    for name in ("bev_fused", "all_cls_scores", "all_bbox_preds"):
-        golden_cases.assert_equal(golden.seen[name], golden.expected[name], name)
-    boxes = Boxes(*(torch.from_numpy(getattr(detections, name)).float() for name in Boxes._fields))
-    actual = (
-        boxes_to_official(boxes),
-        torch.from_numpy(detections.scores).float(),
-        torch.from_numpy(detections.labels),
-    )
-    expected = tuple(golden.expected[f"coder.{name}"] for name in ("bboxes", "scores", "labels"))
-    assert_same_detections(actual, expected, "detections")
-
-
-def test_temporal_golden_with_missing_frames(golden):
-    cases = sorted({name.partition(".")[0] for name in golden.expected if name.startswith("miss")})
-    for case in cases:
-        golden.run(official_poses(golden), skipped=[-int(digit) for digit in case.removeprefix("miss")])
-        for name in ("bev_fused", "all_cls_scores", "all_bbox_preds"):
-            golden_cases.assert_equal(golden.seen[name], golden.expected[f"{case}.{name}"], f"{case}.{name}")
-
-
-def test_temporal_golden_with_poses_in_double_precision(golden):
-    """The official code rounds world coordinates of a kilometre to float32, 0.06 mm; that makes no difference."""
-    golden.run(exact_poses(golden))
-    for name in ("bev_fused", "all_cls_scores", "all_bbox_preds"):
-        golden_cases.assert_equal(golden.seen[name], golden.expected[name], name)
