@@ -22,14 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bevformer_ros.config import ModelConfig, from_dict
-from bevformer_ros.model import perspective_head
 
 LOGGER = logging.getLogger(__name__)
 
 _CONFIG_KEY = "bevformer_ros.model_config"
-_PERSPECTIVE_PREFIX = "fcos3d_bbox_head."
 _SECOND_STAGE = "proposal_queries."
-_NAMED_AT_MOST = 20
 
 # Official tensors that the network does not use: code_weights are the weights of the box loss, a constant of training.
 NOT_IN_THE_NETWORK = frozenset({"pts_bbox_head.code_weights"})
@@ -60,6 +57,25 @@ OFFICIAL_NAMES = (
     (r"^pts_bbox_head\.transformer\.decoder\.layers\.", "decoder.layers."),
     (r"^pts_bbox_head\.cls_branches\.", "decoder.class_branches."),
     (r"^pts_bbox_head\.reg_branches\.", "decoder.box_branches."),
+    # perspective head
+    (r"^fcos3d_bbox_head\.(fcos[23]d_head\.)?", "perspective_head."),
+    (r"^perspective_head\.cls_tower\.", "perspective_head.class_tower."),
+    (r"^(perspective_head\.\w+_tower\.\d)\.weight$", r"\1.conv.weight"),
+    (r"^(perspective_head\.\w+_tower\.\d)\.norm\.", r"\1.norms."),
+    (r"^perspective_head\.cls_logits\.", "perspective_head.class_logits."),
+    (r"^perspective_head\.attr_logits\.", "perspective_head.attribute."),
+    (r"^perspective_head\.box2d_reg\.", "perspective_head.box2d."),
+    (r"^perspective_head\.box3d_quat\.0\.", "perspective_head.quaternion."),
+    (r"^perspective_head\.box3d_ctr\.0\.", "perspective_head.center_offset."),
+    (r"^perspective_head\.box3d_(depth|size)\.0\.", r"perspective_head.\1."),
+    (r"^perspective_head\.box3d_conf\.0\.", "perspective_head.confidence."),
+    (r"^perspective_head\.scales_box2d_reg\.(\d)\.scale$", r"perspective_head.box2d_scales.\1"),
+    (r"^perspective_head\.scales_proj_ctr\.(\d)\.scale$", r"perspective_head.center_offset_scales.\1"),
+    (r"^perspective_head\.scales_(depth|size)\.(\d)\.scale$", r"perspective_head.\1_scales.\2"),
+    (r"^perspective_head\.scales_conf\.(\d)\.scale$", r"perspective_head.confidence_scales.\1"),
+    (r"^perspective_head\.offsets_depth\.(\d)\.bias$", r"perspective_head.depth_offsets.\1"),
+    (r"^perspective_head\.mean_depth_per_level$", "perspective_head.depth_means"),
+    (r"^perspective_head\.std_depth_per_level$", "perspective_head.depth_deviations"),
     # inside a residual block of backbone or fusion
     (r"^(backbone\.stages|temporal_fusion\.blocks)\.([\d.]+)\.conv(\d)\.", r"\1.\2.conv\3.conv."),
     (r"^(backbone\.stages|temporal_fusion\.blocks)\.([\d.]+)\.bn(\d)\.", r"\1.\2.conv\3.norm."),
@@ -81,8 +97,6 @@ OFFICIAL_NAMES = (
 
 def name_from_official(name: str) -> str:
     """Our name of a tensor of the official state dict; a name that is none of the official ones stays as it is."""
-    if name.startswith(_PERSPECTIVE_PREFIX):
-        return "perspective_head." + perspective_head.name_from_official(name.removeprefix(_PERSPECTIVE_PREFIX))
     for pattern, replacement in OFFICIAL_NAMES:
         name = re.sub(pattern, replacement, name)
     return name
@@ -181,15 +195,17 @@ def _unpickle_safely(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path}: refused, the file holds more than tensors and plain data and could run code when opened "
-            f"({_first_sentence(error)}). Get it from a source you trust, or convert it to safetensors there."
+            f"({_reason(error)}). Get it from a source you trust, or convert it to safetensors there."
         ) from error
-    except (RuntimeError, EOFError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable PyTorch checkpoint: {_first_sentence(error)}") from error
+    except Exception as error:  # whatever a reader of damaged bytes comes upon
+        raise ValueError(f"{path}: not a readable PyTorch checkpoint: {_reason(error)}") from error
 
 
-def _first_sentence(error: Exception) -> str:
-    found = re.search(r"(Unsupported (?:global|class|operand)[^.\n]*(?:\.[\w]+)*)", str(error), re.IGNORECASE)
-    return found[1].strip() if found else str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+def _reason(error: Exception) -> str:
+    """What the unpickler refused, or else the first line of its complaint."""
+    refused = re.search(r"unsupported \w+ [\w.]+", str(error), re.IGNORECASE)
+    first_line = next(iter(str(error).strip().splitlines()), "")
+    return refused[0] if refused else f"{type(error).__name__}: {first_line}"
 
 
 def _read_safetensors(path: Path) -> Checkpoint:

@@ -5,7 +5,6 @@ Shapes: M images (batch x cameras), K classes, C channels, h x w one level's fea
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -128,37 +127,3 @@ def _predictor(channels: int, outputs: int, bias: bool = True) -> nn.Conv2d:
 
 def _per_level(values: Sequence[float]) -> nn.ParameterList:
     return nn.ParameterList(nn.Parameter(torch.tensor([float(value)])) for value in values)
-
-
-# Names in the official state dict, below the head's prefix, as patterns and what they are called here.
-OFFICIAL_NAMES = (
-    (r"fcos2d_head\.cls_tower", "class_tower"),
-    (r"fcos2d_head\.box2d_tower", "box2d_tower"),
-    (r"fcos3d_head\.box3d_tower", "box3d_tower"),
-    (r"_tower\.(\d+)\.weight", r"_tower.\1.conv.weight"),
-    (r"_tower\.(\d+)\.norm\.", r"_tower.\1.norms."),
-    (r"fcos2d_head\.cls_logits", "class_logits"),
-    (r"fcos2d_head\.box2d_reg", "box2d"),
-    (r"fcos2d_head\.centerness", "centerness"),
-    (r"fcos3d_head\.box3d_quat\.0", "quaternion"),
-    (r"fcos3d_head\.box3d_ctr\.0", "center_offset"),
-    (r"fcos3d_head\.box3d_depth\.0", "depth"),
-    (r"fcos3d_head\.box3d_size\.0", "size"),
-    (r"fcos3d_head\.box3d_conf\.0", "confidence"),
-    (r"fcos2d_head\.scales_box2d_reg\.(\d+)\.scale", r"box2d_scales.\1"),
-    (r"fcos3d_head\.scales_proj_ctr\.(\d+)\.scale", r"center_offset_scales.\1"),
-    (r"fcos3d_head\.scales_size\.(\d+)\.scale", r"size_scales.\1"),
-    (r"fcos3d_head\.scales_conf\.(\d+)\.scale", r"confidence_scales.\1"),
-    (r"fcos3d_head\.scales_depth\.(\d+)\.scale", r"depth_scales.\1"),
-    (r"fcos3d_head\.offsets_depth\.(\d+)\.bias", r"depth_offsets.\1"),
-    (r"fcos3d_head\.mean_depth_per_level", "depth_means"),
-    (r"fcos3d_head\.std_depth_per_level", "depth_deviations"),
-    (r"attr_logits", "attribute"),
-)
-
-
-def name_from_official(name: str) -> str:
-    """Our name of an official parameter; both without the head's prefix."""
-    for pattern, replacement in OFFICIAL_NAMES:
-        name = re.sub(pattern, replacement, name)
-    return name

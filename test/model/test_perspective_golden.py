@@ -12,8 +12,9 @@ from official_config import perspective_config
 from torch import Tensor
 
 from bevformer_ros.config import ProposalConfig
+from bevformer_ros.model.checkpoint import weights_from_official
 from bevformer_ros.model.perspective_boxes import PerspectiveBoxes, PerspectiveDecoder, matrix_from_quaternion
-from bevformer_ros.model.perspective_head import PerspectiveHead, PerspectiveLevel, name_from_official
+from bevformer_ros.model.perspective_head import PerspectiveHead, PerspectiveLevel
 
 VARIANTS = golden_cases.variants("case3_perspective_head")
 RAW_NAMES = {
@@ -34,16 +35,17 @@ CORNERS = torch.tensor(
 )
 
 
-def load_head(weights: dict[str, Tensor], official: dict[str, Any]) -> PerspectiveHead:
+def load_head(tensors: dict[str, Tensor], official: dict[str, Any]) -> PerspectiveHead:
     head = PerspectiveHead(perspective_config(official), official["in_channels"])
-    head.load_state_dict({name_from_official(name): tensor for name, tensor in weights.items()})
+    weights = weights_from_official(golden_cases.part(tensors, "weights."))
+    head.load_state_dict(golden_cases.part(weights, "perspective_head."))
     return head.eval()
 
 
 @pytest.mark.parametrize("path", VARIANTS)
 def test_raw_outputs_golden(path: Path) -> None:
     tensors, description = golden_cases.load(path)
-    head = load_head(golden_cases.part(tensors, "weights.fcos3d_bbox_head."), description["head_cfg"])
+    head = load_head(tensors, description["head_cfg"])
     features = [tensors[f"inputs.feat.{level}"] for level in range(len(head.config.strides))]
 
     with torch.no_grad():
@@ -58,7 +60,7 @@ def test_raw_outputs_golden(path: Path) -> None:
 @pytest.mark.parametrize("path", VARIANTS)
 def test_leaving_out_the_finest_level_changes_no_other(path: Path) -> None:
     tensors, description = golden_cases.load(path)
-    head = load_head(golden_cases.part(tensors, "weights.fcos3d_bbox_head."), description["head_cfg"])
+    head = load_head(tensors, description["head_cfg"])
     features = [tensors[f"inputs.feat.{level}"] for level in range(len(head.config.strides))]
 
     with torch.no_grad():
