@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bevformer_ros import geometry
 from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame
 from bevformer_ros.config import ModelConfig, load_yaml
 from bevformer_ros.history import MODEL_CHANGE, REQUEST, HistoryConfig
@@ -35,7 +36,7 @@ from bevformer_ros.model.precision import set_precision
 from bevformer_ros.model.proposals import Proposals
 from bevformer_ros.preprocess import Preprocessor
 from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASSES, NO_ATTRIBUTE
-from bevformer_ros.types import Detections3D, SurroundFrame
+from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
 
 LOGGER = logging.getLogger(__name__)
 
@@ -84,7 +85,8 @@ class Detector:
         self._device = torch.device(device)
         self._model = set_precision(model.to(self._device).eval(), getattr(torch, precision)).requires_grad_(False)
         self._preprocess = Preprocessor(self.config.image, self._device)
-        self._buffer = BevBuffer(self.config.temporal, history or HistoryConfig(), self.config.bev, self._encode_bev)
+        self._history_config = history or HistoryConfig()
+        self._buffer = self._empty_buffer()
         self._future_ns = round(self.config.temporal.frames[-1] * self.config.temporal.interval_s * 1e9)
         self._depth = 0
         if not trained:
@@ -94,6 +96,23 @@ class Detector:
     def history(self) -> HistoryStatus:
         slots = len(self.config.temporal.frames) - 1
         return HistoryStatus(self._depth, slots, self._buffer.bytes, self._buffer.resets)
+
+    def warm_up(self) -> None:
+        """Detect once on black images, so that not the first real frame pays for what libraries do but once. The
+        history begins anew, uncounted."""
+        width, height = self.config.image.source_size
+        intrinsics = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
+        black = np.zeros((height, width, 3), np.uint8)
+        forward = geometry.transform_from_rpy((0.0, 0.0, 0.0), (-np.pi / 2, 0.0, 0.0))
+        cameras = tuple(CameraImage(name, 0, black, intrinsics, forward) for name in self.config.cameras)
+        for _ in self.replay([SurroundFrame(0, cameras, np.eye(4))]):
+            pass
+        self._buffer = self._empty_buffer()
+        self._depth = 0
+        self.latencies_ms = {}
+
+    def _empty_buffer(self) -> BevBuffer:
+        return BevBuffer(self.config.temporal, self._history_config, self.config.bev, self._encode_bev)
 
     def reset(self, reason: str = REQUEST) -> None:
         """Forget the past; counted under the reason."""

@@ -22,12 +22,12 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleState, Node, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
-from tf2_ros import Buffer, TransformListener
+from tf2_ros import TransformListener
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.pipeline import Detector, load_detector
 from bevformer_ros.ros import parameters, topics
-from bevformer_ros.ros.ego_motion import EgoMotion
+from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
 from bevformer_ros.ros.outputs import Outputs
 from bevformer_ros.ros.session import UNTRAINED, DetectionSession
 from bevformer_ros.ros.synchronizer import MILLISECOND
@@ -119,9 +119,9 @@ class DetectorNode(Node):
         self._settings.synchronizer(rig)  # refuses what cannot work before anything is built
         self._model_file = config_file("models", self._settings.model)
         self._rig = rig
-        self._tf_buffer = Buffer(cache_time=Duration(nanoseconds=round(self._settings.transform_cache_s * SECOND)))
-        self._tf_listener = TransformListener(self._tf_buffer, self)
-        self._ego_motion = EgoMotion(self._tf_buffer, rig, self._settings.output_frame)
+        buffer = LoopingBuffer(Duration(nanoseconds=round(self._settings.transform_cache_s * SECOND)))
+        self._tf_listener = TransformListener(buffer, self)
+        self._ego_motion = EgoMotion(buffer, rig, self._settings.output_frame)
         self._outputs = Outputs(self, self._ego_motion.output_frame)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         self._reset_service = self.create_service(Trigger, topics.RESET, self._on_reset)
@@ -136,10 +136,10 @@ class DetectorNode(Node):
             settings.precision,
         )
         _check_model(detector, self._rig)
+        detector.warm_up()
         if not detector.trained:
             self.get_logger().error(UNTRAINED)
         self._session = DetectionSession(self, settings, self._rig, self._ego_motion, self._outputs, detector)
-        self._session.synchronizer.on_restart(self._on_restart)
         self._diagnosed_at = time.monotonic()
         self._diagnosis_timer = self.create_timer(
             DIAGNOSIS_PERIOD_S, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME)
@@ -187,17 +187,9 @@ class DetectorNode(Node):
 
     def _on_time_jump(self, jump: TimeJump) -> None:
         """The ROS clock went back: what is stamped later than now is from before."""
-        if self._rig is not None:
-            self._tf_buffer.clear()
         if self._session is not None:
             self._session.synchronizer.forget_after(self.get_clock().now().nanoseconds)
         self.get_logger().warning(f"time went back by {-jump.delta.nanoseconds * 1e-9:.1f} s, starting afresh")
-
-    def _on_restart(self) -> None:
-        """The images' stamps went back. Under simulated time the clock says so too, and _on_time_jump clears tf."""
-        if not self.get_parameter("use_sim_time").value:
-            self._tf_buffer.clear()
-            self.get_logger().warning("image stamps went back, starting afresh")
 
     def _diagnose(self) -> None:
         assert self._session is not None
