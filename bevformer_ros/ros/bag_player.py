@@ -22,6 +22,7 @@ from bevformer_ros.ros.conversions import NANOSECONDS, stamp_from_ns
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 _CLOCK_PERIOD_NS = NANOSECONDS // 100
 _POLL_S = 0.02
+_SETTLING_S = 1.0
 _ACKNOWLEDGEMENT_S = 2.0
 
 
@@ -57,7 +58,7 @@ class BagPlayer:
                 f"{bag.path} has no message after {options.start_offset_s} s; it holds {bag.message_count} messages "
                 f"in {seconds:.1f} s"
             )
-        self._bag, self._options, self._first_ns = bag, options, first_ns
+        self._node, self._bag, self._options, self._first_ns = node, bag, options, first_ns
         self._topics = bag.topics
         self._publishers = {name: self._publisher(node, name, topic) for name, topic in self._topics.items()}
         self._clock = node.create_publisher(Clock, "/clock", 10) if options.clock else None
@@ -72,7 +73,8 @@ class BagPlayer:
         return node.create_publisher(message_class(topic.type_name), name, qos)
 
     def wait_for_subscribers(self) -> None:
-        """Block until each awaited topic has a subscriber. Raises TimeoutError that names those without one."""
+        """Block until each awaited topic has a subscriber, then for a moment until those of the other topics, so far
+        as the graph knows any, are connected too. Raises TimeoutError that names awaited topics without one."""
         awaited = self._options.wait_for
         if awaited is None:
             awaited = tuple(name for name, topic in self._topics.items() if topic.type_name in IMAGE_TYPES)
@@ -87,6 +89,15 @@ class BagPlayer:
                     "detector active, in the same ROS_DOMAIN_ID, with these topics? --wait-timeout 0 plays anyway"
                 )
             time.sleep(_POLL_S)
+        deadline = time.monotonic() + _SETTLING_S
+        while not self._is_connected() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+
+    def _is_connected(self) -> bool:
+        return all(
+            publisher.get_subscription_count() > 0 or self._node.count_subscribers(topic) == 0
+            for topic, publisher in self._publishers.items()
+        )
 
     def play(self) -> None:
         """Publish from the start offset to the end, again and again if it loops; /clock then steps back."""
