@@ -183,11 +183,11 @@ def _read_official(path: Path) -> Checkpoint:
 
 def _unpickle_safely(path: Path) -> Any:
     # Beside the weights mmcv stores what its hooks left behind, among it numpy numbers: harmless, so admitted.
+    scalar, _ = np.float64(0).__reduce__()
     numpy_numbers = [
         np.dtype,
         *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")),
-        (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-        (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # before and since numpy 2
     ]
     try:
         with torch.serialization.safe_globals(numpy_numbers):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from bevformer_ros import geometry
+from bevformer_ros.keyframe import keyframe_truth, load_keyframe
 from bevformer_ros.model.box_coding import (
     Boxes,
     boxes_to_codes,
@@ -17,6 +21,7 @@ from bevformer_ros.model.box_coding import (
     official_to_boxes,
 )
 
+KEYFRAME = Path(__file__).parents[3] / "shared" / "data" / "nuscenes_frame"
 
 def boxes(*yaws: float) -> Boxes:
     count = len(yaws)
@@ -84,3 +89,27 @@ def test_padded_queries_give_no_boxes() -> None:
     padding = torch.tensor([[False, True, False]])
     decoded = decode_boxes(logits(0.1, 0.9, 0.6), CODES, 3, 0.0, padding)
     assert 1 not in decoded.query[0, decoded.valid[0]].tolist()
+
+
+@pytest.mark.skipif(not (KEYFRAME / "frame.json").is_file(), reason=f"{KEYFRAME} holds no keyframe")
+@pytest.mark.parametrize("layout", ["official boxes", "box codes"])
+def test_truth_of_the_real_keyframe_projects_onto_the_same_pixels(layout: str) -> None:
+    """Ground truth written in the official layout and read back lies where it was, in every camera."""
+    frame = load_keyframe(KEYFRAME)
+    truth = keyframe_truth(frame)
+    assert len(truth) > 0
+    given = Boxes(*(torch.from_numpy(values) for values in (truth.centers, truth.sizes, truth.yaws, truth.velocities)))
+    if layout == "official boxes":
+        restored = official_to_boxes(boxes_to_official(given).float())
+    else:
+        restored = codes_to_boxes(boxes_to_codes(given).float())
+    corners = geometry.box_corners(*(values.double().numpy() for values in restored[:3]))
+    seen = 0
+    for camera in frame["cameras"].values():
+        intrinsics, camera_from_lidar = np.array(camera["intrinsics"]), np.array(camera["lidar_to_camera"])
+        expected, depth = geometry.project(intrinsics, geometry.apply(camera_from_lidar, truth.corners()))
+        actual, _ = geometry.project(intrinsics, geometry.apply(camera_from_lidar, corners))
+        before_camera = (depth > 1).all(axis=1)
+        seen += before_camera.sum()
+        assert np.abs(actual[before_camera] - expected[before_camera]).max(initial=0) < 0.05
+    assert seen > len(truth) / 2
