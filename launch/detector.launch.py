@@ -1,12 +1,12 @@
 """Start the detector: ros2 launch bevformer_ros detector.launch.py rig:=nuscenes model:=tiny weights:=..."""
 
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from bevformer_ros.share import share_directory
-from launch import LaunchDescription
 
 SHARE = share_directory()
 YES_OR_NO = ["true", "false"]
