@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
+from rclpy.duration import Duration
 from rclpy.time import Time
 from tf2_ros import Buffer
 
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig
-from bevformer_ros.ros.conversions import transform_from_message
+from bevformer_ros.ros.conversions import stamp_to_ns, transform_from_message
 
 Matrix = NDArray[np.float64]
+
+# No publisher of transforms is out of order by this much.
+_RESTART_NS = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,28 @@ class SetPoses:
     camera_from_bev: tuple[Matrix | None, ...]
     world_from_bev: Matrix
     output_from_bev: Matrix
+
+
+class LoopingBuffer(Buffer):
+    """A tf buffer that forgets when the stamps of a frame step back: a bag that starts again.
+
+    Upstream's refuses transforms older than its cache, and mixes younger ones with those of the pass before. A clock
+    that jumps back clears it too, but too early or too late for transforms on their way, and only where /clock is used.
+    """
+
+    def __init__(self, cache_time: Duration) -> None:
+        super().__init__(cache_time=cache_time)
+        self._newest_ns: dict[str, int] = {}
+
+    def set_transform(self, transform: TransformStamped, authority: str) -> None:
+        stamp_ns = stamp_to_ns(transform.header.stamp)
+        newest_ns = self._newest_ns.get(transform.child_frame_id, stamp_ns)
+        if newest_ns - stamp_ns > _RESTART_NS:
+            self.clear()
+            self._newest_ns.clear()
+            newest_ns = stamp_ns
+        self._newest_ns[transform.child_frame_id] = max(newest_ns, stamp_ns)
+        super().set_transform(transform, authority)
 
 
 class EgoMotion:

@@ -63,7 +63,7 @@ def _pixel_view(message: Image, channels: int) -> BgrImage:
     data = np.frombuffer(message.data, np.uint8)
     if data.size < (height - 1) * step + width * channels:
         raise ValueError(f"image holds {data.size} bytes, expected {height * step} for {height} rows of {step}")
-    return np.lib.stride_tricks.as_strided(data, (height, width, channels), (step, channels, 1), writeable=False)
+    return np.lib.stride_tricks.as_strided(data, (height, width, channels), (step, channels, 1))
 
 
 def _decode_with_cv_bridge(message: Image) -> BgrImage:

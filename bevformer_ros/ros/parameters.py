@@ -42,7 +42,9 @@ class Settings:
     )
     autostart: bool = _parameter(True, "configure and activate by itself; false waits for a lifecycle manager")
     output_frame: str = _parameter("", "tf frame of the published boxes; empty for the rig's base frame")
-    score_threshold: float = _parameter(0.2, "boxes with a lower score are not published", (0.0, 1.0), live=True)
+    score_threshold: float = _parameter(
+        0.2, "boxes with a lower score are not published; may change while running", (0.0, 1.0), live=True
+    )
     minimum_cameras: int = _parameter(
         0, "a set with fewer images is dropped, with more it is used; 0 for all cameras of the rig", (0, 64)
     )

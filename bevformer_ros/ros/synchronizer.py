@@ -87,7 +87,6 @@ class SurroundSynchronizer:
         self._pending: deque[_Pending] = deque()
         self._callbacks: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._drop_callbacks: list[Callable[[int, tuple[Any, ...], str], None]] = []
-        self._restart_callbacks: list[Callable[[], None]] = []
 
     def connectInput(self, *filters: Any) -> None:  # noqa: N802 (the name of the protocol)
         """One filter per camera, in the order of the rig."""
@@ -105,10 +104,6 @@ class SurroundSynchronizer:
         """callback(reference_stamp_ns, the messages that there were, reason) is called once per set not emitted."""
         self._drop_callbacks.append(callback)
 
-    def on_restart(self, callback: Callable[[], None]) -> None:
-        """callback() is called when a camera's stamps step back by more than the timeout."""
-        self._restart_callbacks.append(callback)
-
     def add(self, camera: int, message: Any) -> None:
         """Take one image of the camera with this index and emit every set that it makes certain."""
         stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
@@ -118,8 +113,6 @@ class SurroundSynchronizer:
                 self.images_dropped["duplicate" if stamp == newest else "out_of_order"] += 1
                 return
             self.forget_after(stamp)
-            for restarted in self._restart_callbacks:
-                restarted()
         self._newest[camera] = stamp
         self._missed[camera] = 0
         self._stamps[camera].append(stamp)

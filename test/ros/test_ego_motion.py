@@ -9,12 +9,13 @@ import pytest
 pytest.importorskip("tf2_ros", reason="needs the ROS environment that `make test` makes")
 
 from rclpy.duration import Duration
+from rclpy.time import Time
 from tf2_ros import Buffer, ExtrapolationException, LookupException, TransformException
 
 from bevformer_ros import geometry
 from bevformer_ros.config import BevFrameConfig, RigConfig, load_yaml
 from bevformer_ros.ros.conversions import transform_to_message
-from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
+from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer, StampedFrame
 
 REPOSITORY = Path(__file__).parents[2]
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
@@ -73,6 +74,30 @@ def test_output_frame_and_parent_of_the_bev_frame():
     assert np.allclose(poses.output_from_bev, poses.world_from_bev)
     # y forward in the BEV frame is x forward in the lidar's.
     assert np.allclose(geometry.apply(poses.world_from_bev, [0, 3, 0]), (8, 0, 2))
+
+
+def test_a_bag_that_starts_again_makes_the_buffer_forget():
+    buffer = LoopingBuffer(Duration(seconds=30))
+    for pass_x in (0.0, 100.0):  # the second pass is elsewhere
+        for tenth in range(21):
+            for child in ("base_link", "trailer"):
+                stamp_ns = 5 * SECOND + tenth * SECOND // 10
+                buffer.set_transform(transform_to_message(translation(pass_x), "odom", child, stamp_ns), "test")
+            if tenth == 0 and pass_x:
+                assert not buffer.can_transform("odom", "base_link", Time(nanoseconds=6 * SECOND))
+    for child in ("base_link", "trailer"):
+        for stamp_ns in (5 * SECOND, 6 * SECOND, 7 * SECOND):
+            found = buffer.lookup_transform("odom", child, Time(nanoseconds=stamp_ns))
+            assert found.transform.translation.x == 100.0
+
+
+def test_slight_disorder_is_no_restart():
+    buffer = LoopingBuffer(Duration(seconds=30))
+    for tenth in (0, 10, 8, 12):
+        buffer.set_transform(
+            transform_to_message(np.eye(4), "odom", "base_link", SECOND + tenth * SECOND // 10), "test"
+        )
+    assert buffer.can_transform("odom", "base_link", Time(nanoseconds=SECOND))
 
 
 def test_what_is_missing_is_named():

@@ -183,7 +183,7 @@ def test_wrong_parameters_end_the_start_with_a_clear_message(start_detector, wro
     assert "Traceback" not in node.output
 
 
-def test_another_output_frame_topics_and_no_dds_profile(start_process):
+def test_another_output_frame_topics_no_clock_and_no_dds_profile(start_process):
     cameras = tuple(replace(camera, image_topic=f"/other{camera.image_topic}") for camera in RIG.cameras)
     topics = {f"cameras.{camera.name}.image_topic": camera.image_topic for camera in cameras}
     words = command(output_frame="odom", image_reliability="reliable", **topics)
@@ -192,6 +192,10 @@ def test_another_output_frame_topics_and_no_dds_profile(start_process):
         rig.warm_up()
         rig.publish_next()
         assert rig.wait_for("detections", 1)[0].header.frame_id == "odom"
+        rig.now_ns -= 10 * SECOND  # a bag that starts again, and no /clock to tell
+        rig.publish_next()
+        first, second = rig.wait_for("status", 2)
+        assert second.sets_processed == first.sets_processed + 1
     node.wait_for_output("FASTDDS_DEFAULT_PROFILES_FILE")
 
 

@@ -63,19 +63,14 @@ class Bench:
         self.sets: list[tuple[int, tuple[str | None, ...]]] = []
         self.received = 0
         self.dropped: list[tuple[int, tuple[str | None, ...], str]] = []
-        self.restarts = 0
         self.synchronizer.registerCallback(self._collect)
         self.synchronizer.on_drop(self._drop)
-        self.synchronizer.on_restart(self._restart)
 
     def _collect(self, stamp_ns: int, messages: tuple[Stamped | None, ...]) -> None:
         self.sets.append((stamp_ns // MILLISECOND, tuple(message and message.name for message in messages)))
 
     def _drop(self, stamp_ns: int, messages: tuple[Stamped | None, ...], reason: str) -> None:
         self.dropped.append((stamp_ns // MILLISECOND, tuple(message and message.name for message in messages), reason))
-
-    def _restart(self) -> None:
-        self.restarts += 1
 
     def send(self, camera: int, milliseconds: float) -> None:
         self.received += 1
@@ -257,19 +252,6 @@ def test_drops_say_what_there_was():
         (100, ("a100", None, "c92"), "incomplete"),
         (300, ("a300", None, None), "deactivated"),
     ]
-
-
-def test_a_restart_is_told_once_per_step_back():
-    bench = Bench()
-    for camera, milliseconds in [(0, 5100), (1, 5108), (0, 4950)]:
-        bench.send(camera, milliseconds)
-    assert bench.restarts == 0
-    bench.send(0, 100)
-    assert bench.restarts == 1
-    for camera, milliseconds in [(1, 108), (2, 92)]:
-        bench.send(camera, milliseconds)
-    assert bench.restarts == 1
-    assert bench.sets == [(100, ("a100", "b108", "c92"))]
 
 
 def test_clear_counts_under_its_reason():
