@@ -187,9 +187,10 @@ def _peak_memory_mb(device: torch.device) -> float:
 
 
 def table(report: Report) -> str:
+    size = f"{report.parameters / 1e6:.1f} M parameters"
     lines = [
-        f"{report.model}, {report.parameters / 1e6:.1f} M parameters, {report.precision} on {report.device}, "
-        f"{report.threads} CPU threads, median of {report.repeats}",
+        f"{report.model}, {size}, {report.precision} on {report.device}, {report.threads} CPU threads",
+        f"median of {report.repeats}",
         *(f"  {stage:<30}{milliseconds:>12.1f} ms" for stage, milliseconds in report.stages_ms.items()),
         f"  {'all':<30}{report.total_ms:>12.1f} ms",
         f"  {'peak memory':<30}{report.peak_memory_mb:>12.0f} MB",

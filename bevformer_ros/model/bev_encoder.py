@@ -31,7 +31,7 @@ class PillarProjection(NamedTuple):
 
 
 def pillar_points(grid: BevGridConfig, count: int, device: torch.device) -> Tensor:
-    """Points (Q, Z, 3) in the BEV frame: cell centres, `count` heights from 0.5 m above the bottom to 0.5 m below the top.
+    """Points (Q, Z, 3) in the BEV frame: cell centres, `count` heights evenly from 0.5 m inside the bottom to the top.
 
     float32 throughout, in the official order of operations, so that visibility at an image border agrees.
     """
@@ -85,7 +85,7 @@ def camera_view(projection: PillarProjection) -> CameraView:
     On the CPU only such pairs become rows. On a GPU all pairs do, those that see nothing with share 0: the number
     of rows must not depend on the data, or the host would have to wait for it and no CUDA graph could be captured.
     """
-    batch, cameras, cells = projection.visible.shape[:3]
+    cameras, cells = projection.visible.shape[1:3]
     hit = projection.visible.any(dim=-1)  # (B, N, Q)
     share = hit / hit.sum(dim=1, keepdim=True).clamp(min=1)
     pairs = torch.arange(hit.numel(), device=hit.device)

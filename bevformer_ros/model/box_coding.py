@@ -54,9 +54,7 @@ def box_codes_at(reference_points: Tensor, offsets: Tensor, grid: BevGridConfig)
     center_logits = offsets[..., [0, 1, 4]] + _inverse_sigmoid(reference_points)
     refined = center_logits.sigmoid()
     low, high = grid.range[:3], grid.range[3:]
-    x, y, z = (
-        refined[..., axis : axis + 1] * (high[axis] - low[axis]) + low[axis] for axis in range(3)
-    )
+    x, y, z = (refined[..., axis : axis + 1] * (high[axis] - low[axis]) + low[axis] for axis in range(3))
     return torch.cat([x, y, offsets[..., 2:4], z, offsets[..., 5:]], dim=-1), refined
 
 

@@ -106,9 +106,7 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(
-        self, config: DecoderConfig, grid: BevGridConfig, channels: int, classes: int, dropout: float
-    ) -> None:
+    def __init__(self, config: DecoderConfig, grid: BevGridConfig, channels: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.grid = grid
         self.layers = nn.ModuleList(DecoderLayer(config, channels, dropout) for _ in range(config.layers))
@@ -145,17 +143,17 @@ class Decoder(nn.Module):
 
 
 def _class_branch(channels: int, classes: int) -> nn.Sequential:
-    branch = nn.Sequential(
+    logits = nn.Linear(channels, classes)
+    nn.init.constant_(logits.bias, -math.log(1 / _PRIOR_PROBABILITY - 1))
+    return nn.Sequential(
         nn.Linear(channels, channels),
         nn.LayerNorm(channels),
         nn.ReLU(inplace=True),
         nn.Linear(channels, channels),
         nn.LayerNorm(channels),
         nn.ReLU(inplace=True),
-        nn.Linear(channels, classes),
+        logits,
     )
-    nn.init.constant_(branch[-1].bias, -math.log(1 / _PRIOR_PROBABILITY - 1))
-    return branch
 
 
 def _box_branch(channels: int) -> nn.Sequential:

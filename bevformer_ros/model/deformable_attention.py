@@ -42,7 +42,8 @@ def deformable_attention(
 
     value: (I, S, H, D), levels one after the other, each row by row. offsets: (Q, 2, H, L, P) x and y in cells of the
     level, from reference point p mod Z for point p. weights: (Q, H, L, P). Cell centres lie at half-integers, outside
-    an image the value is zero. Positions and weights are float32, whatever the type of value.
+    an image the value is zero. Positions and weights are float32, whatever the type of value; torch must be left at
+    its default not to multiply float32 matrices in TF32.
     """
     heads, _, points = weights.shape[1:]
     anchors = rows.reference_points.shape[1]
@@ -80,7 +81,15 @@ class _Layout(NamedTuple):
 
 @functools.lru_cache(maxsize=32)
 def _layout(level_shapes: LevelShapes, heads: int, points: int, anchors: int, device: torch.device) -> _Layout:
-    """Made once per set of shapes, so that a forward pass copies no constants to a GPU."""
+    """Made once per set of shapes, so that a forward pass copies no constants to a GPU.
+
+    Outside inference mode, whoever asks first: training may want the same constants later.
+    """
+    with torch.inference_mode(False):
+        return _make_layout(level_shapes, heads, points, anchors, device)
+
+
+def _make_layout(level_shapes: LevelShapes, heads: int, points: int, anchors: int, device: torch.device) -> _Layout:
     bordered = torch.tensor([(width + 3, height + 3) for height, width in level_shapes])
     ends = bordered.prod(dim=1).cumsum(0)
     starts = ends - bordered.prod(dim=1) + ends[-1] * torch.arange(heads).unsqueeze(1)  # (H, L)
@@ -121,6 +130,7 @@ def _sample(
     cells = positions.floor()
     right, lower = (positions - cells).unbind(1)
     upper_left = torch.addcmul(cells[:, 0], cells[:, 1], layout.width).int() + (image_start.unsqueeze(1) + layout.start)
+    upper_left.clamp_(min=0)  # what comes of a position that is not a number must be no address outside the table
     lower_left = upper_left + layout.width.int()
     weight_right = weights * right
     weight_left = weights - weight_right

@@ -23,6 +23,7 @@ from bevformer_ros.model.box_coding import (
 
 KEYFRAME = Path(__file__).parents[3] / "shared" / "data" / "nuscenes_frame"
 
+
 def boxes(*yaws: float) -> Boxes:
     count = len(yaws)
     return Boxes(

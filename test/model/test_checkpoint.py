@@ -56,9 +56,7 @@ def test_what_mmcv_leaves_in_a_checkpoint_is_admitted(tmp_path: Path, zipped: bo
     path = tmp_path / "official.pth"
     meta = {"epoch": 24, "hook_msgs": {"best_score": np.float64(0.5)}, "config": "model = dict()"}
     state = OrderedDict({"img_backbone.conv1.weight": torch.ones(2), "pts_bbox_head.code_weights": torch.ones(10)})
-    torch.save(
-        {"meta": meta, "state_dict": state, "optimizer": {}}, path, _use_new_zipfile_serialization=zipped
-    )
+    torch.save({"meta": meta, "state_dict": state, "optimizer": {}}, path, _use_new_zipfile_serialization=zipped)
     checkpoint = read_checkpoint(path)
     assert list(checkpoint.weights) == ["backbone.stem.conv.weight"]
     assert checkpoint.left_out == ("pts_bbox_head.code_weights",)

@@ -96,6 +96,23 @@ def test_positions_stay_float32_with_values_in_half_precision() -> None:
     torch.testing.assert_close(actual.float(), expected, atol=0.05, rtol=0.02)
 
 
+def test_a_position_that_is_not_a_number_gives_no_number() -> None:
+    value, shapes, offsets, weights, rows = problem(6, PYRAMID, 4, 1, 1.0)
+    offsets[rows.query[0]] = torch.nan
+    sampled = deformable_attention(value, shapes, offsets, weights, rows)
+    assert sampled[0].isnan().all()
+    assert not sampled[rows.query != rows.query[0]].isnan().any()
+
+
+def test_constants_made_in_inference_mode_serve_training() -> None:
+    value, shapes, offsets, weights, rows = problem(6, ((9, 13),), 4, 2, 1.0)
+    with torch.inference_mode():
+        deformable_attention(value, shapes, offsets, weights, rows)
+    references = rows.reference_points.clone().requires_grad_()
+    output = deformable_attention(value, shapes, offsets, weights, rows._replace(reference_points=references))
+    assert torch.autograd.grad(output.sum(), references)[0].isfinite().all()
+
+
 def test_new_attention_looks_around_evenly() -> None:
     attention = DeformableAttention(channels=HEADS * CHANNELS, heads=HEADS, levels=1, points=2)
     directions = attention.offsets.bias.view(HEADS, 2, 2)

@@ -32,7 +32,8 @@ def test_official_keys_map_one_to_one(name: str) -> None:
     renamed = {name_from_official(key): (tuple(shape), dtype) for key, (shape, dtype) in theirs.items()}
     assert len(renamed) == len(theirs) == official["n_keys"] - len(NOT_IN_THE_NETWORK)
     expected = {
-        key: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for key, tensor in ours.state_dict().items()
+        key: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        for key, tensor in ours.state_dict().items()
     }
     assert renamed == expected
 

@@ -58,5 +58,3 @@ def test_boxes_reach_the_global_frame(path: Path) -> None:
         headings = Rotation.from_quat([np.roll(box["rotation"], -1) for box in wanted]).as_matrix()[:, :2, 0]
         difference = geometry.wrap_angle(boxes.yaws - np.arctan2(headings[:, 1], headings[:, 0]))
         assert np.abs(difference).max() < 1e-3, "ours is the heading; the tilt of the road is dropped on the way"
-
-

@@ -45,13 +45,12 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 def fuse(run: Run, missing: frozenset[int] = frozenset()) -> Tensor:
-    """Fused BEV map; a missing past frame repeats the next newer one."""
-    newest_first, bev = [], run.bevs[0]
-    for frame in reversed(run.detector.config.temporal.frames):
-        bev = bev if frame in missing else run.bevs[frame]
-        newest_first.append(bev)
+    """Fused BEV map; a missing frame repeats its neighbour on the side of the current one."""
+    filled = dict(run.bevs)
+    for frame in sorted(missing, key=abs):
+        filled[frame] = filled[frame + 1 if frame < 0 else frame - 1]
     with torch.no_grad():
-        return run.detector.fuse(torch.stack(newest_first[::-1], dim=1))
+        return run.detector.fuse(torch.stack([filled[frame] for frame in run.detector.config.temporal.frames], dim=1))
 
 
 def decode(run: Run, bev: Tensor) -> DecoderOutput:
