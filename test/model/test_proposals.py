@@ -212,6 +212,19 @@ def test_dd3ds_image_threshold_loses_barriers_in_a_row(keyframe: tuple) -> None:
     assert sorted(boxes.labels[list(visible - found)]) == [CLASS_ID["barrier"]] * 2
 
 
+def test_what_an_ideal_head_finds_without_the_finest_level(keyframe: tuple) -> None:
+    """Levels share the objects as in the official training: at this image size most fall to stride 8."""
+    boxes, views = keyframe
+    levels, _ = ideal_head.ideal_outputs(boxes, views, HEAD)
+    in_range = ModelConfig(name="released").bev.range
+
+    everything = kept(propose(levels, views, detection_range=in_range))
+    coarse = kept(propose(levels[1:], views, replace(DEFAULT, first_level=1), in_range))
+
+    assert (len(everything["scores"]), len(coarse["scores"])) == (51, 13)
+    assert np.linalg.norm(coarse["centers"], axis=-1).max() < 22
+
+
 def test_a_collapsed_box_keeps_a_size() -> None:
     """tanh reaches -1 in float32, which is no size, and whose logarithm would poison the whole decoder."""
     levels, _ = ideal_head.ideal_outputs(boxes_of([("car", (0.0, 15.0), 0.0)]), TWO_CAMERAS, HEAD)
