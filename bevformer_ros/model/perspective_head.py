@@ -82,6 +82,7 @@ class PerspectiveHead(nn.Module):
         self.confidence_scales = _per_level([1.0] * levels)
         self.depth_scales = _per_level([_INITIAL_DEPTH_SCALE * deviation for deviation in config.depth_deviations])
         self.depth_offsets = _per_level(config.depth_means)
+        # Not used again, but part of the official state dict.
         self.register_buffer("depth_means", torch.tensor(config.depth_means))
         self.register_buffer("depth_deviations", torch.tensor(config.depth_deviations))
 

@@ -197,6 +197,14 @@ def test_real_keyframe_comes_back(keyframe: tuple, detection_range: tuple[float,
     assert sorted(matched) == list(range(len(proposals["scores"])))
 
 
+def test_a_missing_camera_may_have_no_calibration() -> None:
+    views = [TWO_CAMERAS[0]._replace(intrinsics=np.zeros((3, 3)), camera_from_bev=np.zeros((4, 4))), TWO_CAMERAS[1]]
+    levels, _ = ideal_head.ideal_outputs(boxes_of([("car", (0.0, 15.0), 0.0)]), TWO_CAMERAS, HEAD)
+    proposals = propose(levels, views, camera_valid=torch.tensor([[False, True]]))
+    assert proposals.valid.sum() == 1
+    assert all(values.isfinite().all() for values in proposals)
+
+
 def test_dd3ds_image_threshold_loses_barriers_in_a_row(keyframe: tuple) -> None:
     """Why the default is higher: 2D boxes of neighbours overlap by 0.76 and 0.78 in the front image."""
     boxes, views = keyframe
