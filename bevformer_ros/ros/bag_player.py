@@ -13,6 +13,7 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
@@ -196,7 +197,7 @@ def run(arguments: argparse.Namespace) -> int:
         wait_timeout_s=arguments.wait_timeout,
         best_effort_images=arguments.best_effort_images,
     )
-    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         play(arguments.bag, options)
     except KeyboardInterrupt:

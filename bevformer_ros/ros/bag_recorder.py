@@ -15,6 +15,7 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
@@ -125,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
     if strangers:
         raise ValueError(f"topic {strangers[0]!r} is not absolute; begin it with /")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started us in the background
-    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         record(arguments.output, arguments.topics, arguments.storage, arguments.use_sim_time)
     finally:

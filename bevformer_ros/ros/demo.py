@@ -17,6 +17,7 @@ from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.client import Client
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.drawing import draw_surround
@@ -100,7 +101,7 @@ def _remove_bag(path: Path) -> None:
 def _run_detector(out: Path, drive_bag: Path, result_bag: Path, sets: int, model: str, weights: str) -> None:
     """Start a recorder and the detector, play the bag to them, end both: the detector first, so that the recorder
     hears what it has to say at its end."""
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C must end the processes in their order
     node = rclpy.create_node("demo")
     try:
         watch = _Watch(node)
@@ -210,6 +211,8 @@ def run(arguments: argparse.Namespace) -> int:
     except RuntimeError as error:
         print(f"bevformer-ros demo: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     print(f"\n{summary.table()}\n")
     if not summary.trained:
         print(f"{UNTRAINED} in the picture")

@@ -1,5 +1,7 @@
 """The demo as a user runs it, shortened and with the smallest model."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -36,3 +38,14 @@ def test_demo_shows_why_the_detector_did_not_start(tmp_path, start_process):
     assert demo.wait(180) == 1, demo.output
     assert "the detector ended with status 1" in demo.output
     assert "absent.yaml" in demo.output
+
+
+def test_demo_notices_that_the_detector_died(tmp_path, start_process):
+    demo = start_process([*DEMO, "--out", tmp_path / "out", "--model", SMALLEST])
+    demo.wait_for_output("3/4")
+    children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
+    detector = next(pid for pid in children if "ros.node" in Path(f"/proc/{pid}/cmdline").read_text())
+    os.kill(int(detector), signal.SIGKILL)
+    assert demo.wait(60) == 1, demo.output
+    assert "the detector ended before its work was done" in demo.output
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
