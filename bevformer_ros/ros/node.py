@@ -102,7 +102,7 @@ class DetectorNode(Node):
         """FAILURE for what the user can mend, ERROR for the rest; rclpy would swallow both."""
         try:
             action()
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ParameterException) as error:
             self.get_logger().error(f"cannot {what}: {error}")
             undo()
             return TransitionCallbackReturn.FAILURE

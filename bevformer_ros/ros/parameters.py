@@ -7,8 +7,10 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, get_args
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.validate_topic_name import validate_topic_name
 
 from bevformer_ros.config import CameraConfig, RigConfig
 from bevformer_ros.pipeline import Precision
@@ -99,25 +101,32 @@ def read(node: Node) -> Settings:
 
 
 def check(parameters: Sequence[Parameter], configured: bool) -> SetParametersResult:
-    """What rclpy's ranges cannot say. configured: whether the node has read its parameters already."""
+    """What rclpy's types and ranges cannot say. configured: whether the node has read its parameters already."""
     for parameter in parameters:
-        entry = _FIELDS.get(parameter.name)
-        if entry is None:
-            if configured and parameter.name.startswith(_CAMERA_PREFIX):
-                return _refused(f"{parameter.name} takes effect when the node is configured; clean it up first")
-            continue
-        choices = entry.metadata["choices"]
-        if choices and parameter.value not in choices:
-            return _refused(f"{parameter.name} is {parameter.value!r}, expected one of {', '.join(choices)}")
-        if parameter.name == "device" and not _is_device(parameter.value):
-            return _refused(f"device is {parameter.value!r}, expected {DEVICE_PATTERN}")
-        if configured and not entry.metadata["live"]:
-            return _refused(f"{parameter.name} takes effect when the node is configured; clean it up first")
+        fault = _fault(parameter.name, parameter.value) or (configured and _too_late(parameter.name))
+        if fault:
+            return SetParametersResult(successful=False, reason=fault)
     return SetParametersResult(successful=True)
 
 
-def _refused(reason: str) -> SetParametersResult:
-    return SetParametersResult(successful=False, reason=reason)
+def _fault(name: str, value: Any) -> str:
+    choices = _FIELDS[name].metadata["choices"] if name in _FIELDS else ()
+    if choices and value not in choices:
+        return f"{name} is {value!r}, expected one of {', '.join(choices)}"
+    if name == "device" and not _is_device(value):
+        return f"device is {value!r}, expected {DEVICE_PATTERN}"
+    if name.startswith(_CAMERA_PREFIX) and name.endswith("_topic"):
+        try:
+            validate_topic_name(value)
+        except InvalidTopicNameException as error:
+            return f"{name} is {value!r}, expected the name of a topic: {error}"
+    return ""
+
+
+def _too_late(name: str) -> str:
+    live = name in _FIELDS and _FIELDS[name].metadata["live"]
+    ours = name in _FIELDS or name.startswith(_CAMERA_PREFIX)
+    return f"{name} takes effect when the node is configured; clean it up first" if ours and not live else ""
 
 
 def _is_device(value: str) -> bool:
@@ -131,13 +140,18 @@ def _descriptor(entry: Field[Any]) -> ParameterDescriptor:
         additional_constraints=f"one of {', '.join(choices)}" if choices else "",
     )
     if within is not None and isinstance(entry.default, float):
-        descriptor.floating_point_range = [FloatingPointRange(from_value=within[0], to_value=within[1])]
+        descriptor.floating_point_range = [_float_range(within)]
     elif within is not None:
         descriptor.integer_range = [IntegerRange(from_value=int(within[0]), to_value=int(within[1]), step=1)]
     return descriptor
 
 
+def _float_range(within: tuple[float, float]) -> FloatingPointRange:
+    return FloatingPointRange(from_value=within[0], to_value=within[1])
+
+
 _CAMERA_PREFIX = "cameras."
+_EXPOSURE_OFFSETS_MS = (-1000.0, 1000.0)
 _CAMERA_PARAMETERS = {
     "image_topic": "topic of the images",
     "camera_info_topic": "topic of the calibration",
@@ -152,6 +166,8 @@ def declare_cameras(node: Node, rig: RigConfig) -> None:
     for camera in rig.cameras:
         for what, description in _CAMERA_PARAMETERS.items():
             descriptor = ParameterDescriptor(description=f"{camera.name}: {description}; default from the rig")
+            if what == "exposure_offset_ms":
+                descriptor.floating_point_range = [_float_range(_EXPOSURE_OFFSETS_MS)]
             node.declare_parameter(f"{_CAMERA_PREFIX}{camera.name}.{what}", getattr(camera, what), descriptor)
 
 
@@ -176,7 +192,8 @@ def parameter_table() -> str:
     for name, entry in _FIELDS.items():
         lines.append(f"| `{name}` | {_default_text(entry)} | {_range_text(entry)} | {entry.metadata['description']} |")
     for what, description in _CAMERA_PARAMETERS.items():
-        lines.append(f"| `{_CAMERA_PREFIX}<name>.{what}` | from the rig | | {description} |")
+        within = "{:g} to {:g}".format(*_EXPOSURE_OFFSETS_MS) if what == "exposure_offset_ms" else ""
+        lines.append(f"| `{_CAMERA_PREFIX}<name>.{what}` | from the rig | {within} | {description} |")
     return "\n".join(lines)
 
 

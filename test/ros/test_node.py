@@ -185,8 +185,9 @@ def test_wrong_parameters_end_the_start_with_a_clear_message(start_detector, wro
 
 def test_another_output_frame_topics_no_clock_and_no_dds_profile(start_process):
     cameras = tuple(replace(camera, image_topic=f"/other{camera.image_topic}") for camera in RIG.cameras)
-    topics = {f"cameras.{camera.name}.image_topic": camera.image_topic for camera in cameras}
+    topics = {f"cameras.{camera.name}.image_topic": camera.image_topic for camera in cameras[1:]}
     words = command(output_frame="odom", image_reliability="reliable", **topics)
+    words += ["--remap", f"{RIG.cameras[0].image_topic}:={cameras[0].image_topic}"]
     node = start_process(words, FASTDDS_DEFAULT_PROFILES_FILE="", OMP_NUM_THREADS="1")
     with RigPublisher(replace(RIG, cameras=cameras), outputs=["detections", "status"]) as rig:
         rig.warm_up()

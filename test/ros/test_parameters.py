@@ -105,6 +105,17 @@ def test_the_rig_gives_defaults_and_parameters_override_them(make_node):
     parameters.declare_cameras(node, RIG)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"image_topic": "not a topic"}, {"camera_info_topic": ""}, {"exposure_offset_ms": 5000.0}, {"compressed": "yes"}],
+)
+def test_wrong_camera_parameters_are_refused(make_node, wrong):
+    ((what, value),) = wrong.items()
+    node = make_node(**{f"cameras__CAM_BACK__{what}": value})
+    with pytest.raises(ParameterException, match=what):
+        parameters.declare_cameras(node, RIG)
+
+
 def test_synchronizer_settings():
     config = Settings(sync_tolerance_ms=30.0).synchronizer(RIG)
     assert config.minimum_cameras == len(RIG.cameras)
