@@ -1,7 +1,6 @@
 """Images and intrinsics on their way into the network, against the official pipeline and against each other."""
 
 import hashlib
-import json
 from dataclasses import replace
 
 import cv2
@@ -12,12 +11,11 @@ import torch
 
 from bevformer_ros import geometry
 from bevformer_ros.config import ImageConfig
+from bevformer_ros.keyframe import keyframe_surround_frame
 from bevformer_ros.preprocess import ImagePlan, Preprocessor, image_from_bev, normalise, resize, resize_on_device
 from bevformer_ros.types import CameraImage, SurroundFrame
 
 CONFIG = ImageConfig()
-CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
-KEYFRAME = golden_cases.DIRECTORY.parent / "data" / "nuscenes_frame"
 BEHIND_BEV = geometry.transform_from_rpy((0, 0, 0), (-np.pi / 2, 0, 0))
 
 
@@ -69,30 +67,15 @@ def test_synthetic_golden(path):
             assert_projection(projection, expected["lidar2img"][index], name)
 
 
-def keyframe():
-    """The real keyframe as a surround frame; skips where it is absent."""
-    if not (KEYFRAME / "frame.json").exists():
-        pytest.skip(f"no real keyframe in {KEYFRAME}")
-    cameras = json.loads((KEYFRAME / "frame.json").read_text(encoding="utf-8"))["cameras"]
-    return surround(
-        *(
-            CameraImage(
-                name,
-                cameras[name]["timestamp_ns"],
-                cv2.imread(str(KEYFRAME / cameras[name]["image"])),
-                np.array(cameras[name]["intrinsics"]),
-                np.array(cameras[name]["lidar_to_camera"]),
-            )
-            for name in CAMERAS
-        )
-    )
+@pytest.fixture(scope="module")
+def keyframe(shared_directory):
+    return keyframe_surround_frame(shared_directory / "data" / "nuscenes_frame")
 
 
 @pytest.mark.parametrize("path", golden_cases.variants("case4"))
-def test_real_keyframe_golden(path):
+def test_real_keyframe_golden(path, keyframe):
     tensors, description = golden_cases.load(path)
-    frame = keyframe()
-    result = Preprocessor(CONFIG, torch.device("cpu"))(frame)
+    result = Preprocessor(CONFIG, torch.device("cpu"))(keyframe)
 
     assert result.images.shape == (1, 6, 3, 640, 1600)
     assert result.camera_valid.all()
@@ -102,7 +85,7 @@ def test_real_keyframe_golden(path):
     assert_projection(result.intrinsics, tensors["outputs.eval.cam2img"][:, :3, :3], "cam2img")
 
     raw = description["notes"]["raw_decoded"]
-    if hashlib.sha256(frame.cameras[0].image.tobytes()).hexdigest() != raw["CAM_FRONT"]["sha256_uint8_bgr"]:
+    if hashlib.sha256(keyframe.cameras[0].image.tobytes()).hexdigest() != raw["CAM_FRONT"]["sha256_uint8_bgr"]:
         pytest.skip("this OpenCV decodes the JPEG to other pixels than the reference's did")
     images = result.images[0]
     front = normalise(tensors["outputs.eval.CAM_FRONT.uint8_bgr"].numpy(), CONFIG, (1600, 640))
@@ -112,9 +95,8 @@ def test_real_keyframe_golden(path):
 
 
 @pytest.mark.parametrize("path", golden_cases.variants("case4"))
-def test_real_keyframe_resized_golden(path):
+def test_real_keyframe_resized_golden(path, keyframe):
     tensors, description = golden_cases.load(path)
-    frame = keyframe()
     settings = {name: note for name, note in description["notes"].items() if name.startswith("resize")}
     assert settings
     for name, setting in settings.items():
@@ -122,12 +104,12 @@ def test_real_keyframe_resized_golden(path):
         expected = golden_cases.part(tensors, f"outputs.{name}.")
         plan = ImagePlan.to_height(tuple(crop), size[1], mirror)
         assert (plan.size, plan.scale) == (tuple(size), pytest.approx(scale))
-        for index, entry in enumerate(frame.cameras):
+        for index, entry in enumerate(keyframe.cameras):
             intrinsics = plan.intrinsics(entry.intrinsics)
             assert_projection(intrinsics, expected["cam2img"][index, :3, :3], name)
             projection = image_from_bev(intrinsics, tensors["inputs.lidar2cam"][index].numpy())
             assert_projection(projection, expected["lidar2img"][index], name)
-        resized = [resize(entry.image, plan) for entry in frame.cameras]
+        resized = [resize(entry.image, plan) for entry in keyframe.cameras]
         means = [normalise(image, CONFIG, padded(plan)).mean((1, 2), dtype=np.float64) for image in resized]
         golden_cases.assert_equal(torch.tensor(np.stack(means)), expected["channel_mean"], f"{name} mean", 1e-4)
         if "CAM_FRONT.uint8_bgr_before_normalise" in expected:
