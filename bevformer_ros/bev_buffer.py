@@ -70,16 +70,25 @@ def warp_bev(bevs: Tensor, past_from_now: NDArray[np.float64], grid: BevGridConf
     past_from_now: (K, 4, 4), from the current BEV frame to each past one; its planar part at z = 0 is used.
     Cells that were out of range in the past become zero, as the reference's BEV augmentation leaves them.
     """
-    x_low, y_low, _, x_high, y_high, _ = grid.range
-    x = x_low + (np.arange(grid.columns) + 0.5) * (x_high - x_low) / grid.columns
-    y = y_low + (np.arange(grid.rows) + 0.5) * (y_high - y_low) / grid.rows
-    now = np.stack(np.meshgrid(x, y), axis=-1)  # (H, W, 2)
-    past = np.einsum("kij,hwj->khwi", past_from_now[:, :2, :2], now) + past_from_now[:, None, None, :2, 3]
-    low, high = np.array([x_low, y_low]), np.array([x_high, y_high])
-    sample = torch.from_numpy((2 * (past - low) / (high - low) - 1).astype(np.float32)).to(bevs.device)
-    maps = bevs.float().unflatten(1, (grid.rows, grid.columns)).permute(0, 3, 1, 2)  # (K, C, H, W)
-    warped = functional.grid_sample(maps, sample, mode="bilinear", padding_mode="zeros", align_corners=False)
+    rows, columns = grid.rows, grid.columns
+    affine = torch.from_numpy(_normalised(past_from_now, grid)).to(bevs.device, torch.float32)[..., None, None]
+    x = torch.linspace(1 / columns - 1, 1 - 1 / columns, columns, device=bevs.device)
+    y = torch.linspace(1 / rows - 1, 1 - 1 / rows, rows, device=bevs.device).unsqueeze(1)
+    sample = affine[:, :, 0] * x + affine[:, :, 1] * y + affine[:, :, 2]  # (K, 2, H, W)
+    maps = bevs.float().unflatten(1, (rows, columns)).permute(0, 3, 1, 2)  # (K, C, H, W)
+    warped = functional.grid_sample(
+        maps, sample.permute(0, 2, 3, 1), mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     return warped.permute(0, 2, 3, 1).flatten(1, 2).to(bevs.dtype)
+
+
+def _normalised(past_from_now: NDArray[np.float64], grid: BevGridConfig) -> NDArray[np.float64]:
+    """Planar motions (K, 2, 3) in coordinates that run from -1 to 1 over the grid, x first."""
+    low, high = np.array(grid.range[:2]), np.array(grid.range[3:5])
+    center, extent = (low + high) / 2, (high - low) / 2
+    rotation, translation = past_from_now[:, :2, :2], past_from_now[:, :2, 3]
+    shift = (rotation @ center + translation - center) / extent
+    return np.concatenate([rotation * extent / extent[:, None], shift[..., None]], axis=-1)
 
 
 class BevBuffer:

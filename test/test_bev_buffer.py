@@ -68,20 +68,21 @@ def test_quarter_turns_permute_the_cells(quarters):
         assert warped(ahead, pose(yaw=np.pi / 2), SQUARE)[0, 53, 32].min() == pytest.approx(1.0, abs=1e-4)
 
 
-def test_two_motions_compose():
+@pytest.mark.parametrize("grid", [SQUARE, GRID], ids=["square", "oblong"])
+def test_two_motions_compose(grid):
     """One after the other, at once, and the analytic answer: waves several metres long."""
 
     def waves(past_from_now):
-        x = SQUARE.range[0] + (np.arange(SQUARE.columns) + 0.5) * CELL
-        y = SQUARE.range[1] + (np.arange(SQUARE.rows) + 0.5) * CELL
+        x = grid.range[0] + (np.arange(grid.columns) + 0.5) * CELL
+        y = grid.range[1] + (np.arange(grid.rows) + 0.5) * CELL
         x, y = np.meshgrid(x, y)
         x, y, _ = np.moveaxis(geometry.apply(past_from_now, np.stack([x, y, np.zeros_like(x)], axis=-1)), -1, 0)
-        return torch.from_numpy(np.sin(0.5 * x + 0.1 * y) + np.cos(0.4 * y)).float().view(1, 64, 64, 1)
+        return torch.from_numpy(np.sin(0.5 * x + 0.1 * y) + np.cos(0.4 * y)).float().view(1, grid.rows, grid.columns, 1)
 
     first, second = pose(0.7, 1.3, 0.2), pose(-0.4, 0.9, -0.35)
     past = waves(np.eye(4))
-    one_after_the_other = warped(warped(past, first, SQUARE), second, SQUARE)
-    at_once = warped(past, first @ second, SQUARE)
+    one_after_the_other = warped(warped(past, first, grid), second, grid)
+    at_once = warped(past, first @ second, grid)
     inner = (slice(None), slice(12, -12), slice(12, -12))
     torch.testing.assert_close(at_once[inner], waves(first @ second)[inner], atol=0.02, rtol=0)
     torch.testing.assert_close(one_after_the_other[inner], waves(first @ second)[inner], atol=0.04, rtol=0)
