@@ -232,9 +232,10 @@ def fused_inputs(detect):
     return seen
 
 
-def test_replay_with_future_frames():
-    stamps = list(range(0, 2000, 250))
-    detect = detector(BOTH_WAYS)
+@pytest.mark.parametrize("mode", ["warp", "reencode"])
+def test_replay_with_future_frames(mode):
+    stamps = list(range(0, 1500, 250))
+    detect = detector(replace(SMALL, temporal=TemporalConfig((-1, 0, 1), mode=mode)))
     seen = fused_inputs(detect)
     frames = [surround(stamp, forward=0.0) for stamp in stamps]
     detections = list(detect.replay(frames))
