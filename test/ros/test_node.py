@@ -22,6 +22,7 @@ from support import REPOSITORY, wait_until
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.keyframe import load_keyframe
 from bevformer_ros.ros.conversions import stamp_to_ns
+from bevformer_ros.share import DDS_PROFILE_VARIABLE
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +80,7 @@ def test_two_hundred_sets_at_ten_hertz(start_detector):
     assert (last.history_depth, last.history_slots) == (1, 1)
     assert all(entry.status[0].level == DiagnosticStatus.WARN for entry in diagnostics[1:-2])
     assert "UNTRAINED" in node.output
-    assert "FASTDDS_DEFAULT_PROFILES_FILE" not in node.output
+    assert DDS_PROFILE_VARIABLE not in node.output
     assert node.interrupt() == 0
 
 
@@ -197,7 +198,7 @@ def test_another_output_frame_topics_no_clock_and_no_dds_profile(start_process):
     topics = {f"cameras.{camera.name}.image_topic": camera.image_topic for camera in cameras[1:]}
     words = command(output_frame="odom", image_reliability="reliable", **topics)
     words += ["--remap", f"{RIG.cameras[0].image_topic}:={cameras[0].image_topic}"]
-    node = start_process(words, FASTDDS_DEFAULT_PROFILES_FILE="", OMP_NUM_THREADS="1")
+    node = start_process(words, **{DDS_PROFILE_VARIABLE: ""}, OMP_NUM_THREADS="1")
     with RigPublisher(replace(RIG, cameras=cameras), outputs=["detections", "status"]) as rig:
         rig.warm_up()
         rig.publish_next()
@@ -206,7 +207,7 @@ def test_another_output_frame_topics_no_clock_and_no_dds_profile(start_process):
         rig.publish_next()
         first, second = rig.wait_for("status", 2)
         assert second.sets_processed == first.sets_processed + 1
-    node.wait_for_output("FASTDDS_DEFAULT_PROFILES_FILE")
+    node.wait_for_output(DDS_PROFILE_VARIABLE)
 
 
 def test_detects_on_the_real_keyframe(start_process, start_detector, shared_directory, tmp_path):
