@@ -29,7 +29,7 @@ from bevformer_ros.ros.conversions import detections_from_messages
 from bevformer_ros.ros.demo_summary import Summary, summarise
 from bevformer_ros.ros.draw import write_picture
 from bevformer_ros.ros.simulate import DEFAULT_RIG, TRUTH_BOXES, TRUTH_KINEMATICS, Drive, simulate
-from bevformer_ros.share import DDS_PROFILE_VARIABLE, config_file, dds_profile
+from bevformer_ros.share import DDS_PROFILE_VARIABLE, config_file, dds_profile, malloc_settings
 
 NODE = f"/{topics.NODE_NAME}"
 TRUTH = BoxTopics(TRUTH_BOXES, TRUTH_KINEMATICS)
@@ -188,6 +188,8 @@ def _say(text: str) -> None:
 def prepare_environment() -> None:
     """What every process of the demo inherits, unless the user has set it."""
     os.environ.setdefault(DDS_PROFILE_VARIABLE, str(dds_profile()))
+    for variable, value in malloc_settings().items():
+        os.environ.setdefault(variable, value)
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     # A domain of its own keeps the demo's /clock and cameras out of any other ROS on this machine.
     os.environ.setdefault("ROS_DOMAIN_ID", str(40 + os.getpid() % 60))

@@ -28,6 +28,7 @@ from std_srvs.srv import Trigger
 from tf2_ros import TransformListener
 
 from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.history import HistoryConfig
 from bevformer_ros.pipeline import Detector, load_detector
 from bevformer_ros.ros import parameters, topics
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
@@ -139,6 +140,7 @@ class DetectorNode(Node):
             Path(settings.weights) if settings.weights else None,
             _device(settings.device),
             settings.precision,
+            HistoryConfig(minimum_spacing_s=settings.history_spacing_s),
         )
         _check_model(detector, self._rig)
         detector.warm_up()
