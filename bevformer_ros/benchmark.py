@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from bevformer_ros import geometry
-from bevformer_ros.config import ModelConfig, RigConfig, load_yaml
+from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
 from bevformer_ros.model.precision import set_precision
 from bevformer_ros.pipeline import Precision, StageClock

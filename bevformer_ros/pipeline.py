@@ -26,9 +26,10 @@ from torch import Tensor
 
 from bevformer_ros import geometry
 from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame
-from bevformer_ros.config import ModelConfig, load_yaml
+from bevformer_ros.config import load_yaml
 from bevformer_ros.history import MODEL_CHANGE, REQUEST, HistoryConfig
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
 from bevformer_ros.model.precision import set_precision
 from bevformer_ros.model.proposals import Proposals
