@@ -33,9 +33,9 @@ from bevformer_ros.share import config_file, share_directory
 
 NODE = f"/{topics.NODE_NAME}"
 TRUTH = BoxTopics(TRUTH_BOXES, TRUTH_KINEMATICS)
-OUTPUT = BoxTopics(NODE + topics.DETECTIONS[1:], NODE + topics.KINEMATICS[1:])
-STATUS = NODE + topics.STATUS[1:]
-RECORDED = (*OUTPUT, STATUS, NODE + topics.MARKERS[1:])
+OUTPUT = BoxTopics(topics.resolved(topics.DETECTIONS), topics.resolved(topics.KINEMATICS))
+STATUS = topics.resolved(topics.STATUS)
+RECORDED = (*OUTPUT, STATUS, topics.resolved(topics.MARKERS))
 UNTRAINED = "UNTRAINED network (random weights): its boxes mean nothing, so these are the ground truth's"
 
 _START_TIMEOUT_S = 120.0
