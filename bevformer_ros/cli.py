@@ -28,6 +28,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("keyframe-to-bag", "bevformer_ros.ros.keyframe_bag", "Turn a folder with a frame.json into a bag."),
     Command("play", "bevformer_ros.ros.bag_player", "Publish a bag over DDS, with /clock."),
     Command("record", "bevformer_ros.ros.bag_recorder", "Record topics into a bag until interrupted."),
+    Command("replay", "bevformer_ros.ros.replay", "Detect in bags without a ROS graph, the results into bags."),
     Command("simulate", "bevformer_ros.ros.simulate", "Drive through the simulated world and write it as a bag."),
 )
 
