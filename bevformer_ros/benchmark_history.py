@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import replace
 from statistics import median
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 
 from bevformer_ros import geometry
@@ -41,8 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_yaml(ModelConfig, config_file("models", arguments.model))
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.precision)
     torch.manual_seed(0)
-    without_history = replace(config, temporal=TemporalConfig())
-    rest = measure(build_detector(without_history).eval(), device, arguments.precision, arguments.repeats).total_ms
+    single = build_detector(replace(config, temporal=TemporalConfig())).eval()
+    rest = measure(single, device, arguments.precision, arguments.repeats).total_ms
+    frame = _encoded_noise(single, device)
     print(f"{config.name}, {arguments.precision} on {arguments.device}, {torch.get_num_threads()} CPU threads")
     print(f"all that does not depend on history: {rest:.1f} ms")
     print("| mode | slots | store ms | history ms | fusion ms | frame ms | frames in ring | ring MB |")
@@ -51,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         for slots in arguments.slots:
             temporal = replace(config.temporal, frames=tuple(range(-slots, 1)), mode=mode)
             network = build_detector(replace(config, temporal=temporal)).eval()
-            times, buffer = _with_history(set_precision(network.to(device), dtype), device, arguments.repeats)
+            network = set_precision(network.to(device), dtype)
+            times, buffer = _with_history(network, frame, device, arguments.repeats)
             milliseconds = [f"{value:.1f}" for value in (*times.values(), rest + sum(times.values()))]
             print(
                 "|",
@@ -63,8 +65,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @torch.inference_mode()
-def _with_history(network: BEVFormerV2, device: torch.device, repeats: int) -> tuple[dict[str, float], BevBuffer]:
-    """Milliseconds by stage while all slots are filled, and the buffer."""
+def _encoded_noise(network: BEVFormerV2, device: torch.device) -> EncodedFrame:
+    config = network.config
+    inputs = noise_seen_by_the_simulated_rig(config, device)
+    valid = torch.ones(inputs.images.shape[:2], dtype=torch.bool, device=device)
+    features = network.image_features(inputs.images)[: config.encoder.image_levels]
+    size = (inputs.images.shape[-2], inputs.images.shape[-1])
+    bev = network.encode_bev(features, inputs.image_from_bev, valid, size)
+    return EncodedFrame(0, np.eye(4), bev, features, inputs.image_from_bev[0].double().cpu().numpy(), valid)
+
+
+@torch.inference_mode()
+def _with_history(
+    network: BEVFormerV2, frame: EncodedFrame, device: torch.device, repeats: int
+) -> tuple[dict[str, float], BevBuffer]:
+    """Milliseconds by stage while all slots are filled, and the buffer; the frame repeats all along a straight road."""
     config = network.config
     width, height = config.image.padded_size
     buffer = BevBuffer(
@@ -73,35 +88,20 @@ def _with_history(network: BEVFormerV2, device: torch.device, repeats: int) -> t
         config.bev,
         lambda features, image_from_bev, valid: network.encode_bev(features, image_from_bev, valid, (height, width)),
     )
+    slots = len(config.temporal.frames) - 1
     measured: list[dict[str, float]] = []
-    for frame in _drive(network, device):
+    for step in range(slots + 1 + repeats):
+        seconds = step * config.temporal.interval_s
+        world_from_bev = geometry.transform((0.0, _SPEED * seconds, 0.0), (0.0, 0.0, 0.0, 1.0))
+        now = replace(frame, stamp_ns=round(seconds * NANOSECONDS), world_from_bev=world_from_bev)
         clock = StageClock(device)
-        buffer.store(frame)
+        buffer.store(now)
         clock.mark("store")
-        if len(buffer) < len(config.temporal.frames):
+        if step < slots:
             continue
-        recall = buffer.recall(frame)
+        recall = buffer.recall(now)
         clock.mark("history")
         network.fuse(recall.bevs)
         clock.mark("fusion")
         measured.append(clock.latencies_ms())
-        if len(measured) > repeats:
-            break
     return {stage: median(times[stage] for times in measured[1:]) for stage in measured[0]}, buffer
-
-
-def _drive(network: BEVFormerV2, device: torch.device) -> Iterator[EncodedFrame]:
-    """A frame per interval, without end: the same noise each time, seen from further down the road."""
-    config = network.config
-    inputs = noise_seen_by_the_simulated_rig(config, device)
-    valid = torch.ones(inputs.images.shape[:2], dtype=torch.bool, device=device)
-    features = network.image_features(inputs.images)[: config.encoder.image_levels]
-    size = (inputs.images.shape[-2], inputs.images.shape[-1])
-    bev = network.encode_bev(features, inputs.image_from_bev, valid, size)
-    image_from_bev = inputs.image_from_bev[0].double().cpu().numpy()
-    step = 0
-    while True:
-        seconds = step * config.temporal.interval_s
-        world_from_bev = geometry.transform((0.0, _SPEED * seconds, 0.0), (0.0, 0.0, 0.0, 1.0))
-        yield EncodedFrame(round(seconds * NANOSECONDS), world_from_bev, bev, features, image_from_bev, valid)
-        step += 1

@@ -17,9 +17,7 @@ _UNIT_CORNERS = 0.5 * np.array(
     [[x, y, z] for x in (-1, 1) for y, z in ((-1, -1), (1, -1), (1, 1), (-1, 1))], dtype=np.float64
 )
 BOX_EDGES = tuple(
-    [(i, (i + 1) % 4) for i in range(4)]
-    + [(4 + i, 4 + (i + 1) % 4) for i in range(4)]
-    + [(i, 4 + i) for i in range(4)]
+    [(i, (i + 1) % 4) for i in range(4)] + [(4 + i, 4 + (i + 1) % 4) for i in range(4)] + [(i, 4 + i) for i in range(4)]
 )
 
 

@@ -167,9 +167,10 @@ class FrameRecord:
 def _camera_record(camera: CameraImage | None, reference_ns: int) -> CameraRecord | None:
     if camera is None:
         return None
+    height, width = camera.image.shape[:2]
     return CameraRecord(
         camera.name,
-        camera.image.shape[:2],
+        (height, width),
         camera.intrinsics,
         camera.distortion,
         camera.camera_from_bev,

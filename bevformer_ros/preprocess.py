@@ -222,7 +222,7 @@ def _rectification(camera: CameraImage) -> tuple[NDArray, NDArray] | None:
             f"{camera.name}: {len(camera.distortion)} distortion coefficients, expected one of {_DISTORTION_LENGTHS} "
             "(plumb_bob or rational_polynomial); rectify images of other lens models first"
         )
-    size = camera.image.shape[1::-1]
+    height, width = camera.image.shape[:2]
     return cv2.initUndistortRectifyMap(
-        camera.intrinsics, camera.distortion, None, camera.intrinsics, size, cv2.CV_16SC2
+        camera.intrinsics, camera.distortion, np.eye(3), camera.intrinsics, (width, height), cv2.CV_16SC2
     )

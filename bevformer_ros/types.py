@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,7 +121,7 @@ class Detections3D:
 
     @classmethod
     def empty(cls, stamp_ns: int) -> Detections3D:
-        floats = {name: np.zeros((0, *_DETECTION_SHAPES[name])) for name in _FLOAT_FIELDS}
+        floats: dict[str, Any] = {name: np.zeros((0, *_DETECTION_SHAPES[name])) for name in _FLOAT_FIELDS}
         return cls(
             stamp_ns,
             **floats,

@@ -32,6 +32,7 @@ from bevformer_ros.ros.conversions import header_of, image_to_message, stamp_fro
 SECOND = 1_000_000_000
 START = 1_000 * SECOND
 PERIOD = SECOND // 10
+START_TIMEOUT_S = 90.0  # on a busy machine torch alone takes half a minute to import
 SPEED = 8.0  # m/s along odom's x
 BASE_FROM_CAMERA = geometry.transform_from_rpy((1.5, 0.0, 1.6), (-np.pi / 2, 0.0, -np.pi / 2))
 OUTPUTS = {
@@ -136,7 +137,11 @@ class RigPublisher(DetectorListener):
         DDS endpoints that know of each other on one side may still be unknown on the other.
         """
         sources = [*self._images, *self._infos, self._tf, self._tf_static, *([self._clock] if with_clock else [])]
-        wait_until(lambda: all(source.get_subscription_count() for source in sources), "the detector to subscribe")
+        wait_until(
+            lambda: all(source.get_subscription_count() for source in sources),
+            "the detector to subscribe",
+            START_TIMEOUT_S,
+        )
         self.wait_for_outputs()
         self.now_ns = START
         for _ in range(50):

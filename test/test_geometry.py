@@ -22,9 +22,7 @@ def test_roll_pitch_yaw_are_fixed_axis():
 
 def test_quaternion_round_trip():
     matrix = geometry.transform_from_rpy([3, 2, 1], [0.3, 0.2, -3.0])
-    np.testing.assert_allclose(
-        geometry.transform(matrix[:3, 3], geometry.quaternion_xyzw(matrix)), matrix, atol=1e-12
-    )
+    np.testing.assert_allclose(geometry.transform(matrix[:3, 3], geometry.quaternion_xyzw(matrix)), matrix, atol=1e-12)
 
 
 def test_projection_of_a_point_worked_by_hand():

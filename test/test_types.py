@@ -87,8 +87,9 @@ def test_selecting_keeps_all_fields_in_step():
 
 def test_transforming_turns_centres_headings_and_velocities_together():
     base_from_bev = geometry.transform_from_rpy([1.0, 0.0, 2.0], [0, 0, -np.pi / 2])
-    boxes = make_detections(1, centers=np.array([[0.0, 10.0, -1.0]]), yaws=np.array([np.pi / 2]),
-                            velocities=np.array([[0.0, 3.0]]))
+    boxes = make_detections(
+        1, centers=np.array([[0.0, 10.0, -1.0]]), yaws=np.array([np.pi / 2]), velocities=np.array([[0.0, 3.0]])
+    )
     boxes = replace(boxes, proposals=make_detections(1))
     moved = boxes.transformed(base_from_bev)
     np.testing.assert_allclose(moved.centers, [[11, 0, 1]], atol=1e-12)

@@ -158,8 +158,8 @@ def build_interfaces(sourced: list[str]) -> None:
     folders = ["--install-base", VENV, "--build-base", VENV / "build", "--paths", *packages]
     options = ["-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={VENV_PYTHON}"]
     options.append(f"-DPYTHON_INSTALL_DIR={SITE_PACKAGES.relative_to(VENV)}")
-    workers = ["--parallel-workers", str(min(os.cpu_count() or 1, len(packages)))]
-    run([*colcon, *folders, *workers, "--cmake-args", *options], build_environment(sourced), COLCON_NEWS)
+    work = ["--parallel-workers", str(min(os.cpu_count() or 1, len(packages))), "--event-handlers", "console_direct+"]
+    run([*colcon, *folders, *work, "--cmake-args", *options], build_environment(sourced), COLCON_NEWS)
     stamp.write_text(key)
     say(f"Messages built in {time.monotonic() - start:.0f} s")
 
@@ -210,7 +210,8 @@ def digest(inputs: list[Path], *words: str) -> str:
 
 
 def run(command: list[Any], environment: dict[str, str] | None = None, show: tuple[str, ...] = ("",)) -> None:
-    """Run a command; lines that begin with a word of `show` appear as they come, all of them in the log."""
+    """Run a command. All its lines go to the log; those that begin with a word of `show` appear, and when none has
+    for ten seconds, whatever comes next, as a sign of life."""
     process = subprocess.Popen(
         [str(word) for word in command],
         env=environment,
@@ -220,11 +221,13 @@ def run(command: list[Any], environment: dict[str, str] | None = None, show: tup
         text=True,
     )
     assert process.stdout is not None
+    last_shown = time.monotonic()
     with LOG.open("a") as log:
         for line in process.stdout:
             log.write(line)
-            if line.strip().startswith(show):
+            if line.strip().startswith(show) or time.monotonic() > last_shown + 10:
                 print(f"    {line.strip()}"[:120], flush=True)
+                last_shown = time.monotonic()
     if process.wait():
         raise subprocess.CalledProcessError(process.returncode, command)
 

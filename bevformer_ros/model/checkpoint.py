@@ -183,7 +183,7 @@ def _read_official(path: Path) -> Checkpoint:
 
 def _unpickle_safely(path: Path) -> Any:
     # Beside the weights mmcv stores what its hooks left behind, among it numpy numbers: harmless, so admitted.
-    scalar, _ = np.float64(0).__reduce__()
+    scalar: Any = np.float64(0).__reduce__()[0]
     numpy_numbers: list[Any] = [
         np.dtype,
         *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")),

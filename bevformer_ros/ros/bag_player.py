@@ -30,11 +30,14 @@ _ACKNOWLEDGEMENT_S = 2.0
 @dataclass(frozen=True)
 class PlayOptions:
     """rate: bag seconds per second. start_offset_s: how much of the bag's beginning is left out, latched messages
-    excepted. wait_for: topics that must have subscribers before the first message; None: every image topic.
-    best_effort_images: offer images best effort, as a camera driver would, whatever the bag says."""
+    excepted. lead_s: how long the clock runs before the first message, so that subscribers that have just come
+    finish connecting: DDS drops what reaches them before. wait_for: topics that must have subscribers before the
+    first message; None: every image topic. best_effort_images: offer images best effort, as a camera driver would,
+    whatever the bag says."""
 
     rate: float = 1.0
     start_offset_s: float = 0.0
+    lead_s: float = 0.5
     loop: bool = False
     clock: bool = True
     wait_for: tuple[str, ...] | None = None
@@ -46,6 +49,8 @@ class PlayOptions:
             raise ValueError(f"rate is {self.rate}, expected a positive factor")
         if self.start_offset_s < 0:
             raise ValueError(f"start_offset_s is {self.start_offset_s}, expected 0 or more")
+        if self.lead_s < 0:
+            raise ValueError(f"lead_s is {self.lead_s}, expected 0 or more")
 
 
 class BagPlayer:
@@ -102,20 +107,19 @@ class BagPlayer:
 
     def play(self) -> None:
         """Publish from the start offset to the end, again and again if it loops; /clock then steps back."""
-        while True:
-            self._play_once()
-            if not self._options.loop:
-                break
+        self._play_once(lead_ns=round(self._options.lead_s * self._options.rate * NANOSECONDS))
+        while self._options.loop:
+            self._play_once(lead_ns=0)
         for publisher in self._publishers.values():
             publisher.wait_for_all_acked(Duration(seconds=_ACKNOWLEDGEMENT_S))
 
-    def _play_once(self) -> None:
+    def _play_once(self, lead_ns: int) -> None:
+        clock_ns = max(0, self._first_ns - lead_ns)
+        pace = _Pace(clock_ns, self._options.rate)
         for message in self._latched_before_start():
             self._publishers[message.topic].publish(message.data)
-        pace = _Pace(self._first_ns, self._options.rate)
         seconds = (self._bag.end_ns - self._first_ns) / NANOSECONDS
-        clock_ns = self._first_ns
-        with tqdm(total=round(seconds, 2), desc="playing", unit="s", bar_format=_BAR) as progress:
+        with tqdm(total=seconds, desc="playing", unit="s", bar_format=_BAR) as progress:
             for message in self._bag.messages(start_ns=self._first_ns):
                 while clock_ns <= message.stamp_ns:
                     pace.wait_until(clock_ns)
@@ -123,7 +127,7 @@ class BagPlayer:
                     clock_ns += _CLOCK_PERIOD_NS
                 pace.wait_until(message.stamp_ns)
                 self._publishers[message.topic].publish(message.data)
-                progress.update((message.stamp_ns - self._first_ns) / NANOSECONDS - progress.n)
+                progress.update(min((message.stamp_ns - self._first_ns) / NANOSECONDS, seconds) - progress.n)
 
     def _latched_before_start(self) -> Iterator[BagMessage]:
         latched = [name for name, topic in self._topics.items() if topic.latched]
@@ -173,6 +177,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start-offset", type=float, default=default.start_offset_s, metavar="S", help="seconds to leave out at first"
     )
+    parser.add_argument(
+        "--lead",
+        type=float,
+        default=default.lead_s,
+        metavar="S",
+        help="seconds of /clock before the first message, for subscribers to connect (default %(default)s)",
+    )
     parser.add_argument("--no-clock", action="store_true", help="do not publish /clock")
     parser.add_argument(
         "--wait-for", nargs="*", metavar="TOPIC", help="wait for subscribers of these (default: of every image topic)"
@@ -191,6 +202,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = PlayOptions(
         rate=arguments.rate,
         start_offset_s=arguments.start_offset,
+        lead_s=arguments.lead,
         loop=arguments.loop,
         clock=not arguments.no_clock,
         wait_for=None if arguments.wait_for is None else tuple(arguments.wait_for),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -17,9 +19,10 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump  # type: ignore[attr-defined]
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState, Node, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 from tf2_ros import TransformListener
 
@@ -36,6 +39,8 @@ SECOND = 1_000_000_000
 DIAGNOSIS_PERIOD_S = 1.0
 # At the end of the process: longer than most sets take, shorter than launch waits before it kills.
 _EXIT_PATIENCE_S = 3.0
+# Python sees a signal when the executor next returns.
+_SIGNAL_LATENCY_S = 0.2
 
 
 class DetectorNode(Node):
@@ -63,11 +68,11 @@ class DetectorNode(Node):
         return self.trigger_configure() == success and self.trigger_activate() == success
 
     def close(self) -> bool:
-        """For the end of the process: let the worker finish, but not for long; whether it did."""
+        """For the end of the process: report what waits and let the worker finish, but not for long; whether it did."""
         ended = self._session is None or self._session.close(_EXIT_PATIENCE_S)
-        self._session = None
-        self._jump_handle.unregister()
-        self.destroy_node()
+        if ended:
+            self._jump_handle.unregister()
+            self.destroy_node()
         return ended
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -198,28 +203,42 @@ class DetectorNode(Node):
 
 def main() -> int:
     """Entry point of the executable `detector`."""
-    rclpy.init()
-    ended = True
+    stopping = _event_of_signals()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = DetectorNode()
-        try:
-            if node.autostart and not node.start():
-                return 1
-            rclpy.spin(node)
-        finally:
-            ended = node.close()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        if node.autostart and not node.start():
+            return 1
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not stopping.is_set():
+            executor.spin_once(timeout_sec=_SIGNAL_LATENCY_S)
+        if not node.close():
+            # A thread inside the network cannot be ended, and the interpreter would crash taking it down.
+            sys.stderr.flush()
+            os._exit(0)
+        return 0
     except ParameterException as error:
         print(f"detector: {error}", file=sys.stderr)
         return 1
     finally:
         rclpy.try_shutdown()
-    if not ended:
-        # A thread inside the network cannot be ended, and the interpreter would crash taking it down.
-        sys.stderr.flush()
-        os._exit(0)
-    return 0
+
+
+def _event_of_signals() -> threading.Event:
+    """Set by SIGINT or SIGTERM; a second one ends the process at once.
+
+    rclpy's own handlers shut the context down, after which the last sets could not be reported any more.
+    """
+    event = threading.Event()
+
+    def stop(number: int, _frame: object) -> None:
+        event.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return event
 
 
 if __name__ == "__main__":

@@ -124,8 +124,6 @@ class DetectionSession:
         except SetDroppedError as error:
             self._drop(images, error.reason, str(error))
         except Exception:  # the node must outlive a set that breaks it
-            if not self._node.context.ok():
-                return  # the process is ending, and nothing can be published any more
             self._drop(images, "failed", traceback.format_exc())
 
     def _detect(self, images: ImageSet) -> None:

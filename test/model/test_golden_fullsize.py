@@ -22,6 +22,7 @@ from bevformer_ros.model.checkpoint import NOT_IN_THE_NETWORK, load_weights, nam
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
 
 BASE = Path(__file__).parents[2] / "config" / "models" / "bevformerv2_r50_t1_base.yaml"
+KEYS = golden_cases.DIRECTORY / "case6_state_dict_keys.json"
 ROWS_BETWEEN_SAMPLES = 37
 
 
@@ -54,7 +55,9 @@ def sampled(level: Tensor, shape: torch.Size) -> Tensor:
 @pytest.mark.parametrize("path", golden_cases.variants("case8"))
 def test_full_size(path: Path) -> None:
     tensors, case = golden_cases.load(path)
-    keys = json.loads((golden_cases.DIRECTORY / "case6_state_dict_keys.json").read_text(encoding="utf-8"))
+    if not KEYS.is_file():
+        pytest.skip(f"{KEYS}, which names the weights, is absent")
+    keys = json.loads(KEYS.read_text(encoding="utf-8"))
     official_names = [name for name in keys["configs"][case["config"]]["keys"] if name not in NOT_IN_THE_NETWORK]
     detector = build_detector(load_yaml(ModelConfig, BASE)).eval()
     weights, images = weights_and_images(detector, official_names, case, tensors)

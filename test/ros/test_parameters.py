@@ -128,3 +128,6 @@ def test_synchronizer_settings():
 def test_the_documentation_holds_the_table():
     table = parameters.parameter_table()
     assert table in (REPOSITORY / "docs" / "node.md").read_text(), f"docs/node.md should hold\n{table}"
+    shown = [line for line in (REPOSITORY / "README.md").read_text().splitlines() if line in table.splitlines()]
+    settings = [line for line in shown if line.startswith("| `")]
+    assert len(settings) == 10, f"README.md should hold ten rows of the table in docs/node.md, holds\n{settings}"
