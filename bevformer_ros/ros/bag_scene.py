@@ -29,6 +29,16 @@ class BoxTopics(NamedTuple):
     kinematics: str
 
 
+def transforms_of(bag: BagReader) -> Buffer:
+    """All of a bag's tf, for lookups at any of its times."""
+    buffer = Buffer(cache_time=Duration(nanoseconds=bag.end_ns - bag.start_ns + 10 * NANOSECONDS))
+    for message in bag.messages([topic for topic in ("/tf", "/tf_static") if topic in bag.topics]):
+        add = buffer.set_transform_static if message.topic == "/tf_static" else buffer.set_transform
+        for transform in deserialize(message).transforms:
+            add(transform, "bag")
+    return buffer
+
+
 class BagScene:
     """All of a bag's tf in memory, its images read where asked for.
 
@@ -41,11 +51,7 @@ class BagScene:
         if missing:
             raise ValueError(f"{bag.path} has no {', '.join(missing)}; it has {', '.join(sorted(bag.topics))}")
         self._bag, self._rig = bag, rig
-        self._buffer = Buffer(cache_time=Duration(nanoseconds=bag.end_ns - bag.start_ns + 10 * NANOSECONDS))
-        for message in bag.messages([topic for topic in ("/tf", "/tf_static") if topic in bag.topics]):
-            add = self._buffer.set_transform_static if message.topic == "/tf_static" else self._buffer.set_transform
-            for transform in deserialize(message).transforms:
-                add(transform, "bag")
+        self._buffer = transforms_of(bag)
 
     def box_stamps(self, topic: str) -> list[int]:
         """Header stamps of all box messages of a topic."""
