@@ -154,9 +154,14 @@ def _write_data(tables, world, scene, channel, sample, stamp, shift, key, file, 
 
 def _write_annotations(tables, world, scene, samples, stamps) -> None:
     last: dict[int, dict[str, Any]] = {}
+    lonely = None
     for sample, stamp in zip(samples, stamps, strict=True):
         boxes, ego = world.objects_at(stamp), world.world_from_base(stamp)[:3, 3]
         distances = np.linalg.norm(boxes.centers[:, :2] - ego[:2], axis=1)
+        if lonely is None:
+            lonely = np.argmin(distances)  # seen but once, so that its velocity is not known
+        else:
+            distances[lonely] = np.inf
         for row in np.flatnonzero(distances < ANNOTATION_RANGE):
             token = f"{sample}-{row}"
             label = CLASS_NAMES[boxes.labels[row]]
