@@ -43,7 +43,14 @@ def main(words: Sequence[str] | None = None) -> int:
     for command in COMMANDS:
         subparser = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
         if command.name == next(iter(words), None):
-            module = import_module(command.module)
+            try:
+                module = import_module(command.module)
+            except ModuleNotFoundError as error:
+                remedy = (
+                    "enter an environment that has it: source ROS 2's setup.bash, or .venv/bin/ros-activate of make env"
+                )
+                print(f"bevformer-ros {command.name}: needs the Python module {error.name}; {remedy}", file=sys.stderr)
+                return 1
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
     arguments = parser.parse_args(words)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
+
+# Jazzy has Fast DDS 2, later releases Fast DDS 3, which renamed it.
+DDS_PROFILE_VARIABLE = f"{'FASTRTPS' if os.environ.get('ROS_DISTRO') == 'jazzy' else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
 
 
 def share_directory() -> Path:
@@ -19,6 +23,17 @@ def share_directory() -> Path:
         f"bevformer_ros finds no config/ beside {checkout} and no share/bevformer_ros above it; "
         "run it from a checkout, or install it with pip or colcon"
     )
+
+
+def dds_profile() -> Path:
+    """The Fast DDS profile with room for large images, for the variable DDS_PROFILE_VARIABLE."""
+    return share_directory() / "config" / "dds" / "fastdds_large_images.xml"
+
+
+def malloc_settings() -> dict[str, str]:
+    """Environment variables for processes that handle large images (config/malloc.env)."""
+    lines = (share_directory() / "config" / "malloc.env").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=") for line in lines if not line.startswith("#"))
 
 
 def config_file(kind: Literal["models", "rigs"], name: str) -> Path:

@@ -6,7 +6,7 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from bevformer_ros.share import share_directory
+from bevformer_ros.share import DDS_PROFILE_VARIABLE, dds_profile, malloc_settings, share_directory
 
 SHARE = share_directory()
 YES_OR_NO = ["true", "false"]
@@ -15,14 +15,6 @@ AS_IN_PARAMETERS = "; empty: as in the parameter file, or else the node's own de
 # Launch arguments that are node parameters of the same name.
 TEXT_PARAMETERS = ["rig", "model", "weights", "device", "precision"]
 SWITCH_PARAMETERS = ["autostart", "use_sim_time"]
-
-# Without these, glibc gives the memory of every large image back to the system and asks for it again.
-TUNED_MALLOC = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-}
 
 
 def generate_launch_description():
@@ -73,17 +65,14 @@ def generate_launch_description():
             ),
             DeclareLaunchArgument(
                 "dds_profile",
-                default_value=EnvironmentVariable(
-                    "FASTDDS_DEFAULT_PROFILES_FILE",
-                    default_value=str(SHARE / "config" / "dds" / "fastdds_large_images.xml"),
-                ),
+                default_value=EnvironmentVariable(DDS_PROFILE_VARIABLE, default_value=str(dds_profile())),
                 description="Fast DDS profile with room for large images; camera drivers need it too; empty for none",
             ),
             DeclareLaunchArgument(
                 "tune_malloc",
                 default_value="true",
                 choices=YES_OR_NO,
-                description="keep the memory of large images in the process (glibc's MALLOC_* variables)",
+                description="keep the memory of large images in the process (config/malloc.env)",
             ),
             OpaqueFunction(function=start_nodes),
         ]
@@ -96,9 +85,9 @@ def start_nodes(context):
 
     given = {name: ParameterValue(value(name), value_type=str) for name in TEXT_PARAMETERS if value(name)}
     given.update({name: value(name) == "true" for name in SWITCH_PARAMETERS if value(name)})
-    environment = dict(TUNED_MALLOC) if value("tune_malloc") == "true" else {}
+    environment = malloc_settings() if value("tune_malloc") == "true" else {}
     if value("dds_profile"):
-        environment["FASTDDS_DEFAULT_PROFILES_FILE"] = value("dds_profile")
+        environment[DDS_PROFILE_VARIABLE] = value("dds_profile")
 
     nodes = [
         Node(

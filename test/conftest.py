@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 from support import DDS_PROFILE, REPOSITORY, RunningProcess, free_domain_id
 
+from bevformer_ros.share import DDS_PROFILE_VARIABLE
+
 # Before any test starts ROS: no other ROS on this machine or network takes part.
 os.environ["ROS_DOMAIN_ID"] = str(free_domain_id())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(DDS_PROFILE)
+os.environ[DDS_PROFILE_VARIABLE] = str(DDS_PROFILE)
+# Without it, messages take an int where a float belongs and send other numbers.
+os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 
 StartProcess = Callable[..., RunningProcess]
 

@@ -32,6 +32,7 @@ ROSDEP_KEYS = {
     "safetensors": None,  # there is no key; package.xml says so
     "scipy": "python3-scipy",
     "tqdm": "python3-tqdm",
+    "tf2_ros": "tf2_ros_py",
     "torch": "python3-pytorch-pip",
     "yaml": "python3-yaml",
 }

@@ -32,7 +32,7 @@ UNDERLAY_MESSAGES = ("vision_msgs", "tf2_msgs")
 UNDERLAY_PYTHON = ("tf2_ros", "message_filters", "cv_bridge")
 ROS_PACKAGES = (
     *("rclpy", "rosidl_default_generators", "std_srvs", "sensor_msgs", "visualization_msgs", "diagnostic_msgs"),
-    *("nav_msgs", "vision_msgs", "tf2_msgs", "tf2_ros", "message_filters", "cv_bridge"),
+    *("nav_msgs", "vision_msgs", "tf2_msgs", "tf2_ros_py", "message_filters", "cv_bridge"),
 )
 # Python modules that ROS machines have from apt, with the package that brings each.
 APT_MODULES = {
@@ -185,6 +185,7 @@ def write_environment(sourced: list[str]) -> None:
         f'export AMENT_PREFIX_PATH="{VENV}${{AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}}"',
         f'export LD_LIBRARY_PATH="{":".join(map(str, libraries))}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"',
         f'export {dds_variable}="${{{dds_variable}:-{DDS_PROFILE}}}"',
+        f'set -a; . "{REPOSITORY}/config/malloc.env"; set +a',
     ]
     if not sourced:
         lines.append("export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}")

@@ -12,11 +12,13 @@ from tf2_ros import Buffer
 
 from bevformer_ros import geometry
 from bevformer_ros.config import CameraConfig, RigConfig
+from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag import BagReader, deserialize
 from bevformer_ros.ros.calibration import camera_model
 from bevformer_ros.ros.conversions import NANOSECONDS, detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, SetPoses, StampedFrame
 from bevformer_ros.ros.image_decoding import decode_image
+from bevformer_ros.ros.simulate import TRUTH_BOXES, TRUTH_KINEMATICS
 from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
 
 _SEARCH_NS = NANOSECONDS  # how far from a stamp its messages may have been recorded
@@ -37,6 +39,11 @@ def transforms_of(bag: BagReader) -> Buffer:
         for transform in deserialize(message).transforms:
             add(transform, "bag")
     return buffer
+
+
+TRUTH = BoxTopics(TRUTH_BOXES, TRUTH_KINEMATICS)
+OUTPUT = BoxTopics(topics.resolved(topics.DETECTIONS), topics.resolved(topics.KINEMATICS))
+STATUS = topics.resolved(topics.STATUS)
 
 
 class BagScene:

@@ -22,7 +22,7 @@ from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.ros.conversions import image_to_message, jpeg_to_message, stamp_from_ns
 from bevformer_ros.ros.parameters import Settings
 from bevformer_ros.ros.synchronizer import SurroundSynchronizer
-from bevformer_ros.share import config_file
+from bevformer_ros.share import DDS_PROFILE_VARIABLE, config_file
 
 _JPEG_BYTES = 150_000
 _START_TIMEOUT_S = 30.0
@@ -117,7 +117,7 @@ def report(arguments: argparse.Namespace, receiver: Receiver, cameras: int, sync
     width, height = arguments.size
     what = f"JPEG of {_JPEG_BYTES} bytes, not decoded" if arguments.compressed else f"raw {width} x {height}"
     print(f"{cameras} cameras, {what}, {arguments.rate:g} Hz, {'reliable' if arguments.reliable else 'best effort'}")
-    print(f"DDS profile    {os.environ.get('FASTDDS_DEFAULT_PROFILES_FILE') or 'none'}")
+    print(f"DDS profile    {os.environ.get(DDS_PROFILE_VARIABLE) or 'none'}")
     tuned = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
     print(f"malloc         {' '.join(f'{name}={value}' for name, value in tuned.items()) or 'defaults'}")
     print(f"sets           {count} of {arguments.sets} synchronised, {arguments.sets - count} lost")

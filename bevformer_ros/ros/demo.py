@@ -23,14 +23,13 @@ from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.drawing import draw_surround
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag import BagReader, deserialize
-from bevformer_ros.ros.bag_scene import BagScene
+from bevformer_ros.ros.bag_scene import OUTPUT, STATUS, TRUTH, BagScene
 from bevformer_ros.ros.child_process import ChildProcess
 from bevformer_ros.ros.conversions import detections_from_messages
 from bevformer_ros.ros.demo_summary import Summary, summarise
 from bevformer_ros.ros.draw import write_picture
-from bevformer_ros.ros.result_bag import OUTPUT, STATUS, TRUTH
 from bevformer_ros.ros.simulate import DEFAULT_RIG, Drive, simulate
-from bevformer_ros.share import config_file, share_directory
+from bevformer_ros.share import DDS_PROFILE_VARIABLE, config_file, dds_profile
 
 NODE = f"/{topics.NODE_NAME}"
 RECORDED = (*OUTPUT, STATUS, topics.resolved(topics.MARKERS))
@@ -185,8 +184,7 @@ def _say(text: str) -> None:
 
 def prepare_environment() -> None:
     """What every process of the demo inherits, unless the user has set it."""
-    profile = share_directory() / "config" / "dds" / "fastdds_large_images.xml"
-    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
+    os.environ.setdefault(DDS_PROFILE_VARIABLE, str(dds_profile()))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     # A domain of its own keeps the demo's /clock and cameras out of any other ROS on this machine.
     os.environ.setdefault("ROS_DOMAIN_ID", str(40 + os.getpid() % 60))

@@ -13,9 +13,9 @@ from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.evaluation.protocol import Scores, score
 from bevformer_ros.evaluation.table import score_table
 from bevformer_ros.ros.bag import BagReader
-from bevformer_ros.ros.bag_scene import BoxTopics
+from bevformer_ros.ros.bag_scene import STATUS, TRUTH, BoxTopics
 from bevformer_ros.ros.demo_summary import Summary
-from bevformer_ros.ros.result_bag import STATUS, TRUTH, Evaluated, drive_of, evaluated, read_summary
+from bevformer_ros.ros.result_bag import Evaluated, drive_of, evaluated, read_summary
 from bevformer_ros.ros.simulate import DEFAULT_RIG
 from bevformer_ros.share import config_file
 

@@ -15,18 +15,13 @@ from tf2_ros import Buffer, TransformException
 from bevformer_ros.config import RigConfig
 from bevformer_ros.evaluation.attributes import with_guessed_attributes
 from bevformer_ros.evaluation.protocol import EvaluationSample
-from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag import BagReader, deserialize
-from bevformer_ros.ros.bag_scene import BoxTopics, transforms_of
+from bevformer_ros.ros.bag_scene import OUTPUT, STATUS, TRUTH, BoxTopics, transforms_of
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns, transform_from_message
 from bevformer_ros.ros.demo_summary import Summary, summarise
 from bevformer_ros.ros.replay import RECORD_FILE
-from bevformer_ros.ros.simulate import TRUTH_BOXES, TRUTH_KINEMATICS
 from bevformer_ros.types import Detections3D
 
-TRUTH = BoxTopics(TRUTH_BOXES, TRUTH_KINEMATICS)
-OUTPUT = BoxTopics(topics.resolved(topics.DETECTIONS), topics.resolved(topics.KINEMATICS))
-STATUS = topics.resolved(topics.STATUS)
 # Half a period of nuScenes' cameras: a lidar sweep's image is nearer, the next one is not.
 NEAREST_NS = 1_000_000_000 // 24
 

@@ -24,6 +24,7 @@ from bevformer_ros.ros.patience import Patience
 from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies
 from bevformer_ros.ros.synchronizer import MILLISECOND, SurroundSynchronizer
 from bevformer_ros.ros.worker import LatestWorker
+from bevformer_ros.share import DDS_PROFILE_VARIABLE
 
 UNTRAINED = "UNTRAINED: the weights are random, the boxes mean nothing"
 _EXPIRE_CALLS_PER_TIMEOUT = 4
@@ -163,9 +164,9 @@ class DetectionSession:
 
 def warn_without_dds_profile(node: Node) -> None:
     """Fast DDS's own shared memory is smaller than one large image, so that sets would be lost without a word."""
-    if "fastrtps" in get_rmw_implementation_identifier() and not os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE"):
+    if "fastrtps" in get_rmw_implementation_identifier() and not os.environ.get(DDS_PROFILE_VARIABLE):
         node.get_logger().warning(
             "images arrive over Fast DDS without a profile for large messages, expect losses: set "
-            "FASTDDS_DEFAULT_PROFILES_FILE to config/dds/fastdds_large_images.xml of this package "
+            f"{DDS_PROFILE_VARIABLE} to config/dds/fastdds_large_images.xml of this package "
             "for this node and for the camera drivers (the launch file does it for the node)"
         )

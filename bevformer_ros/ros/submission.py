@@ -13,9 +13,9 @@ from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.evaluation.submission import SampleResult, write_submission
 from bevformer_ros.nuscenes_data import open_dataset, samples_of_scene, stamp_ns
 from bevformer_ros.ros.bag import BagReader
-from bevformer_ros.ros.bag_scene import transforms_of
+from bevformer_ros.ros.bag_scene import OUTPUT, transforms_of
 from bevformer_ros.ros.nuscenes_bag import add_dataset_arguments
-from bevformer_ros.ros.result_bag import OUTPUT, EgoFrame, drive_of, nearest_stamp, read_boxes
+from bevformer_ros.ros.result_bag import EgoFrame, drive_of, nearest_stamp, read_boxes
 from bevformer_ros.ros.simulate import DEFAULT_RIG
 from bevformer_ros.share import config_file
 

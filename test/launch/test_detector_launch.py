@@ -17,6 +17,7 @@ from support import DDS_PROFILE, REPOSITORY
 pytest.importorskip("rclpy", reason="needs the ROS environment that `make test` makes")
 
 from bevformer_ros.ros import parameters, topics
+from bevformer_ros.share import DDS_PROFILE_VARIABLE
 
 LAUNCH_FILE = REPOSITORY / "launch" / "detector.launch.py"
 CMAKE = (REPOSITORY / "CMakeLists.txt").read_text()
@@ -124,11 +125,11 @@ def test_every_argument_is_described(launch):
 
 
 def test_plain_launch_leaves_the_defaults_to_the_node(launch, monkeypatch):
-    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE")
+    monkeypatch.delenv(DDS_PROFILE_VARIABLE)
     (node,) = launch()
     assert (node.package, node.executable, node.name, node.namespace) == ("bevformer_ros", "detector", "detector", "")
     assert node.parameters == [str(REPOSITORY / "config" / "detector.yaml")]
-    assert node.additional_env["FASTDDS_DEFAULT_PROFILES_FILE"] == str(DDS_PROFILE)
+    assert node.additional_env[DDS_PROFILE_VARIABLE] == str(DDS_PROFILE)
     assert node.additional_env["MALLOC_ARENA_MAX"] == "1"
 
 
@@ -141,9 +142,9 @@ def test_arguments_become_parameters_of_the_node(launch):
 
 
 def test_environment_can_be_chosen(launch, monkeypatch):
-    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "mine.xml")
+    monkeypatch.setenv(DDS_PROFILE_VARIABLE, "mine.xml")
     (node,) = launch(tune_malloc="false")
-    assert node.additional_env == {"FASTDDS_DEFAULT_PROFILES_FILE": "mine.xml"}
+    assert node.additional_env == {DDS_PROFILE_VARIABLE: "mine.xml"}
     (node,) = launch(tune_malloc="false", dds_profile="")
     assert node.additional_env == {}
 
@@ -157,7 +158,7 @@ def test_rviz(launch):
 
 def test_everything_that_is_named_exists(launch):
     detector, rviz = launch(rviz="true")
-    for path in (detector.parameters[0], rviz.arguments[1], detector.additional_env["FASTDDS_DEFAULT_PROFILES_FILE"]):
+    for path in (detector.parameters[0], rviz.arguments[1], detector.additional_env[DDS_PROFILE_VARIABLE]):
         assert Path(path).is_file(), path
     assert re.search(rf"install_executable\({detector.executable} (\S+)\)", CMAKE)
     assert re.search(r"install\(DIRECTORY config launch rviz DESTINATION share/", CMAKE)

@@ -28,14 +28,14 @@ def test_plain_calibration():
 
 
 def test_rectified_takes_p_and_no_distortion():
-    intrinsics, distortion = camera_model(info_of(d=[0.1, 0, 0, 0, 0]), (64, 48), rectified=True)
+    intrinsics, distortion = camera_model(info_of(d=[0.1, 0.0, 0.0, 0.0, 0.0]), (64, 48), rectified=True)
     assert np.array_equal(intrinsics, np.reshape(P, (3, 4))[:, :3])
     assert distortion.shape == (0,)
 
 
 @pytest.mark.parametrize(("model", "count"), [("plumb_bob", 5), ("plumb_bob", 4), ("rational_polynomial", 8)])
 def test_distortion_is_handed_on(model, count):
-    coefficients = np.linspace(0.1, 0.2, count)
+    coefficients = np.linspace(0.1, 0.2, count).tolist()
     _, distortion = camera_model(info_of(distortion_model=model, d=coefficients), (64, 48), rectified=False)
     assert np.array_equal(distortion, coefficients)
 

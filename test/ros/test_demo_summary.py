@@ -32,7 +32,7 @@ def test_no_status_at_all():
 
 
 def test_latencies_are_percentiles_of_the_processed_sets():
-    statuses = [processed(number, milliseconds) for number, milliseconds in enumerate([10, 20, 30, 40, 50], start=1)]
+    statuses = [processed(number, milliseconds) for number, milliseconds in enumerate([10.0, 20.0, 30.0, 40.0, 50.0], start=1)]
     dropped = DetectorStatus(model="tiny", trained_weights=True, sets_processed=5)
     dropped.sets_dropped = [ReasonCount(reason="no_transform", count=1)]
     summary = summarise([*statuses, dropped], sets_in=6, boxes=30)
@@ -46,9 +46,9 @@ def test_latencies_are_percentiles_of_the_processed_sets():
 
 
 def test_the_total_comes_last_even_if_a_stage_joins_late():
-    late = processed(2, 10)
+    late = processed(2, 10.0)
     late.latencies.append(StageLatency(stage="fuse", milliseconds=1.0))
-    stages = summarise([processed(1, 10), late], sets_in=2, boxes=0).stages
+    stages = summarise([processed(1, 10.0), late], sets_in=2, boxes=0).stages
     assert [entry.stage for entry in stages] == ["encode", "fuse", TOTAL_STAGE]
 
 

@@ -17,10 +17,10 @@ from bevformer_ros import geometry
 from bevformer_ros.cli import main
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.ros.bag import BagReader, BagWriter
-from bevformer_ros.ros.bag_scene import transforms_of
+from bevformer_ros.ros.bag_scene import OUTPUT, STATUS, TRUTH, transforms_of
 from bevformer_ros.ros.conversions import detections_to_message, header_of, kinematics_to_message
 from bevformer_ros.ros.evaluate import evaluate
-from bevformer_ros.ros.result_bag import OUTPUT, STATUS, TRUTH, EgoFrame, StampedBoxes, read_boxes
+from bevformer_ros.ros.result_bag import EgoFrame, StampedBoxes, read_boxes
 from bevformer_ros.ros.simulate import DEFAULT_RIG, LIDAR_FRAME, Drive, simulate
 from bevformer_ros.share import config_file
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR

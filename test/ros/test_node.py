@@ -22,6 +22,7 @@ from support import REPOSITORY, wait_until
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.keyframe import load_keyframe
 from bevformer_ros.ros.conversions import stamp_to_ns
+from bevformer_ros.share import DDS_PROFILE_VARIABLE
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +50,7 @@ def start_detector(start_process):
 def test_two_hundred_sets_at_ten_hertz(start_detector):
     """None lost, and what comes out is consistent. Where the machine cannot keep up, the car slows down."""
     node = start_detector()
-    with RigPublisher(RIG) as rig:
+    with RigPublisher(RIG, outputs=["detections", "kinematics", "markers", "status"]) as rig:
         first = rig.warm_up()
         stamps = []
         begin = time.monotonic()
@@ -60,7 +61,6 @@ def test_two_hundred_sets_at_ten_hertz(start_detector):
         print(f"200 sets in {time.monotonic() - begin:.1f} s")
         detections, kinematics, markers = (rig.wait_for(name, 200) for name in ("detections", "kinematics", "markers"))
         last, diagnostics = rig.received["status"][-1], rig.wait_for("diagnostics", 10)
-        overlays = rig.wait_for("overlay", 200)
     assert last.sets_processed - first.sets_processed == 200
     assert counts(last.sets_dropped) == counts(first.sets_dropped)
     assert counts(last.images_dropped) == counts(first.images_dropped)
@@ -78,10 +78,9 @@ def test_two_hundred_sets_at_ten_hertz(start_detector):
     assert [entry.stage for entry in last.latencies][:3] == ["queue", "decode_images", "wait_for_transforms"]
     assert last.total_latency_ms > 0
     assert (last.history_depth, last.history_slots) == (1, 1)
-    assert overlays[0].width > 1000
     assert all(entry.status[0].level == DiagnosticStatus.WARN for entry in diagnostics[1:-2])
     assert "UNTRAINED" in node.output
-    assert "FASTDDS_DEFAULT_PROFILES_FILE" not in node.output
+    assert DDS_PROFILE_VARIABLE not in node.output
     assert node.interrupt() == 0
 
 
@@ -199,7 +198,7 @@ def test_another_output_frame_topics_no_clock_and_no_dds_profile(start_process):
     topics = {f"cameras.{camera.name}.image_topic": camera.image_topic for camera in cameras[1:]}
     words = command(output_frame="odom", image_reliability="reliable", **topics)
     words += ["--remap", f"{RIG.cameras[0].image_topic}:={cameras[0].image_topic}"]
-    node = start_process(words, FASTDDS_DEFAULT_PROFILES_FILE="", OMP_NUM_THREADS="1")
+    node = start_process(words, **{DDS_PROFILE_VARIABLE: ""}, OMP_NUM_THREADS="1")
     with RigPublisher(replace(RIG, cameras=cameras), outputs=["detections", "status"]) as rig:
         rig.warm_up()
         rig.publish_next()
@@ -208,7 +207,7 @@ def test_another_output_frame_topics_no_clock_and_no_dds_profile(start_process):
         rig.publish_next()
         first, second = rig.wait_for("status", 2)
         assert second.sets_processed == first.sets_processed + 1
-    node.wait_for_output("FASTDDS_DEFAULT_PROFILES_FILE")
+    node.wait_for_output(DDS_PROFILE_VARIABLE)
 
 
 def test_detects_on_the_real_keyframe(start_process, start_detector, shared_directory, tmp_path):
@@ -217,7 +216,7 @@ def test_detects_on_the_real_keyframe(start_process, start_detector, shared_dire
     folder, bag = shared_directory / "data" / "nuscenes_frame", tmp_path / "bag"
     assert start_process([*bevformer, "keyframe-to-bag", folder, "--output", bag]).wait() == 0
     node = start_detector(rig="nuscenes_compressed", model="tiny", use_sim_time="true", image_reliability="reliable")
-    with DetectorListener(outputs=["detections", "status"]) as listener:
+    with DetectorListener(outputs=["detections", "overlay", "status"]) as listener:
         node.wait_for_output("detecting with tiny", START_TIMEOUT_S)
         listener.wait_for_outputs()
         player = start_process([*bevformer, "play", bag])
@@ -228,6 +227,9 @@ def test_detects_on_the_real_keyframe(start_process, start_detector, shared_dire
         assert stamp_to_ns(boxes.header.stamp) == load_keyframe(folder)["cameras"]["CAM_FRONT"]["timestamp_ns"]
         assert boxes.header.frame_id == "base_link"
         assert len(boxes.detections) > 0
+        picture = listener.wait_for("overlay", 1)[0]
+        assert (picture.header, picture.encoding) == (boxes.header, "bgr8")
+        assert picture.width > 1000
         assert player.wait() == 0
     errors = [line for line in node.output.splitlines() if "[ERROR]" in line]
     assert len(errors) == 1  # that it is untrained

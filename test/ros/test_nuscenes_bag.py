@@ -21,7 +21,7 @@ from bevformer_ros.evaluation.submission import write_submission
 from bevformer_ros.nuscenes_data import open_dataset, pose_matrix, sample_annotations, samples_of_scene, stamp_ns
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag import BagReader, BagWriter, deserialize
-from bevformer_ros.ros.bag_scene import BagScene
+from bevformer_ros.ros.bag_scene import OUTPUT, TRUTH, BagScene
 from bevformer_ros.ros.calibration import camera_model
 from bevformer_ros.ros.conversions import (
     detections_to_message,
@@ -30,7 +30,7 @@ from bevformer_ros.ros.conversions import (
     transform_from_message,
 )
 from bevformer_ros.ros.evaluate import evaluate
-from bevformer_ros.ros.result_bag import OUTPUT, TRUTH, read_boxes
+from bevformer_ros.ros.result_bag import read_boxes
 from bevformer_ros.ros.simulate import DEFAULT_RIG
 from bevformer_ros.ros.submission import results_of, stamps_of
 from bevformer_ros.share import config_file
