@@ -31,6 +31,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("play", "bevformer_ros.ros.bag_player", "Publish a bag over DDS, with /clock."),
     Command("record", "bevformer_ros.ros.bag_recorder", "Record topics into a bag until interrupted."),
     Command("replay", "bevformer_ros.ros.replay", "Detect in bags without a ROS graph, the results into bags."),
+    Command("report", "bevformer_ros.ros.report", "Results against the truth as a folder of HTML and pictures."),
     Command("simulate", "bevformer_ros.ros.simulate", "Drive through the simulated world and write it as a bag."),
     Command("submission", "bevformer_ros.ros.submission", "Turn results into a submission to the nuScenes benchmark."),
 )

@@ -58,7 +58,7 @@ class BagScene:
         if missing:
             raise ValueError(f"{bag.path} has no {', '.join(missing)}; it has {', '.join(sorted(bag.topics))}")
         self._bag, self._rig = bag, rig
-        self._buffer = transforms_of(bag)
+        self.transforms = transforms_of(bag)
 
     def box_stamps(self, topic: str) -> list[int]:
         """Header stamps of all box messages of a topic."""
@@ -95,8 +95,12 @@ class BagScene:
         frame_from_bev = self._poses(stamp_ns, [], message.header.frame_id).output_from_bev
         return boxes.transformed(geometry.invert(frame_from_bev))
 
+    def base_from_bev(self, stamp_ns: int) -> NDArray[np.float64]:
+        """(4, 4) at a stamp. Raises tf2_ros.TransformException where the bag's poses do not reach."""
+        return self._poses(stamp_ns, [], "").output_from_bev
+
     def _poses(self, stamp_ns: int, exposures: list[StampedFrame | None], output_frame: str) -> SetPoses:
-        return EgoMotion(self._buffer, self._rig, output_frame).poses(stamp_ns, exposures)
+        return EgoMotion(self.transforms, self._rig, output_frame).poses(stamp_ns, exposures)
 
     def _nearest(self, topic: str, stamp_ns: int) -> Any:
         entries = self._bag.messages([topic], stamp_ns - _SEARCH_NS, stamp_ns + _SEARCH_NS)
