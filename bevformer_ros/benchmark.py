@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from bevformer_ros import geometry
-from bevformer_ros.config import ModelConfig, RigConfig, load_yaml
+from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.memory import keep_freed_memory
 from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
 from bevformer_ros.model.precision import set_precision
 from bevformer_ros.pipeline import Precision, StageClock
@@ -74,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--repeats must be at least 1, got {arguments.repeats}")
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
     config = load_yaml(ModelConfig, config_file("models", arguments.model))
     torch.manual_seed(0)
     detector = build_detector(config).eval()

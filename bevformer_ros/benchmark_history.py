@@ -13,8 +13,9 @@ import torch
 from bevformer_ros import geometry
 from bevformer_ros.benchmark import measure, noise_seen_by_the_simulated_rig
 from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame
-from bevformer_ros.config import ModelConfig, TemporalConfig, load_yaml
+from bevformer_ros.config import load_yaml
 from bevformer_ros.history import NANOSECONDS, HistoryConfig
+from bevformer_ros.model.config import ModelConfig, TemporalConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
 from bevformer_ros.model.precision import set_precision
 from bevformer_ros.pipeline import Precision, StageClock

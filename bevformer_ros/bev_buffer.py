@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bevformer_ros import geometry
-from bevformer_ros.config import BevGridConfig, TemporalConfig
 from bevformer_ros.history import NANOSECONDS, FrameRecord, HistoryConfig, Slots, reset_reason
+from bevformer_ros.model.config import BevGridConfig, TemporalConfig
 from bevformer_ros.types import SurroundFrame
 
 LOGGER = logging.getLogger(__name__)

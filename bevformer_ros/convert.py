@@ -8,8 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bevformer_ros.config import ModelConfig, load_yaml
+from bevformer_ros.config import load_yaml
 from bevformer_ros.model.checkpoint import Checkpoint, load_weights, read_checkpoint, save_checkpoint
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import build_detector
 from bevformer_ros.share import config_file
 

@@ -26,9 +26,11 @@ from torch import Tensor
 
 from bevformer_ros import geometry
 from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame
-from bevformer_ros.config import ModelConfig, load_yaml
+from bevformer_ros.config import load_yaml
 from bevformer_ros.history import MODEL_CHANGE, REQUEST, HistoryConfig
+from bevformer_ros.memory import keep_freed_memory
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
 from bevformer_ros.model.precision import set_precision
 from bevformer_ros.model.proposals import Proposals
@@ -248,6 +250,7 @@ def load_detector(
     weights: an official .pth or a .safetensors file; without any the weights are random, from the seed.
     Raises ValueError that names the file and what is wrong with it.
     """
+    keep_freed_memory()
     model = Path(model)
     if precision not in get_args(Precision):
         raise ValueError(f"precision is {precision!r}, expected one of {', '.join(get_args(Precision))}")

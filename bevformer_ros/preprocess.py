@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from bevformer_ros.config import ImageConfig
+from bevformer_ros.model.config import ImageConfig
 from bevformer_ros.types import CameraImage, SurroundFrame
 
 # Numbers of plumb_bob and rational_polynomial coefficients, with OpenCV's thin-prism and tilt extensions.

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevformer_ros.config import ModelConfig
 from bevformer_ros.model.box_coding import decode_boxes
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.decoder import DecoderOutput
 from bevformer_ros.model.proposals import Proposals
 from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASSES, NO_ATTRIBUTE

@@ -18,6 +18,9 @@ os.environ[DDS_PROFILE_VARIABLE] = str(DDS_PROFILE)
 # Without it, messages take an int where a float belongs and send other numbers.
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 
+# Small tensors gain nothing from a second thread, and threads that wait for each other on a busy machine lose much.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 StartProcess = Callable[..., RunningProcess]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from bevformer_ros import geometry
-from bevformer_ros.config import PerspectiveHeadConfig
+from bevformer_ros.model.config import PerspectiveHeadConfig
 from bevformer_ros.model.perspective_head import PerspectiveLevel
 from bevformer_ros.types import Detections3D
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bevformer_ros.config import (
+from bevformer_ros.model.checkpoint import load_weights, weights_from_official
+from bevformer_ros.model.config import (
     BackboneConfig,
     BevGridConfig,
     DecoderConfig,
@@ -15,7 +16,6 @@ from bevformer_ros.config import (
     PerspectiveHeadConfig,
     TemporalConfig,
 )
-from bevformer_ros.model.checkpoint import load_weights, weights_from_official
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
 
 OFFICIAL_HEADS = 8

@@ -9,8 +9,9 @@ import torch
 
 from bevformer_ros.benchmark import noise_seen_by_the_simulated_rig
 from bevformer_ros.cli import main
-from bevformer_ros.config import ModelConfig, load_yaml
+from bevformer_ros.config import load_yaml
 from bevformer_ros.model.bev_encoder import pillar_points, project_pillars
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.share import config_file
 
 

@@ -6,8 +6,8 @@ import torch
 
 from bevformer_ros import geometry
 from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame, warp_bev
-from bevformer_ros.config import BevGridConfig, TemporalConfig
 from bevformer_ros.history import HistoryConfig
+from bevformer_ros.model.config import BevGridConfig, TemporalConfig
 from bevformer_ros.types import CameraImage, SurroundFrame
 
 MS = 1_000_000

@@ -12,8 +12,8 @@ from official_config import golden_detector
 from scipy.linalg import rq
 
 from bevformer_ros import geometry
-from bevformer_ros.config import ImageConfig
 from bevformer_ros.model.box_coding import Boxes, boxes_to_official
+from bevformer_ros.model.config import ImageConfig
 from bevformer_ros.pipeline import Detector
 from bevformer_ros.preprocess import NetworkInput
 from bevformer_ros.types import CameraImage, SurroundFrame

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from support import DDS_PROFILE, REPOSITORY
 
-from bevformer_ros.config import ModelConfig, RigConfig, load_yaml
+from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.share import share_directory
 
 MANIFEST = ElementTree.parse(REPOSITORY / "package.xml").getroot()

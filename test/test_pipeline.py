@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from bevformer_ros import geometry
-from bevformer_ros.config import (
+from bevformer_ros.history import HistoryConfig
+from bevformer_ros.model.checkpoint import save_checkpoint
+from bevformer_ros.model.config import (
     BackboneConfig,
     BevGridConfig,
     DecoderConfig,
@@ -18,8 +20,6 @@ from bevformer_ros.config import (
     ProposalConfig,
     TemporalConfig,
 )
-from bevformer_ros.history import HistoryConfig
-from bevformer_ros.model.checkpoint import save_checkpoint
 from bevformer_ros.model.detector import build_detector
 from bevformer_ros.pipeline import Detector, load_detector
 from bevformer_ros.share import share_directory

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bevformer_ros import geometry
-from bevformer_ros.config import ImageConfig
 from bevformer_ros.keyframe import keyframe_surround_frame
+from bevformer_ros.model.config import ImageConfig
 from bevformer_ros.preprocess import ImagePlan, Preprocessor, image_from_bev, normalise, resize, resize_on_device
 from bevformer_ros.types import CameraImage, SurroundFrame
 

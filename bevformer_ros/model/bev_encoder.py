@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bevformer_ros.config import BevGridConfig, EncoderConfig
+from bevformer_ros.model.config import BevGridConfig, EncoderConfig
 from bevformer_ros.model.deformable_attention import DeformableAttention, LevelShapes, Rows
 from bevformer_ros.model.layers import feed_forward
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bevformer_ros.config import BevGridConfig
+from bevformer_ros.model.config import BevGridConfig
 
 BOX_CODE_SIZE = 10
 _SIGMOID_EPSILON = 1e-5

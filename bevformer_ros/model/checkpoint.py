@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bevformer_ros.config import ModelConfig, from_dict
+from bevformer_ros.config import from_dict
+from bevformer_ros.model.config import ModelConfig
 
 LOGGER = logging.getLogger(__name__)
 

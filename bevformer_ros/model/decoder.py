@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bevformer_ros.config import BevGridConfig, DecoderConfig
 from bevformer_ros.model.box_coding import BOX_CODE_SIZE, box_codes_at
+from bevformer_ros.model.config import BevGridConfig, DecoderConfig
 from bevformer_ros.model.deformable_attention import DeformableAttention, Rows
 from bevformer_ros.model.hybrid_queries import ObjectQueries
 from bevformer_ros.model.layers import feed_forward

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bevformer_ros.config import ModelConfig
 from bevformer_ros.model.bev_encoder import BevEncoder
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.decoder import Decoder, DecoderOutput
 from bevformer_ros.model.fpn import FeaturePyramid
 from bevformer_ros.model.hybrid_queries import LearnedQueries, ProposalQueries, join_queries

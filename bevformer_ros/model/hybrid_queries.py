@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bevformer_ros.config import QueryContent
+from bevformer_ros.model.config import QueryContent
 from bevformer_ros.model.proposals import Proposals
 
 _OCTAVES = 8

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bevformer_ros.config import PerspectiveHeadConfig, ProposalConfig
+from bevformer_ros.model.config import PerspectiveHeadConfig, ProposalConfig
 from bevformer_ros.model.perspective_head import PerspectiveLevel
 
 _TINY = 1e-7

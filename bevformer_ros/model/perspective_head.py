@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bevformer_ros.config import PerspectiveHeadConfig
+from bevformer_ros.model.config import PerspectiveHeadConfig
 from bevformer_ros.model.layers import convolve_and_normalise
 
 ATTRIBUTES_PER_CLASS = 3

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bevformer_ros.config import PerspectiveHeadConfig, ProposalConfig
+from bevformer_ros.model.config import PerspectiveHeadConfig, ProposalConfig
 from bevformer_ros.model.perspective_boxes import (
     PerspectiveBoxes,
     PerspectiveDecoder,

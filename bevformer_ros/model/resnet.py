@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bevformer_ros.config import BackboneConfig
+from bevformer_ros.model.config import BackboneConfig
 from bevformer_ros.model.layers import BasicBlock, ConvNorm
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}

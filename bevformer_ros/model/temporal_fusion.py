@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bevformer_ros.config import BevGridConfig, TemporalConfig
+from bevformer_ros.model.config import BevGridConfig, TemporalConfig
 from bevformer_ros.model.layers import BasicBlock
 
 

@@ -86,8 +86,8 @@ class FrameAssembler:
         self._decoders.shutdown()
 
     def assemble(self, images: ImageSet, stopwatch: Stopwatch) -> AssembledFrame:
-        """Raises SetDroppedError with the reason undecodable, no_camera_info, uncalibrated, unusable_camera_info or
-        no_transform."""
+        """Raises SetDroppedError with the reason undecodable, no_camera_info, uncalibrated, unusable_camera_info,
+        unstamped or no_transform."""
         pixels = self._decode(images)
         stopwatch.lap("decode_images")
         models = [
@@ -98,6 +98,9 @@ class FrameAssembler:
             None if message is None else StampedFrame(message.header.frame_id, stamp_to_ns(message.header.stamp))
             for message in images.messages
         ]
+        for camera, exposure in zip(self._cameras, exposures, strict=True):
+            if exposure is not None and exposure.stamp_ns == 0:  # which tf takes for "the latest pose"
+                raise SetDroppedError("unstamped", f"{camera.name}: the image's stamp is 0; its driver must set it")
         try:
             poses = self._patience.retry(lambda: self._ego_motion.poses(images.stamp_ns, exposures), TransformException)
         except TransformException as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from bevformer_ros.config import RigConfig
+from bevformer_ros.history import HistoryConfig
 from bevformer_ros.pipeline import Detector, load_detector
 from bevformer_ros.ros.parameters import Settings
 from bevformer_ros.share import config_file
@@ -19,6 +20,7 @@ def load_network(settings: Settings, rig: RigConfig) -> Detector:
         Path(settings.weights) if settings.weights else None,
         device_of(settings),
         settings.precision,
+        HistoryConfig(minimum_spacing_s=settings.history_spacing_s),
     )
     config, names = detector.config, tuple(camera.name for camera in rig.cameras)
     if names != config.cameras:

@@ -14,6 +14,7 @@ from rclpy.parameter import Parameter
 from rclpy.validate_topic_name import validate_topic_name
 
 from bevformer_ros.config import CameraConfig, RigConfig
+from bevformer_ros.history import HistoryConfig
 from bevformer_ros.pipeline import Precision
 from bevformer_ros.ros.synchronizer import MILLISECOND, SynchronizerConfig
 
@@ -67,6 +68,9 @@ class Settings:
     image_depth: int = _parameter(5, "QoS history depth of the image and CameraInfo subscriptions", (1, 1000))
     transform_timeout_ms: float = _parameter(
         200.0, "how long a set waits for tf and CameraInfo that are late", (0.0, 10000.0)
+    )
+    history_spacing_s: float = _parameter(
+        HistoryConfig.minimum_spacing_s, "frames closer to the last remembered one are not remembered", (0.01, 10.0)
     )
     transform_cache_s: float = _parameter(10.0, "how long tf is remembered", (1.0, 600.0))
 

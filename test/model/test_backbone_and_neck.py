@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bevformer_ros.config import BackboneConfig
+from bevformer_ros.model.config import BackboneConfig
 from bevformer_ros.model.fpn import FeaturePyramid
 from bevformer_ros.model.layers import ConvNorm
 from bevformer_ros.model.resnet import ResNet

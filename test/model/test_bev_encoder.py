@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bevformer_ros.config import BevGridConfig, EncoderConfig
 from bevformer_ros.model.bev_encoder import BevEncoder, camera_view, pillar_points, project_pillars
+from bevformer_ros.model.config import BevGridConfig, EncoderConfig
 
 GRID = BevGridConfig(rows=6, columns=4)
 CPU = torch.device("cpu")

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from bevformer_ros.config import ModelConfig, load_yaml
+from bevformer_ros.config import load_yaml
 from bevformer_ros.model.checkpoint import load_weights, name_from_official, read_checkpoint, save_checkpoint
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import build_detector
 
 TINY = Path(__file__).parents[2] / "config" / "models" / "tiny.yaml"

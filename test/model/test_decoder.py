@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bevformer_ros.config import BevGridConfig, DecoderConfig
+from bevformer_ros.model.config import BevGridConfig, DecoderConfig
 from bevformer_ros.model.decoder import Decoder
 from bevformer_ros.model.hybrid_queries import ObjectQueries
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from bevformer_ros.config import (
+from bevformer_ros.config import load_yaml
+from bevformer_ros.model.box_coding import decode_boxes
+from bevformer_ros.model.config import (
     BevGridConfig,
     DecoderConfig,
     EncoderConfig,
     ImageConfig,
     ModelConfig,
     TemporalConfig,
-    load_yaml,
 )
-from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.decoder import DecoderOutput
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
 from bevformer_ros.model.precision import set_precision

@@ -11,9 +11,10 @@ import torch
 from golden_detections import assert_same_detections, official_rows
 from official_config import model_config
 
-from bevformer_ros.config import ModelConfig, load_yaml
+from bevformer_ros.config import load_yaml
 from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.checkpoint import NOT_IN_THE_NETWORK, load_weights, name_from_official, read_checkpoint
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import build_detector
 
 KEYS = golden_cases.DIRECTORY / "case6_state_dict_keys.json"

@@ -15,10 +15,11 @@ import torch
 from golden_detections import assert_same_detections, official_rows
 from torch import Tensor
 
-from bevformer_ros.config import ModelConfig, load_yaml
+from bevformer_ros.config import load_yaml
 from bevformer_ros.model.bev_encoder import pillar_points, project_pillars
 from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.checkpoint import NOT_IN_THE_NETWORK, load_weights, name_from_official
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
 
 BASE = Path(__file__).parents[2] / "config" / "models" / "bevformerv2_r50_t1_base.yaml"

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bevformer_ros.config import (
+from bevformer_ros.model.box_coding import DecodedBoxes, decode_boxes
+from bevformer_ros.model.config import (
     BevGridConfig,
     DecoderConfig,
     ModelConfig,
@@ -18,7 +19,6 @@ from bevformer_ros.config import (
     ProposalConfig,
     QueryContent,
 )
-from bevformer_ros.model.box_coding import DecodedBoxes, decode_boxes
 from bevformer_ros.model.decoder import Decoder, DecoderOutput
 from bevformer_ros.model.hybrid_queries import LearnedQueries, ObjectQueries, ProposalQueries, join_queries
 from bevformer_ros.model.perspective_head import PerspectiveHead

@@ -10,7 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from bevformer_ros.config import PerspectiveHeadConfig, ProposalConfig
+from bevformer_ros.model.config import PerspectiveHeadConfig, ProposalConfig
 from bevformer_ros.model.perspective_boxes import (
     PerspectiveBoxes,
     PerspectiveDecoder,

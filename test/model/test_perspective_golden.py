@@ -11,8 +11,8 @@ import torch
 from official_config import perspective_config
 from torch import Tensor
 
-from bevformer_ros.config import ProposalConfig
 from bevformer_ros.model.checkpoint import weights_from_official
+from bevformer_ros.model.config import ProposalConfig
 from bevformer_ros.model.perspective_boxes import PerspectiveBoxes, PerspectiveDecoder, matrix_from_quaternion
 from bevformer_ros.model.perspective_head import PerspectiveHead, PerspectiveLevel
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bevformer_ros import geometry
-from bevformer_ros.config import ModelConfig, PerspectiveHeadConfig, ProposalConfig
+from bevformer_ros.model.config import ModelConfig, PerspectiveHeadConfig, ProposalConfig
 from bevformer_ros.model.perspective_head import PerspectiveLevel
 from bevformer_ros.model.proposals import ProposalMaker, Proposals
 from bevformer_ros.taxonomy import CLASS_ID

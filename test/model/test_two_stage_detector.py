@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bevformer_ros.config import ModelConfig, ProposalConfig, load_yaml
+from bevformer_ros.config import load_yaml
 from bevformer_ros.model.checkpoint import load_weights
+from bevformer_ros.model.config import ModelConfig, ProposalConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
 
 MODELS = Path(__file__).parents[2] / "config" / "models"

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: source .venv/bin/ros-activate")
 
-from bevformer_ros.ros.bag import BagReader
-from bevformer_ros.ros.demo import RECORDED
+from bevformer_ros.ros.bag import BagReader, deserialize
+from bevformer_ros.ros.demo import OUTPUT, RECORDED
 
 SMALLEST = Path(__file__).parent / "smallest.yaml"
 DEMO = [sys.executable, "-m", "bevformer_ros.cli", "demo", "--seconds", "3", "--rate", "2"]
@@ -31,6 +31,8 @@ def test_demo_ends_with_a_table_and_a_picture(tmp_path, start_process):
     assert picture.shape[1] > 2 * picture.shape[0]
     with BagReader(tmp_path / "out" / "result") as bag:
         assert set(RECORDED) <= set(bag.topics)
+        arrays = [deserialize(entry) for entry in bag.messages([OUTPUT.boxes])]
+    assert any(array.detections for array in arrays), "boxes of random weights take the way out, too"
 
 
 def test_demo_shows_why_the_detector_did_not_start(tmp_path, start_process):

@@ -32,7 +32,7 @@ def test_no_status_at_all():
 
 
 def test_latencies_are_percentiles_of_the_processed_sets():
-    statuses = [processed(number, milliseconds) for number, milliseconds in enumerate([10.0, 20.0, 30.0, 40.0, 50.0], start=1)]
+    statuses = [processed(number, 10.0 * number) for number in range(1, 6)]
     dropped = DetectorStatus(model="tiny", trained_weights=True, sets_processed=5)
     dropped.sets_dropped = [ReasonCount(reason="no_transform", count=1)]
     summary = summarise([*statuses, dropped], sets_in=6, boxes=30)

@@ -97,6 +97,11 @@ def unknown_frame(images):
     images.messages[3].header.frame_id = "nowhere"
 
 
+def unstamped(images):
+    images.messages[3].header.stamp.sec = 0
+    images.messages[3].header.stamp.nanosec = 0
+
+
 def too_late(images):
     images.messages[3].header.stamp.sec = 9
 
@@ -110,6 +115,7 @@ def too_late(images):
         (None, info_of(distortion_model="equidistant", d=[0.1] * 4), "unusable_camera_info", "rectified"),
         (unknown_frame, info_of(), "no_transform", "nowhere"),
         (too_late, info_of(), "no_transform", "odom"),
+        (unstamped, info_of(), "unstamped", "CAM_BACK: the image's stamp is 0"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

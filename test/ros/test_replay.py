@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from bevformer_ros.cli import main
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag import BagReader, BagWriter, deserialize
-from bevformer_ros.ros.conversions import stamp_to_ns
+from bevformer_ros.ros.conversions import stamp_from_ns, stamp_to_ns
 from bevformer_ros.ros.parameters import Settings
 from bevformer_ros.ros.replay import RECORD_FILE, Task, finished
 from bevformer_ros.ros.replay import replay as replay_task
@@ -47,6 +48,17 @@ def replayed(bag, output, settings=SETTINGS):
 def messages(bag, *names):
     with BagReader(bag) as reader:
         return list(reader.messages(names))
+
+
+def at_stamp(message, stamp_ns):
+    """The same message as if made then."""
+    for part in message.transforms if hasattr(message, "transforms") else [message]:
+        part.header.stamp = stamp_from_ns(stamp_ns)
+    return message
+
+
+def resident_mebibytes():
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize() / 2**20
 
 
 def altered(source, target, change):
@@ -188,3 +200,19 @@ def test_equals_what_the_live_node_publishes(drive, tmp_path, start_process):
     assert all(entry.detections for entry in boxes)
     assert [deserialize(entry) for entry in messages(output, DETECTIONS)] == boxes
     assert [deserialize(entry) for entry in messages(output, KINEMATICS)] == kinematics
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_bag(drive, tmp_path):
+    """A minute of it, the same two seconds again and again; what is written stays on the disk."""
+    minute, length_ns = tmp_path / "minute", 2_000_000_000
+    with BagReader(drive) as bag, BagWriter(minute) as longer:
+        longer.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
+        for round_ in range(30):
+            for entry in bag.messages():
+                if not entry.topic.startswith("/ground_truth"):
+                    stamp_ns = entry.stamp_ns + round_ * length_ns
+                    longer.write(entry.topic, at_stamp(deserialize(entry), stamp_ns), stamp_ns)
+    used = [resident_mebibytes() for _ in replay_task(Task(minute, tmp_path / "out", SETTINGS))]
+    assert len(used) > 200
+    assert used[-1] - used[40] < 8, f"{used[40]:.0f} MiB after 40 sets, {used[-1]:.0f} after {len(used)}"
