@@ -139,9 +139,9 @@ function show(next) {
   const shown = report.frames[order[position]];
   byId("slider").value = position;
   byId("picture").src = shown.picture;
-  byId("caption").textContent =
-    `${position + 1} of ${order.length}   ${shown.name}   ${shown.hits} of ${shown.truths} objects found, ${shown.missed} missed, ${shown.spurious} boxes of nothing` +
-    (shown.processed ? "" : "   NOT PROCESSED");
+  const counts = `${shown.hits} of ${shown.truths} objects found, ${shown.missed} missed, ${shown.spurious} boxes of nothing`;
+  const parts = [`${position + 1} of ${order.length}`, shown.name, counts, ...(shown.processed ? [] : ["NOT PROCESSED"])];
+  byId("caption").textContent = parts.join(" · ");
   for (const neighbour of [position - 1, position + 1]) {
     if (order[neighbour] !== undefined) new Image().src = report.frames[order[neighbour]].picture;
   }
