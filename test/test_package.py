@@ -29,6 +29,7 @@ ROSDEP_KEYS = {
     "cv2": "python3-opencv",
     "nuscenes": None,  # pip install --no-deps nuscenes-devkit; package.xml says so
     "numpy": "python3-numpy",
+    "ray": None,  # for `replay --ray` alone, which says so
     "rosbags": "python3-rosbags-pip",
     "safetensors": None,  # there is no key; package.xml says so
     "scipy": "python3-scipy",

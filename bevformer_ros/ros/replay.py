@@ -155,10 +155,36 @@ def run_in_processes(tasks: list[Task], jobs: int) -> Iterator[Outcome]:
             yield outcome
 
 
+def run_on_ray(tasks: list[Task]) -> Iterator[Outcome]:
+    """One bag is one task of the Ray cluster that RAY_ADDRESS names, or of this machine alone. Every machine of it
+    must have this environment and see the bags and the output under the same paths. Raises ValueError without Ray."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError(f"--ray needs Ray, which is not installed here: pip install ray ({error})") from error
+    ray.init()
+    try:
+        waiting = [ray.remote(_replay_silently).remote(task) for task in tasks]
+        with tqdm(total=sum(map(sets_in, tasks)), desc=f"{len(tasks)} bags", unit="set") as bar:
+            while waiting:
+                done, waiting = ray.wait(waiting)
+                outcome = ray.get(done[0])
+                bar.update(sets_in(outcome.task))
+                yield outcome
+    finally:
+        ray.shutdown()
+
+
 def _replay_silently(task: Task) -> Outcome:
     for _ in replay(task):
         pass
     return _outcome(task)
+
+
+def _run(tasks: list[Task], jobs: int, ray: bool) -> Iterator[Outcome]:
+    if ray:
+        return run_on_ray(tasks)
+    return run_one_by_one(tasks) if jobs == 1 else run_in_processes(tasks, jobs)
 
 
 def tasks_of(bags: list[Path], output: Path, settings: Settings, storage: Storage) -> list[Task]:
@@ -178,6 +204,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, required=True, metavar="OUT", help="bag to create; of several a folder of bags"
     )
     parser.add_argument("--jobs", type=int, default=1, help="bags at once, each in its process (default %(default)s)")
+    parser.add_argument("--ray", action="store_true", help="each bag a task of the Ray cluster that RAY_ADDRESS names")
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="(default %(default)s)")
     parser.add_argument(
         "--rig", default=DEFAULT_RIG, help="topics, frames: a name in config/rigs or a YAML (default %(default)s)"
@@ -194,8 +221,7 @@ def run(arguments: argparse.Namespace) -> int:
     for outcome in done:
         print(outcome)
     left = [task for task in tasks if task not in [outcome.task for outcome in done]]
-    outcomes = run_one_by_one(left) if arguments.jobs == 1 else run_in_processes(left, arguments.jobs)
-    for outcome in outcomes:
+    for outcome in _run(left, arguments.jobs, arguments.ray):
         print(outcome)
         done.append(outcome)
     return 0 if all(outcome.processed for outcome in done) else 1

@@ -203,6 +203,22 @@ def test_equals_what_the_live_node_publishes(drive, tmp_path, start_process):
 
 
 @pytest.mark.slow
+def test_ray_replays_bags_as_tasks(drive, tmp_path, capsys):
+    pytest.importorskip("ray", reason="needs Ray (pip install ray)")
+    other = altered(drive, tmp_path / "other", lambda message: message)
+    words = ["--model", str(SMALLEST), "--device", "cpu", "--score-threshold", "0", "--ray"]
+    assert main(["replay", str(drive), str(other), "-o", str(tmp_path / "out"), *words]) == 0
+    assert capsys.readouterr().out.count("done, 8 sets") == 2
+    assert messages(tmp_path / "out" / "drive", DETECTIONS) == messages(tmp_path / "out" / "other", DETECTIONS)
+
+
+def test_without_ray_the_command_says_what_is_missing(drive, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["replay", str(drive), "-o", str(tmp_path / "out"), "--ray"]) == 1
+    assert "pip install ray" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_bag(drive, tmp_path):
     """A minute of it, the same two seconds again and again; what is written stays on the disk."""
     minute, length_ns = tmp_path / "minute", 2_000_000_000
