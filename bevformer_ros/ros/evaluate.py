@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.evaluation.protocol import Scores, score
+from bevformer_ros.evaluation.protocol import EvaluationSample, Scores, score
 from bevformer_ros.evaluation.table import score_table
 from bevformer_ros.ros.bag import BagReader
 from bevformer_ros.ros.bag_scene import STATUS, TRUTH, BoxTopics
@@ -22,17 +22,24 @@ from bevformer_ros.share import config_file
 
 @dataclass(frozen=True)
 class Evaluation:
-    """scores: over all bags together. runs: by result bag what the detector says of itself."""
+    """scores: over all bags together. parts: by bag. runs: by result bag what the detector says of itself."""
 
     scores: Scores
-    samples: int
-    missing: int
+    parts: tuple[Evaluated, ...]
     runs: dict[str, Summary]
 
+    @property
+    def samples(self) -> list[EvaluationSample]:
+        return [sample for part in self.parts for sample in part.samples]
+
+    @property
+    def missing(self) -> int:
+        return sum(len(part.missing) for part in self.parts)
+
     def text(self) -> str:
-        parts = [score_table(self.scores, self.samples)]
+        parts = [score_table(self.scores, len(self.samples))]
         if self.missing:
-            parts.append(f"{self.missing} of {self.samples} samples have no result and count as empty.")
+            parts.append(f"{self.missing} of {len(self.samples)} samples have no result and count as empty.")
         parts += [f"{name}\n{summary.table()}" for name, summary in self.runs.items()]
         if not all(summary.trained for summary in self.runs.values()):
             parts.append("UNTRAINED: the weights were random, the boxes mean nothing")
@@ -49,7 +56,7 @@ class Evaluation:
             }
             for name, summary in self.runs.items()
         }
-        return {"samples": self.samples, "missing": self.missing, **self.scores.as_json(), "runs": runs}
+        return {"samples": len(self.samples), "missing": self.missing, **self.scores.as_json(), "runs": runs}
 
 
 def pairs_of(results: Sequence[Path], drives: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -68,7 +75,7 @@ def evaluate(pairs: Sequence[tuple[Path, Path]], rig: RigConfig, truth: BoxTopic
             if STATUS in results.topics:
                 runs[str(result)] = read_summary(results)
     samples = [sample for part in parts for sample in part.samples]
-    return Evaluation(score(samples), len(samples), sum(len(part.missing) for part in parts), runs)
+    return Evaluation(score(samples), tuple(parts), runs)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

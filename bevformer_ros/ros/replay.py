@@ -41,7 +41,8 @@ class Task:
 
     def record(self) -> dict[str, Any]:
         """What the results depend on, as stored beside them."""
-        files = [config_file("models", self.settings.model), *filter(None, [Path(self.settings.weights)])]
+        files = [config_file("rigs", self.settings.rig), config_file("models", self.settings.model)]
+        files += [Path(self.settings.weights)] if self.settings.weights else []
         return {
             "bag": str(self.bag.resolve()),
             "settings": {**asdict(self.settings), "device": device_of(self.settings)},

@@ -13,14 +13,13 @@ from tqdm import tqdm
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.drawing import draw_surround
-from bevformer_ros.evaluation.protocol import EvaluationSample
 from bevformer_ros.evaluation.report import ReportContent, ReportFrame, TimelineEntry, write_report
 from bevformer_ros.ros.bag import BagReader, deserialize
 from bevformer_ros.ros.bag_scene import OUTPUT, STATUS, BagScene, BoxTopics
 from bevformer_ros.ros.conversions import NANOSECONDS, stamp_to_ns
 from bevformer_ros.ros.draw import write_picture
 from bevformer_ros.ros.evaluate import Evaluation, add_source_arguments, evaluate, pairs_of
-from bevformer_ros.ros.result_bag import EgoFrame, evaluated, nearest_stamp, read_boxes
+from bevformer_ros.ros.result_bag import EgoFrame, nearest_stamp, read_boxes
 from bevformer_ros.share import config_file
 from bevformer_ros.types import Detections3D
 
@@ -49,13 +48,10 @@ def report(
     found = evaluate(pairs, rig, truth)
     (folder / "frames").mkdir(parents=True)
     frames: list[ReportFrame] = []
-    samples: list[EvaluationSample] = []
     timeline: list[TimelineEntry] = []
     share = max(1, pictures.most // len(pairs))
-    for result, drive in pairs:
+    for (result, drive), part in zip(pairs, found.parts, strict=True):
         with BagReader(result) as results, BagReader(drive) as driven:
-            part = evaluated(results, driven, rig, truth)
-            samples += part.samples
             timeline += _timeline(results)
             artist = _Artist(results, driven, rig, truth, pictures)
             chosen = np.unique(np.linspace(0, len(part.samples) - 1, min(share, len(part.samples))).astype(int))
@@ -65,7 +61,7 @@ def report(
                 name = f"{drive.name} at {seconds:.2f} s"
                 write_picture(folder / picture, artist.draw(sample.truth.stamp_ns, name))
                 frames.append(ReportFrame(sample, name, picture, sample.token not in part.missing))
-    write_report(folder, _content(found, pairs, samples, frames, timeline))
+    write_report(folder, _content(found, pairs, frames, timeline))
     return found
 
 
@@ -110,14 +106,13 @@ def _timeline(results: BagReader) -> Iterator[TimelineEntry]:
 def _content(
     found: Evaluation,
     pairs: Sequence[tuple[Path, Path]],
-    samples: Sequence[EvaluationSample],
     frames: Sequence[ReportFrame],
     timeline: Sequence[TimelineEntry],
 ) -> ReportContent:
     scores, runs = found.scores, list(found.runs.values())
     cards = [("NDS", f"{scores.nds:.3f}"), ("mAP", f"{scores.mean_ap:.3f}")]
     cards += [(name, f"{value:.3f}") for name, value in scores.errors.items()]
-    cards += [("samples", f"{found.samples}"), ("without result", f"{found.missing}")]
+    cards += [("samples", f"{len(found.samples)}"), ("without result", f"{found.missing}")]
     cards += [("sets processed", f"{sum(run.processed for run in runs)}")]
     cards += [("sets dropped", f"{sum(sum(run.dropped.values()) for run in runs)}")]
     models = ", ".join(sorted({run.model for run in runs})) or "unknown model"
@@ -127,7 +122,7 @@ def _content(
         warning="" if all(run.trained for run in runs) else _UNTRAINED,
         cards=cards,
         scores=scores,
-        samples=samples,
+        samples=found.samples,
         frames=frames,
         timeline=timeline,
         stages=stages,

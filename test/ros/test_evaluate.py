@@ -74,7 +74,7 @@ def test_the_truth_itself_is_perfect(drive, truth, tmp_path, capsys):
     result = write_results(tmp_path / "out", [entry.boxes for entry in truth.values()])
     found = scores_of(result, drive)
     assert_perfect(found)
-    assert (found.samples, found.missing) == (3, 0)
+    assert (len(found.samples), found.missing) == (3, 0)
     command = ["evaluate", str(result), "--ground-truth", str(drive), "--json", str(tmp_path / "scores.json")]
     assert main(command) == 0
     text = capsys.readouterr().out
@@ -122,7 +122,7 @@ def test_times_without_results_count_as_empty(drive, truth, tmp_path):
     first, second, _ = (entry.boxes for entry in truth.values())
     far = replace(second, stamp_ns=second.stamp_ns + 100 * MILLISECOND)
     found = scores_of(write_results(tmp_path / "out", [first, far]), drive)
-    assert (found.samples, found.missing) == (3, 2)
+    assert (len(found.samples), found.missing) == (3, 2)
     assert 0 < found.scores.classes["car"].ap < 0.9
     assert "2 of 3 samples have no result" in found.text()
 
