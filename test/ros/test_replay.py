@@ -61,9 +61,9 @@ def resident_mebibytes():
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize() / 2**20
 
 
-def altered(source, target, change):
+def altered(source, target, change, storage="mcap"):
     """A copy of a bag, each message as change(message) has it, or left out where that is None."""
-    with BagReader(source) as old, BagWriter(target) as new:
+    with BagReader(source) as old, BagWriter(target, storage) as new:
         for name, topic in old.topics.items():
             new.add_topic(name, topic.type_name, latched=topic.latched)
         for message in filter(None, map(change, old.messages())):
@@ -101,6 +101,14 @@ def test_late_transforms_change_nothing(drive, tmp_path, late_ms):
     bag = altered(drive, tmp_path / "late", late)
     ours, usual = (replayed(path, tmp_path / name) for path, name in ((bag, "out"), (drive, "usual")))
     assert messages(ours, DETECTIONS) == messages(usual, DETECTIONS)
+
+
+def test_storage_changes_nothing(drive, tmp_path):
+    sqlite = altered(drive, tmp_path / "sqlite", lambda message: message, "sqlite3")
+    for _ in replay_task(Task(sqlite, tmp_path / "out", SETTINGS, "sqlite3")):
+        pass
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} >= {".db3", ".json"}
+    assert messages(tmp_path / "out", DETECTIONS) == messages(replayed(drive, tmp_path / "usual"), DETECTIONS)
 
 
 def test_sets_without_transforms_are_dropped_and_counted(drive, tmp_path):
