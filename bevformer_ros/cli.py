@@ -25,10 +25,15 @@ COMMANDS: tuple[Command, ...] = (
     Command("convert", "bevformer_ros.convert", "Turn an official checkpoint into a .safetensors file."),
     Command("demo", "bevformer_ros.ros.demo", "Simulate a drive, detect on it over DDS, show what came out."),
     Command("draw", "bevformer_ros.ros.draw", "Draw projected boxes over the images of a keyframe or bag."),
+    Command("evaluate", "bevformer_ros.ros.evaluate", "Score results against the truth by the nuScenes protocol."),
     Command("keyframe-to-bag", "bevformer_ros.ros.keyframe_bag", "Turn a folder with a frame.json into a bag."),
+    Command("nuscenes-to-bag", "bevformer_ros.ros.nuscenes_bag", "Turn scenes of a nuScenes data set into bags."),
     Command("play", "bevformer_ros.ros.bag_player", "Publish a bag over DDS, with /clock."),
     Command("record", "bevformer_ros.ros.bag_recorder", "Record topics into a bag until interrupted."),
+    Command("replay", "bevformer_ros.ros.replay", "Detect in bags without a ROS graph, the results into bags."),
+    Command("report", "bevformer_ros.ros.report", "Results against the truth as a folder of HTML and pictures."),
     Command("simulate", "bevformer_ros.ros.simulate", "Drive through the simulated world and write it as a bag."),
+    Command("submission", "bevformer_ros.ros.submission", "Turn results into a submission to the nuScenes benchmark."),
 )
 
 

@@ -27,7 +27,9 @@ CONFIG_CLASSES = {"rigs": RigConfig, "models": ModelConfig}
 ROSDEP_KEYS = {
     "PIL": "python3-pil",
     "cv2": "python3-opencv",
+    "nuscenes": None,  # pip install --no-deps nuscenes-devkit; package.xml says so
     "numpy": "python3-numpy",
+    "ray": None,  # for `replay --ray` alone, which says so
     "rosbags": "python3-rosbags-pip",
     "safetensors": None,  # there is no key; package.xml says so
     "scipy": "python3-scipy",
@@ -36,7 +38,7 @@ ROSDEP_KEYS = {
     "torch": "python3-pytorch-pip",
     "yaml": "python3-yaml",
 }
-PIP_NAMES = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "PyYAML"}
+PIP_NAMES = {"PIL": "pillow", "cv2": "opencv-python-headless", "nuscenes": "nuscenes-devkit", "yaml": "PyYAML"}
 
 
 def foreign_imports(path):
@@ -77,7 +79,12 @@ def test_setup_requires_every_import_of_the_library():
     keywords = {
         keyword.arg: keyword.value for node in ast.walk(tree) if isinstance(node, ast.Call) for keyword in node.keywords
     }
-    required = {re.split(r"[<>=!~]", entry)[0] for entry in ast.literal_eval(keywords["install_requires"])}
+    extras = ast.literal_eval(keywords["extras_require"])
+    entries = [
+        *ast.literal_eval(keywords["install_requires"]),
+        *(entry for extra in extras.values() for entry in extra),
+    ]
+    required = {re.split(r"[<>=!~]", entry)[0] for entry in entries}
     library = [path for path in MODULES if "ros" not in path.relative_to(REPOSITORY / "bevformer_ros").parts]
     assert {PIP_NAMES.get(root, root) for path in library for root in foreign_imports(path)} == required
 

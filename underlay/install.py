@@ -42,6 +42,8 @@ APT_MODULES = {
     "PIL": "python3-pil",
     "yaml": "python3-yaml",
     "tqdm": "python3-tqdm",
+    "matplotlib": "python3-matplotlib",
+    "sklearn": "python3-sklearn",
 }
 PIP_NEWS = ("Processing", "Downloading", "Building wheel", "Installing", "Successfully", "ERROR", "error")
 COLCON_NEWS = ("Starting", "Finished", "Failed", "Aborted", "Summary", "---", "CMake Error")
@@ -113,13 +115,16 @@ def make_venv(sourced: list[str]) -> None:
 def install_python_packages(sourced: list[str]) -> None:
     """Bring .venv to the required packages."""
     requirements = UNDERLAY / ("requirements-beside-ros.txt" if sourced else "requirements.txt")
+    alone = UNDERLAY / "requirements-without-dependencies.txt"
     stamp = VENV / "stamp-packages"
-    key = digest([requirements])
+    key = digest([requirements, alone])
     if is_current(stamp, key):
         return
     start = time.monotonic()
     say("Installing Python packages (torch is the largest)")
-    run([VENV_PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-r", requirements], show=PIP_NEWS)
+    install = [VENV_PYTHON, "-m", "pip", "install", "--disable-pip-version-check"]
+    run([*install, "-r", requirements], show=PIP_NEWS)
+    run([*install, "--no-deps", "-r", alone], show=PIP_NEWS)
     if not sourced:
         repair_cmake_files()
     stamp.write_text(key)

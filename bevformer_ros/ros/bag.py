@@ -97,8 +97,14 @@ class BagWriter:
         )
 
     def write(self, topic: str, message: Any, stamp_ns: int) -> None:
-        """Serialize a message and store it as received at a stamp."""
-        self.write_raw(topic, type_name_of(type(message)), serialize_message(message), stamp_ns)
+        """Serialize a message and store it as received at a stamp; equal messages become equal bytes.
+
+        rclpy leaves in the bytes between fields what happened to be in memory; written anew by rosbags they are zero.
+        """
+        type_name = type_name_of(type(message))
+        self.add_topic(topic, type_name)
+        parsed = self._typestore.deserialize_cdr(serialize_message(message), type_name)
+        self.write_raw(topic, type_name, bytes(self._typestore.serialize_cdr(parsed, type_name)), stamp_ns)
 
     def write_raw(self, topic: str, type_name: str, data: bytes, stamp_ns: int) -> None:
         """Store CDR bytes."""

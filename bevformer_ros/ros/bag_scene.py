@@ -12,11 +12,13 @@ from tf2_ros import Buffer
 
 from bevformer_ros import geometry
 from bevformer_ros.config import CameraConfig, RigConfig
+from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag import BagReader, deserialize
 from bevformer_ros.ros.calibration import camera_model
 from bevformer_ros.ros.conversions import NANOSECONDS, detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, SetPoses, StampedFrame
 from bevformer_ros.ros.image_decoding import decode_image
+from bevformer_ros.ros.simulate import TRUTH_BOXES, TRUTH_KINEMATICS
 from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
 
 _SEARCH_NS = NANOSECONDS  # how far from a stamp its messages may have been recorded
@@ -27,6 +29,21 @@ class BoxTopics(NamedTuple):
 
     boxes: str
     kinematics: str
+
+
+def transforms_of(bag: BagReader) -> Buffer:
+    """All of a bag's tf, for lookups at any of its times."""
+    buffer = Buffer(cache_time=Duration(nanoseconds=bag.end_ns - bag.start_ns + 10 * NANOSECONDS))
+    for message in bag.messages([topic for topic in ("/tf", "/tf_static") if topic in bag.topics]):
+        add = buffer.set_transform_static if message.topic == "/tf_static" else buffer.set_transform
+        for transform in deserialize(message).transforms:
+            add(transform, "bag")
+    return buffer
+
+
+TRUTH = BoxTopics(TRUTH_BOXES, TRUTH_KINEMATICS)
+OUTPUT = BoxTopics(topics.resolved(topics.DETECTIONS), topics.resolved(topics.KINEMATICS))
+STATUS = topics.resolved(topics.STATUS)
 
 
 class BagScene:
@@ -41,11 +58,7 @@ class BagScene:
         if missing:
             raise ValueError(f"{bag.path} has no {', '.join(missing)}; it has {', '.join(sorted(bag.topics))}")
         self._bag, self._rig = bag, rig
-        self._buffer = Buffer(cache_time=Duration(nanoseconds=bag.end_ns - bag.start_ns + 10 * NANOSECONDS))
-        for message in bag.messages([topic for topic in ("/tf", "/tf_static") if topic in bag.topics]):
-            add = self._buffer.set_transform_static if message.topic == "/tf_static" else self._buffer.set_transform
-            for transform in deserialize(message).transforms:
-                add(transform, "bag")
+        self.transforms = transforms_of(bag)
 
     def box_stamps(self, topic: str) -> list[int]:
         """Header stamps of all box messages of a topic."""
@@ -82,8 +95,12 @@ class BagScene:
         frame_from_bev = self._poses(stamp_ns, [], message.header.frame_id).output_from_bev
         return boxes.transformed(geometry.invert(frame_from_bev))
 
+    def base_from_bev(self, stamp_ns: int) -> NDArray[np.float64]:
+        """(4, 4) at a stamp. Raises tf2_ros.TransformException where the bag's poses do not reach."""
+        return self._poses(stamp_ns, [], "").output_from_bev
+
     def _poses(self, stamp_ns: int, exposures: list[StampedFrame | None], output_frame: str) -> SetPoses:
-        return EgoMotion(self._buffer, self._rig, output_frame).poses(stamp_ns, exposures)
+        return EgoMotion(self.transforms, self._rig, output_frame).poses(stamp_ns, exposures)
 
     def _nearest(self, topic: str, stamp_ns: int) -> Any:
         entries = self._bag.messages([topic], stamp_ns - _SEARCH_NS, stamp_ns + _SEARCH_NS)

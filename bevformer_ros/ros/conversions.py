@@ -114,7 +114,8 @@ def kinematics_to_message(detections: Detections3D, frame_id: str) -> DetectionK
 def detections_from_messages(
     boxes: Detection3DArray, kinematics: DetectionKinematicsArray | None = None
 ) -> Detections3D:
-    """The boxes in the frame of the header; without kinematics velocities are zero and attributes unknown.
+    """The boxes in the frame of the header; without kinematics velocities are zero and attributes unknown. A velocity
+    that is not known, and stands in its message as NaN, is zero too.
 
     Raises ValueError for a class that the taxonomy lacks, a box without a hypothesis, and kinematics of other boxes.
     """
@@ -133,7 +134,7 @@ def detections_from_messages(
         centers=np.array([_xyz(entry.bbox.center.position) for entry in entries]),
         sizes=np.array([_xyz(entry.bbox.size) for entry in entries]),
         yaws=np.array([yaw_of_quaternion(entry.bbox.center.orientation) for entry in entries]),
-        velocities=np.array([_xyz(extra.velocity.twist.linear)[:2] for extra in matched]),
+        velocities=np.nan_to_num([_xyz(extra.velocity.twist.linear)[:2] for extra in matched]),
         scores=np.array([hypothesis.score for hypothesis in hypotheses]),
         labels=np.array([_class_id(hypothesis.class_id) for hypothesis in hypotheses], np.int64),
         attributes=np.array([ATTRIBUTE_ID.get(extra.attribute, NO_ATTRIBUTE) for extra in matched], np.int64),

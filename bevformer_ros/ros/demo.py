@@ -23,19 +23,16 @@ from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.drawing import draw_surround
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag import BagReader, deserialize
-from bevformer_ros.ros.bag_scene import BagScene, BoxTopics
+from bevformer_ros.ros.bag_scene import OUTPUT, STATUS, TRUTH, BagScene
 from bevformer_ros.ros.child_process import ChildProcess
 from bevformer_ros.ros.conversions import detections_from_messages
 from bevformer_ros.ros.demo_summary import Summary, summarise
 from bevformer_ros.ros.draw import write_picture
-from bevformer_ros.ros.simulate import DEFAULT_RIG, TRUTH_BOXES, TRUTH_KINEMATICS, Drive, simulate
+from bevformer_ros.ros.simulate import DEFAULT_RIG, Drive, simulate
 from bevformer_ros.share import DDS_PROFILE_VARIABLE, config_file, dds_profile, malloc_settings
 
 NODE = f"/{topics.NODE_NAME}"
-TRUTH = BoxTopics(TRUTH_BOXES, TRUTH_KINEMATICS)
-OUTPUT = BoxTopics(NODE + topics.DETECTIONS[1:], NODE + topics.KINEMATICS[1:])
-STATUS = NODE + topics.STATUS[1:]
-RECORDED = (*OUTPUT, STATUS, NODE + topics.MARKERS[1:])
+RECORDED = (*OUTPUT, STATUS, topics.resolved(topics.MARKERS))
 UNTRAINED = "UNTRAINED network (random weights): its boxes mean nothing, so these are the ground truth's"
 
 _START_TIMEOUT_S = 120.0

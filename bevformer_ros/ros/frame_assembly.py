@@ -18,7 +18,7 @@ from bevformer_ros.ros.calibration import UncalibratedError, camera_model
 from bevformer_ros.ros.conversions import stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
 from bevformer_ros.ros.image_decoding import decode_image
-from bevformer_ros.ros.patience import Patience
+from bevformer_ros.ros.patience import Waiting
 from bevformer_ros.types import CameraImage, SurroundFrame
 
 
@@ -70,7 +70,7 @@ class AssembledFrame:
 class FrameAssembler:
     """Runs in the worker thread, but for set_camera_info, which any thread may call."""
 
-    def __init__(self, cameras: Sequence[CameraConfig], ego_motion: EgoMotion, patience: Patience) -> None:
+    def __init__(self, cameras: Sequence[CameraConfig], ego_motion: EgoMotion, patience: Waiting) -> None:
         self._cameras = cameras
         self._ego_motion = ego_motion
         self._patience = patience

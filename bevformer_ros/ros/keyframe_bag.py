@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from bevformer_ros.config import CameraConfig, RigConfig, load_yaml
@@ -74,16 +75,25 @@ def _truth(frame: dict[str, Any]) -> Iterator[tuple[int, str, Any]]:
 
 
 def _camera_messages(folder: Path, camera: dict[str, Any], config: CameraConfig) -> Iterator[tuple[int, str, Any]]:
-    stamp_ns, file = camera["timestamp_ns"], folder / camera["image"]
-    header = header_of(stamp_ns, config.name)
-    shape = (camera["height"], camera["width"])
-    yield stamp_ns, config.camera_info_topic, camera_info(header, shape, np.array(camera["intrinsics"]))
-    data = file.read_bytes()
+    stamp_ns, shape = camera["timestamp_ns"], (camera["height"], camera["width"])
+    yield stamp_ns, config.camera_info_topic, info_message(config, stamp_ns, shape, camera["intrinsics"])
+    yield stamp_ns, config.image_topic, image_file_message(config, stamp_ns, folder / camera["image"])
+
+
+def info_message(
+    config: CameraConfig, stamp_ns: int, shape: tuple[int, int], intrinsics: Sequence[Sequence[float]]
+) -> CameraInfo:
+    """shape: height, width."""
+    return camera_info(header_of(stamp_ns, config.name), shape, np.array(intrinsics))
+
+
+def image_file_message(config: CameraConfig, stamp_ns: int, file: Path) -> CompressedImage | Image:
+    """A JPEG file, byte by byte where the camera's topic is a compressed one, else decoded."""
+    data, header = file.read_bytes(), header_of(stamp_ns, config.name)
     if config.compressed:
-        yield stamp_ns, config.image_topic, jpeg_to_message(data, header)
-    else:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        yield stamp_ns, config.image_topic, image_to_message(np.asarray(image, np.uint8), header)
+        return jpeg_to_message(data, header)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return image_to_message(np.asarray(image, np.uint8), header)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

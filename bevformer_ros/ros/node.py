@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import rclpy
 import torch
@@ -28,10 +27,9 @@ from std_srvs.srv import Trigger
 from tf2_ros import TransformListener
 
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.history import HistoryConfig
-from bevformer_ros.pipeline import Detector, load_detector
 from bevformer_ros.ros import parameters, topics
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
+from bevformer_ros.ros.network import device_of, load_network
 from bevformer_ros.ros.outputs import Outputs
 from bevformer_ros.ros.session import UNTRAINED, DetectionSession
 from bevformer_ros.ros.synchronizer import MILLISECOND
@@ -123,7 +121,7 @@ class DetectorNode(Node):
         parameters.declare_cameras(self, rig)
         rig = replace(rig, cameras=parameters.read_cameras(self, rig))
         self._settings.synchronizer(rig)  # refuses what cannot work before anything is built
-        self._model_file = config_file("models", self._settings.model)
+        config_file("models", self._settings.model)  # so does this
         self._rig = rig
         buffer = LoopingBuffer(Duration(nanoseconds=round(self._settings.transform_cache_s * SECOND)))
         self._tf_listener = TransformListener(buffer, self)
@@ -135,14 +133,9 @@ class DetectorNode(Node):
     def _activate(self) -> None:
         assert self._rig is not None
         settings = self._settings
-        detector = load_detector(
-            self._model_file,
-            Path(settings.weights) if settings.weights else None,
-            _device(settings.device),
-            settings.precision,
-            HistoryConfig(minimum_spacing_s=settings.history_spacing_s),
-        )
-        _check_model(detector, self._rig)
+        detector = load_network(settings, self._rig)
+        if detector.config.temporal.frames[-1] > 0:
+            raise ValueError(f"{detector.config.name} uses future frames and cannot run live; replay a bag with it")
         detector.warm_up()
         if not detector.trained:
             self.get_logger().error(UNTRAINED)
@@ -153,7 +146,7 @@ class DetectorNode(Node):
         )
         names = ", ".join(camera.name for camera in self._rig.cameras)
         self.get_logger().info(
-            f"detecting with {detector.config.name} on {_device(settings.device)}, boxes in "
+            f"detecting with {detector.config.name} on {device_of(settings)}, boxes in "
             f"{self._ego_motion.output_frame}, cameras {names}"
         )
 
@@ -206,23 +199,6 @@ class DetectorNode(Node):
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
-
-
-def _device(setting: str) -> str:
-    if setting != "auto":
-        return setting
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _check_model(detector: Detector, rig: RigConfig) -> None:
-    config, names = detector.config, tuple(camera.name for camera in rig.cameras)
-    if names != config.cameras:
-        raise ValueError(
-            f"the rig has the cameras {', '.join(names)}, the model {config.name} {', '.join(config.cameras)}; "
-            "both must name the same ones in the same order"
-        )
-    if config.temporal.frames[-1] > 0:
-        raise ValueError(f"{config.name} uses future frames and cannot run live; evaluate it on a recorded bag")
 
 
 def main() -> int:

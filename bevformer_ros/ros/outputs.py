@@ -12,20 +12,19 @@ from visualization_msgs.msg import MarkerArray
 
 from bevformer_ros.drawing import draw_surround
 from bevformer_ros.ros import topics
-from bevformer_ros.ros.conversions import (
-    detections_to_message,
-    header_of,
-    image_to_message,
-    kinematics_to_message,
-)
-from bevformer_ros.ros.markers import MarkerWriter
+from bevformer_ros.ros.conversions import header_of, image_to_message
+from bevformer_ros.ros.result_messages import ResultMessages
 from bevformer_ros.types import Detections3D, SurroundFrame
 
 QUEUE_DEPTH = 10
-# Markers outlive their period by this factor, so that they do not flicker, and vanish when the node falls silent.
-_LIFETIME_PERIODS = 2.5
-_LIFETIME_LIMITS_NS = (200_000_000, 5_000_000_000)
-_LIFETIME_UNKNOWN_NS = 1_000_000_000
+_TYPES = {
+    topics.DETECTIONS: Detection3DArray,
+    topics.KINEMATICS: DetectionKinematicsArray,
+    topics.MARKERS: MarkerArray,
+    topics.STATUS: DetectorStatus,
+    topics.PROPOSALS: Detection3DArray,
+    topics.PROPOSAL_MARKERS: MarkerArray,
+}
 
 
 class Outputs:
@@ -33,57 +32,36 @@ class Outputs:
 
     def __init__(self, node: Node, output_frame: str) -> None:
         self._node = node
-        self._frame = output_frame
-        self._detections = node.create_lifecycle_publisher(Detection3DArray, topics.DETECTIONS, QUEUE_DEPTH)
-        self._kinematics = node.create_lifecycle_publisher(DetectionKinematicsArray, topics.KINEMATICS, QUEUE_DEPTH)
-        self._markers = node.create_lifecycle_publisher(MarkerArray, topics.MARKERS, QUEUE_DEPTH)
+        self._messages = ResultMessages(output_frame)
+        self._publishers = {
+            topic: node.create_lifecycle_publisher(kind, topic, QUEUE_DEPTH) for topic, kind in _TYPES.items()
+        }
         self._overlay = node.create_lifecycle_publisher(Image, topics.OVERLAY, 1)
-        self._status = node.create_lifecycle_publisher(DetectorStatus, topics.STATUS, QUEUE_DEPTH)
-        self._proposals = node.create_lifecycle_publisher(Detection3DArray, topics.PROPOSALS, QUEUE_DEPTH)
-        self._proposal_markers = node.create_lifecycle_publisher(MarkerArray, topics.PROPOSAL_MARKERS, QUEUE_DEPTH)
-        self._marker_writer, self._proposal_marker_writer = MarkerWriter(), MarkerWriter()
 
     def destroy(self) -> None:
-        for publisher in (
-            *(self._detections, self._kinematics, self._markers, self._overlay, self._status),
-            *(self._proposals, self._proposal_markers),
-        ):
+        for publisher in (*self._publishers.values(), self._overlay):
             self._node.destroy_lifecycle_publisher(publisher)
 
     def publish_detections(
         self, detections_bev: Detections3D, output_from_bev: NDArray[np.float64], period_ns: float | None
     ) -> None:
         """period_ns: time between sets, for the life of the markers; None while unknown."""
-        detections = detections_bev.transformed(output_from_bev)
-        self._detections.publish(detections_to_message(detections, self._frame))
-        self._kinematics.publish(kinematics_to_message(detections, self._frame))
-        lifetime = marker_lifetime_ns(period_ns)
-        if self._markers.get_subscription_count():
-            self._markers.publish(self._marker_writer.write(detections, self._frame, lifetime))
-        if detections.proposals is None:
-            return
-        self._proposals.publish(detections_to_message(detections.proposals, self._frame))
-        if self._proposal_markers.get_subscription_count():
-            markers = self._proposal_marker_writer.write(detections.proposals, self._frame, lifetime)
-            self._proposal_markers.publish(markers)
+        for topic, message in self._messages.of(detections_bev, output_from_bev, period_ns, self._has_listener):
+            self._publishers[topic].publish(message)
+
+    def _has_listener(self, topic: str) -> bool:
+        return self._publishers[topic].get_subscription_count() > 0
 
     def publish_overlay(self, frame: SurroundFrame, detections_bev: Detections3D, warning: str) -> None:
         """The camera views with the boxes drawn into them; drawn only where somebody listens."""
         if self._overlay.get_subscription_count():
             picture = draw_surround(frame, detections_bev, f"{len(detections_bev)} boxes", warning=warning)
-            self._overlay.publish(image_to_message(picture, header_of(frame.stamp_ns, self._frame)))
+            self._overlay.publish(image_to_message(picture, header_of(frame.stamp_ns, self._messages.frame)))
 
     def publish_status(self, status: DetectorStatus) -> None:
-        self._status.publish(status)
+        self._publishers[topics.STATUS].publish(status)
 
     def delete_markers(self, stamp_ns: int) -> None:
-        header = header_of(stamp_ns, self._frame)
-        self._markers.publish(self._marker_writer.delete_all(header))
-        self._proposal_markers.publish(self._proposal_marker_writer.delete_all(header))
-
-
-def marker_lifetime_ns(period_ns: float | None) -> int:
-    if period_ns is None:
-        return _LIFETIME_UNKNOWN_NS
-    shortest, longest = _LIFETIME_LIMITS_NS
-    return round(min(max(_LIFETIME_PERIODS * period_ns, shortest), longest))
+        header = header_of(stamp_ns, self._messages.frame)
+        self._publishers[topics.MARKERS].publish(self._messages.markers.delete_all(header))
+        self._publishers[topics.PROPOSAL_MARKERS].publish(self._messages.proposal_markers.delete_all(header))

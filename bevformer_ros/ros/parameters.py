@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, get_args
@@ -212,3 +213,33 @@ def _range_text(entry: Field[Any]) -> str:
         low, high = entry.metadata["within"]
         return f"{low:g} to {high:g}"
     return ", ".join(entry.metadata["choices"])
+
+
+# What has a meaning without a ROS graph.
+_OFFLINE = tuple(name for name in _FIELDS if name not in ("rig", "autostart", "image_reliability", "image_depth"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parameters as options of a command that runs the detector without a node, all but the rig."""
+    for name in _OFFLINE:
+        entry = _FIELDS[name]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(entry.default),
+            default=entry.default,
+            metavar="|".join(entry.metadata["choices"]) or type(entry.default).__name__.upper(),
+            help=f"{entry.metadata['description']} (default {_default_text(entry)})",
+        )
+
+
+def from_arguments(arguments: argparse.Namespace) -> Settings:
+    """Raises ValueError for a value outside its range."""
+    values = {name: getattr(arguments, name) for name in ("rig", *_OFFLINE)}
+    for name, value in values.items():
+        fault = _fault(name, value)
+        within = _FIELDS[name].metadata["within"]
+        if not fault and within is not None and not within[0] <= value <= within[1]:
+            fault = f"{name} is {value}, expected {_range_text(_FIELDS[name])}"
+        if fault:
+            raise ValueError(fault)
+    return Settings(**values)

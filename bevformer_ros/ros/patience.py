@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 Result = TypeVar("Result")
 
@@ -15,9 +15,17 @@ _POLL_SECONDS = 0.005
 _GRACE_SECONDS = 1.0
 
 
+class Waiting(Protocol):
+    """A way to wait for what is late."""
+
+    def retry(self, attempt: Callable[[], Result], late: type[Exception]) -> Result:
+        """attempt()'s result; while it raises `late`, tries again up to a limit and then lets the error pass."""
+        ...
+
+
 @dataclass(frozen=True)
 class Patience:
-    """limit_ns: longest wait on the clock now_ns. stopped: set it to end every wait at once."""
+    """Waiting for other threads. limit_ns: longest wait on the clock now_ns. stopped: set it to end every wait."""
 
     limit_ns: int
     now_ns: Callable[[], int]

@@ -16,13 +16,12 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from bevformer_ros.config import RigConfig
 from bevformer_ros.pipeline import Detector, HistoryStatus
-from bevformer_ros.ros.conversions import header_of
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.frame_assembly import FrameAssembler, ImageSet, SetDroppedError, Stopwatch
 from bevformer_ros.ros.outputs import Outputs
 from bevformer_ros.ros.parameters import Settings
 from bevformer_ros.ros.patience import Patience
-from bevformer_ros.ros.status import DetectorRecord, SetReport
+from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies
 from bevformer_ros.ros.synchronizer import MILLISECOND, SurroundSynchronizer
 from bevformer_ros.ros.worker import LatestWorker
 from bevformer_ros.share import DDS_PROFILE_VARIABLE
@@ -141,7 +140,9 @@ class DetectionSession:
         self._outputs.publish_detections(detections, assembled.output_from_bev, self._record.period_ns)
         stopwatch.lap("publish")
         total_ms = 1000 * (time.perf_counter() - images.emitted_at)
-        self._publish_status(images, self._detector.history, _stages(stopwatch, self._detector), total_ms)
+        self._publish_status(
+            images, self._detector.history, stage_latencies(stopwatch.laps, self._detector.latencies_ms), total_ms
+        )
         self._outputs.publish_overlay(assembled.frame, detections, "" if self._detector.trained else UNTRAINED)
 
     def _drop(self, images: ImageSet, reason: str, text: str = "") -> None:
@@ -157,23 +158,8 @@ class DetectionSession:
         total_ms: float,
         drop_reason: str = "",
     ) -> None:
-        report = SetReport(
-            header=header_of(images.stamp_ns, self._rig.base_frame),
-            used=tuple(message is not None for message in images.messages),
-            skew_ms=images.skew_ms,
-            latencies_ms=latencies_ms,
-            total_latency_ms=total_ms,
-            drop_reason=drop_reason,
-        )
+        report = report_of(images, self._rig.base_frame, latencies_ms, total_ms, drop_reason)
         self._outputs.publish_status(self._record.add(report, dict(self.synchronizer.images_dropped), history))
-
-
-def _stages(stopwatch: Stopwatch, detector: Detector) -> dict[str, float]:
-    """The node's own stages, with the detector's in the place of the whole."""
-    stages: dict[str, float] = {}
-    for stage, milliseconds in stopwatch.laps.items():
-        stages.update(detector.latencies_ms if stage == "detector" else {stage: milliseconds})
-    return stages
 
 
 def warn_without_dds_profile(node: Node) -> None:

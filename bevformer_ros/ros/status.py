@@ -12,6 +12,8 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
 from bevformer_ros.pipeline import HistoryStatus
+from bevformer_ros.ros.conversions import header_of
+from bevformer_ros.ros.frame_assembly import ImageSet
 
 _PERIOD_SMOOTHING = 0.2
 _NO_HISTORY = HistoryStatus(depth=0, slots=0, bytes=0, resets={})
@@ -30,6 +32,31 @@ class SetReport:
     latencies_ms: Mapping[str, float] = field(default_factory=dict)
     total_latency_ms: float = 0.0
     drop_reason: str = ""
+
+
+def report_of(
+    images: ImageSet,
+    base_frame: str,
+    latencies_ms: Mapping[str, float],
+    total_latency_ms: float,
+    drop_reason: str = "",
+) -> SetReport:
+    return SetReport(
+        header=header_of(images.stamp_ns, base_frame),
+        used=tuple(message is not None for message in images.messages),
+        skew_ms=images.skew_ms,
+        latencies_ms=latencies_ms,
+        total_latency_ms=total_latency_ms,
+        drop_reason=drop_reason,
+    )
+
+
+def stage_latencies(laps_ms: Mapping[str, float], detector_ms: Mapping[str, float]) -> dict[str, float]:
+    """The stages outside the detector, with the detector's own in the place of the lap "detector"."""
+    stages: dict[str, float] = {}
+    for stage, milliseconds in laps_ms.items():
+        stages.update(detector_ms if stage == "detector" else {stage: milliseconds})
+    return stages
 
 
 class DetectorRecord:

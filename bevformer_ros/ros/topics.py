@@ -11,3 +11,8 @@ PROPOSALS = "~/proposals"  # vision_msgs/Detection3DArray, of models with a pers
 PROPOSAL_MARKERS = "~/proposal_markers"  # visualization_msgs/MarkerArray
 DIAGNOSTICS = "/diagnostics"  # diagnostic_msgs/DiagnosticArray
 RESET = "~/reset"  # std_srvs/Trigger
+
+
+def resolved(topic: str, node: str = NODE_NAME) -> str:
+    """The name on the graph, where the node is called `node`."""
+    return f"/{node}{topic[1:]}" if topic.startswith("~") else topic

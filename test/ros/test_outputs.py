@@ -15,7 +15,7 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
 from bevformer_ros import geometry
-from bevformer_ros.ros.outputs import Outputs, marker_lifetime_ns
+from bevformer_ros.ros.outputs import Outputs
 from bevformer_ros.taxonomy import NO_ATTRIBUTE
 from bevformer_ros.types import Detections3D
 
@@ -34,19 +34,6 @@ def boxes(count):
         attributes=np.full(count, NO_ATTRIBUTE),
         from_proposal=np.zeros(count, np.bool_),
     )
-
-
-@pytest.mark.parametrize(
-    ("period_ns", "lifetime_ns"),
-    [
-        (None, SECOND),
-        (SECOND // 10, SECOND // 4),
-        (SECOND // 1000, SECOND // 5),
-        (100 * SECOND, 5 * SECOND),
-    ],
-)
-def test_marker_lifetime(period_ns, lifetime_ns):
-    assert marker_lifetime_ns(period_ns) == lifetime_ns
 
 
 @pytest.fixture

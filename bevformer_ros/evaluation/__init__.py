@@ -1,0 +1,1 @@
+"""How good the boxes are: the nuScenes detection protocol, submissions, reports."""

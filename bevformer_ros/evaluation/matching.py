@@ -1,0 +1,41 @@
+"""Which box is which object, by the benchmark's rule; for looking at single errors, which the devkit only averages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevformer_ros.types import Detections3D
+
+
+@dataclass(frozen=True)
+class Matches:
+    """detection, truth: (m,) rows that belong together. missed: rows of the truth, spurious: rows of the detections
+    that belong to nothing."""
+
+    detection: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    missed: NDArray[np.int64]
+    spurious: NDArray[np.int64]
+
+
+def match(detections: Detections3D, truth: Detections3D, distance: float) -> Matches:
+    """Best score first, each detection takes the nearest free object of its class that is nearer than `distance`
+    (over ground, in metres)."""
+    apart = np.linalg.norm(detections.centers[:, None, :2] - truth.centers[None, :, :2], axis=-1)
+    apart[detections.labels[:, None] != truth.labels[None]] = np.inf
+    pairs: list[tuple[int, int]] = []
+    for row in np.argsort(-detections.scores, kind="stable"):
+        column = int(np.argmin(apart[row])) if len(truth) else 0
+        if len(truth) and apart[row, column] < distance:
+            pairs.append((int(row), column))
+            apart[:, column] = np.inf
+    rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
+    return Matches(
+        detection=rows,
+        truth=columns,
+        missed=np.setdiff1d(np.arange(len(truth)), columns),
+        spurious=np.setdiff1d(np.arange(len(detections)), rows),
+    )

@@ -1,0 +1,25 @@
+"""Scores as text for a terminal."""
+
+from __future__ import annotations
+
+import math
+
+from bevformer_ros.evaluation.protocol import ERROR_NAMES, Scores
+
+
+def score_table(scores: Scores, samples: int) -> str:
+    """Summary, then a row for each class, then what the reader has to know about them."""
+    lines = [f"{'samples':<22}{samples}", f"{'mAP':<22}{scores.mean_ap:.4f}"]
+    lines += [f"{name:<22}{value:.4f}" for name, value in scores.errors.items()]
+    lines += [f"{'NDS':<22}{scores.nds:.4f}", ""]
+    distances = list(next(iter(scores.classes.values())).aps)
+    columns = ["AP", *(f"AP {distance:g}m" for distance in distances), *(name[1:] for name in ERROR_NAMES.values())]
+    lines.append(f"{'class':<22}{'truth':>6}{'boxes':>7}" + "".join(f"{column:>8}" for column in columns))
+    for name, entry in scores.classes.items():
+        values = [entry.ap, *entry.aps.values(), *entry.errors.values()]
+        numbers = "".join(f"{'-' if math.isnan(value) else f'{value:.3f}':>8}" for value in values)
+        lines.append(f"{name:<22}{entry.truths:>6}{entry.detections:>7}{numbers}")
+    absent = [name for name, entry in scores.classes.items() if entry.truths == 0]
+    if absent:
+        lines.append(f"No truth of {', '.join(absent)}: each counts as AP 0 and errors 1, as in the benchmark.")
+    return "\n".join(lines)
