@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from support import DDS_PROFILE, REPOSITORY, RunningProcess, free_domain_id
 
 from bevformer_ros.share import DDS_PROFILE_VARIABLE
+
+# Where the tests themselves were started to ignore it ("&" in a script), what they start must still end by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before any test starts ROS: no other ROS on this machine or network takes part.
 os.environ["ROS_DOMAIN_ID"] = str(free_domain_id())
