@@ -59,7 +59,7 @@ def transform(tensors: dict[str, Tensor], name: str) -> geometry.Array:
 
 
 @pytest.mark.parametrize("path", golden_cases.variants("case7_nuscenes_results"))
-def test_equals_the_official_formatting(path: Path) -> None:
+def test_official_formatting_golden(path: Path) -> None:
     """All fields, and the tilt of the road in the rotation but for the lidar's own tilt against the car."""
     tensors, description = golden_cases.load(path)
     expected = json.loads(path.with_name(description["expected"]).read_text(encoding="utf-8"))
