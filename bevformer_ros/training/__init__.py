@@ -1,0 +1,1 @@
+"""Learning: losses and the assignment of ground truth to predictions."""
