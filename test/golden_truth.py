@@ -27,13 +27,18 @@ def perspective_truth(tensors: dict[str, Tensor], prefix: str) -> PerspectiveTru
     """From the annotations of one image: official boxes are quaternion, centre, width length height."""
     annotations = golden_cases.part(tensors, prefix)
     quaternions, centers, sizes = annotations["bbox3d_wxyz_xyz_wlh"].split([4, 3, 3], dim=1)
-    attributes, speeds = annotations["attribute_id"], annotations["speed"]
+    speeds = annotations["speed"]
     return PerspectiveTruth(
         boxes2d=annotations["bbox_xyxy"].float(),
         labels=annotations["category_id"],
         centers=centers.float(),
         sizes=sizes[:, [1, 0, 2]].float(),
         rotations=matrix_from_quaternion(quaternions / quaternions.norm(dim=1, keepdim=True)).float(),
-        attributes=attributes.masked_fill(attributes == _OFFICIAL_NO_ATTRIBUTE, NO_ATTRIBUTE),
+        attributes=official_attributes(annotations["attribute_id"]),
         speeds=speeds.masked_fill(annotations["speed_is_nan"].bool(), torch.nan),
     )
+
+
+def official_attributes(attributes: Tensor) -> Tensor:
+    """Official attribute indices (n,) in our numbering."""
+    return attributes.masked_fill(attributes == _OFFICIAL_NO_ATTRIBUTE, NO_ATTRIBUTE)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import golden_cases
 import pytest
 import torch
-from golden_truth import perspective_truth
+from golden_truth import official_attributes, perspective_truth
 from official_config import perspective_config
 from torch import Tensor
 
@@ -70,6 +70,8 @@ def test_golden_targets(case: Case) -> None:
     assert torch.equal(targets.truth.labels[targets.objects], expected["labels"][places])
     golden_cases.assert_equal(targets.sides, expected["box2d_reg_targets"][places], "sides")
     golden_cases.assert_equal(targets.centerness, case.expected["bn_eval.centerness_targets"], "centerness")
+    attributes = targets.truth.attributes[targets.objects]
+    assert torch.equal(attributes, official_attributes(expected["attributes"][places]))
     speeds = targets.truth.speeds[targets.objects].nan_to_num(nan=-1.0)
     golden_cases.assert_equal(speeds, expected["speeds_nan_as_minus1"][places], "speeds")
 
