@@ -132,7 +132,9 @@ class EncoderLayer(nn.Module):
 
         sampled = self.cross_attention(query.flatten(0, 1), features, level_shapes, view.rows)  # (R, C)
         sampled = sampled * view.share.to(sampled.dtype)
-        mean = torch.zeros_like(query).flatten(0, 1).index_add(0, view.rows.query, sampled).view_as(query)
+        mean = (
+            torch.zeros_like(query).flatten(0, 1).index_add(0, view.rows.query, sampled.to(query.dtype)).view_as(query)
+        )
         query = self.norms[1](query + self.dropout(self.cross_attention.output(mean)))
         return self.norms[2](query + self.feed_forward(query))
 
