@@ -12,7 +12,7 @@ from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.decoder import Decoder, DecoderOutput
 from bevformer_ros.model.fpn import FeaturePyramid
 from bevformer_ros.model.hybrid_queries import LearnedQueries, ProposalQueries, join_queries
-from bevformer_ros.model.perspective_head import PerspectiveHead
+from bevformer_ros.model.perspective_head import PerspectiveHead, PerspectiveLevel
 from bevformer_ros.model.proposals import ProposalMaker, Proposals
 from bevformer_ros.model.resnet import ResNet
 from bevformer_ros.model.temporal_fusion import TemporalFusion
@@ -66,10 +66,13 @@ class BEVFormerV2(nn.Module):
         """
         if self.perspective_head is None or self.proposal_maker is None:
             return None
-        levels = self.perspective_head(
-            [level.flatten(0, 1) for level in features], self.proposal_maker.config.first_level
-        )
+        levels = self.perspective_levels(features, self.proposal_maker.config.first_level)
         return self.proposal_maker(levels, intrinsics, camera_from_bev, camera_valid)
+
+    def perspective_levels(self, features: tuple[Tensor, ...], first_level: int = 0) -> list[PerspectiveLevel]:
+        """What the perspective head says about each of the B*N images, level by level from first_level on."""
+        assert self.perspective_head is not None
+        return self.perspective_head([level.flatten(0, 1) for level in features], first_level)
 
     def encode_bev(
         self,

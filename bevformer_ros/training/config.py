@@ -1,9 +1,10 @@
-"""Weights and shapes of the losses; the defaults are those of the released models."""
+"""What a training run is made of; the defaults of the losses are those of the released models."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from bevformer_ros.model.box_coding import BOX_CODE_SIZE
 
@@ -66,3 +67,94 @@ class PerspectiveLossConfig:
         for name in ("center_radius", "corner_beta", "speed_beta"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """What a clip undergoes; the defaults leave it as it is.
+
+    mirror: probability. turn: radians, at most, to either side. scale: of the world. Per camera: zoom: of the image
+    about its principal point. shift: of the image, at most, as a share of its width and height. gain: of brightness.
+    """
+
+    mirror: float = 0.0
+    turn: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    zoom: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
+    gain: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mirror <= 1:
+            raise ValueError(f"mirror must be a probability, got {self.mirror}")
+        for name in ("scale", "zoom", "gain"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} must be a positive ascending pair, got {(low, high)}")
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW with a linear warm-up and then half a cosine down to zero.
+
+    warm_up: steps. gradient_clip: largest norm of all gradients together. ema_decay: of the average of the weights,
+    per step, which is what is kept in the end.
+    """
+
+    learning_rate: float = 2e-4
+    weight_decay: float = 0.01
+    warm_up: int = 500
+    gradient_clip: float = 35.0
+    ema_decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.gradient_clip <= 0 or self.warm_up < 0 or self.weight_decay < 0:
+            raise ValueError("learning_rate and gradient_clip must be positive, warm_up and weight_decay 0 or more")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in 0..1, got {self.ema_decay}")
+
+
+@dataclass(frozen=True)
+class WorldDataConfig:
+    """Drives through the simulated world. seeds: first and one past the last, a drive each. frames: of a drive, every
+    interval of the model's history. image_width: pixels, of images with the proportions of nuScenes'."""
+
+    seeds: tuple[int, int]
+    frames: int = 6
+    image_width: int = 480
+
+    def __post_init__(self) -> None:
+        if self.seeds[0] >= self.seeds[1] or self.frames < 1 or self.image_width < 16:
+            raise ValueError(
+                f"seeds must ascend, frames be positive and image_width at least 16, got {self.seeds}, {self.frames}, "
+                f"{self.image_width}"
+            )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run.
+
+    A round is one clip of clip_frames successive frames from each of `clips` drives side by side, for every process;
+    each frame is one step, its history what the steps before left behind. bev, perspective: None leaves that loss
+    out, and freezes what only it would teach. precision: what autocast computes in.
+    """
+
+    model: str
+    world: WorldDataConfig | None = None
+    rounds: int = 1000
+    clips: int = 4
+    clip_frames: int = 6
+    seed: int = 0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    bev: BevLossConfig | None = BevLossConfig()
+    perspective: PerspectiveLossConfig | None = PerspectiveLossConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "clips", "clip_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.bev is None and self.perspective is None:
+            raise ValueError("bev and perspective are both null: nothing is left to learn")

@@ -1,0 +1,139 @@
+"""Augmentation of labelled frames: the image and the geometry change together, so that every view stays a true one.
+
+All functions give a new frame; what a clip's frames share (mirroring, turn, scale) must be applied to all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bevformer_ros import geometry
+from bevformer_ros.training.config import AugmentationConfig
+from bevformer_ros.training.labelled_frame import LabelledFrame
+from bevformer_ros.types import CameraImage
+
+_MIRROR_X = np.diag([-1.0, 1.0, 1.0, 1.0])
+_BORDER = (104, 116, 124)  # BGR, a usual mean colour
+
+
+@dataclass(frozen=True)
+class ClipAugmentation:
+    """What one clip undergoes. turn: radians counter-clockwise. zooms, shifts: (N,) and (N, 2), shares of an image's
+    width and height, per camera. gains: (N,) of brightness."""
+
+    mirror: bool
+    turn: float
+    scale: float
+    zooms: NDArray[np.float64]
+    shifts: NDArray[np.float64]
+    gains: NDArray[np.float64]
+
+    @classmethod
+    def draw(cls, config: AugmentationConfig, cameras: int, random: np.random.Generator) -> ClipAugmentation:
+        return cls(
+            mirror=bool(random.random() < config.mirror),
+            turn=random.uniform(-config.turn, config.turn),
+            scale=random.uniform(*config.scale),
+            zooms=random.uniform(*config.zoom, cameras),
+            shifts=random.uniform(-config.shift, config.shift, (cameras, 2)),
+            gains=random.uniform(*config.gain, cameras),
+        )
+
+    def __call__(self, labelled: LabelledFrame, names: Sequence[str]) -> LabelledFrame:
+        """names: of the frame's cameras, also of those that are missing."""
+        if self.mirror:
+            labelled = mirrored(labelled, names)
+        labelled = turned_and_scaled(labelled, self.turn, self.scale)
+        cameras = tuple(
+            None if camera is None else photographed(camera, zoom, shift, gain)
+            for camera, zoom, shift, gain in zip(
+                labelled.frame.cameras, self.zooms, self.shifts, self.gains, strict=True
+            )
+        )
+        return replace(labelled, frame=replace(labelled.frame, cameras=cameras))
+
+
+def mirrored(labelled: LabelledFrame, names: Sequence[str]) -> LabelledFrame:
+    """The world seen in a mirror that swaps left and right: of the BEV frame, of each image, and among the cameras."""
+    order = mirrored_order(names)
+    frame, truth = labelled.frame, labelled.truth
+    cameras = tuple(
+        None if camera is None else _mirrored_camera(camera, name)
+        for camera, name in zip((frame.cameras[index] for index in order), names, strict=True)
+    )
+    truth = replace(
+        truth,
+        centers=truth.centers * (-1, 1, 1),
+        yaws=geometry.wrap_angle(np.pi - truth.yaws),
+        velocities=truth.velocities * (-1, 1),
+    )
+    pose = _MIRROR_X @ frame.world_from_bev @ _MIRROR_X
+    return LabelledFrame(
+        replace(frame, cameras=cameras, world_from_bev=pose), truth, labelled.velocity_known, labelled.visible[:, order]
+    )
+
+
+def mirrored_order(names: Sequence[str]) -> list[int]:
+    """Index of the camera that each camera's place in the mirror shows; LEFT and RIGHT in the names tell."""
+    swapped = [name.replace("LEFT", "?").replace("RIGHT", "LEFT").replace("?", "RIGHT") for name in names]
+    return [names.index(name) if name in names else index for index, name in enumerate(swapped)]
+
+
+def _mirrored_camera(camera: CameraImage, name: str) -> CameraImage:
+    if camera.distortion.any():
+        raise ValueError(f"{camera.name}: a distorted image cannot be mirrored; rectify the images for training")
+    intrinsics = camera.intrinsics.copy()
+    intrinsics[0, 1] *= -1
+    intrinsics[0, 2] = camera.image.shape[1] - 1 - intrinsics[0, 2]
+    return replace(
+        camera,
+        name=name,
+        image=np.ascontiguousarray(camera.image[:, ::-1]),
+        intrinsics=intrinsics,
+        camera_from_bev=_MIRROR_X @ camera.camera_from_bev @ _MIRROR_X,
+    )
+
+
+def turned_and_scaled(labelled: LabelledFrame, turn: float, scale: float) -> LabelledFrame:
+    """The BEV frame turned clockwise about its z axis, so that the world turns counter-clockwise by `turn` radians,
+    and everything `scale` times as large and as far away; the images stay as they are."""
+    frame, truth = labelled.frame, labelled.truth
+    new_from_old = geometry.transform_from_rpy((0.0, 0.0, 0.0), (0.0, 0.0, turn))
+    old_from_new = geometry.invert(new_from_old)
+    cameras = tuple(
+        None
+        if camera is None
+        else replace(camera, camera_from_bev=_scaled(camera.camera_from_bev, scale) @ old_from_new)
+        for camera in frame.cameras
+    )
+    truth = replace(
+        truth,
+        centers=truth.centers * scale,
+        sizes=truth.sizes * scale,
+        velocities=truth.velocities * scale,
+    ).transformed(new_from_old)
+    pose = _scaled(frame.world_from_bev, scale) @ old_from_new
+    return replace(labelled, frame=replace(frame, cameras=cameras, world_from_bev=pose), truth=truth)
+
+
+def _scaled(transform: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
+    scaled = transform.copy()
+    scaled[:3, 3] *= scale
+    return scaled
+
+
+def photographed(camera: CameraImage, zoom: float, shift: NDArray[np.float64], gain: float) -> CameraImage:
+    """The image zoomed about its principal point, moved by shares of its size, and brightened; intrinsics follow."""
+    height, width = camera.image.shape[:2]
+    center = camera.intrinsics[:2, 2]
+    image_from_image = np.eye(3)
+    image_from_image[:2, :2] *= zoom
+    image_from_image[:2, 2] = (1 - zoom) * center + shift * (width, height)
+    image = cv2.warpAffine(camera.image, image_from_image[:2], (width, height), borderValue=_BORDER)
+    image = cv2.convertScaleAbs(image, alpha=gain)
+    return replace(camera, image=image.astype(np.uint8, copy=False), intrinsics=image_from_image @ camera.intrinsics)

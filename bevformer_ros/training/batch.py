@@ -1,0 +1,159 @@
+"""From labelled frames to what one training step takes: network input and the truth of both heads.
+
+Shapes: B samples, N cameras, H x W network input, n objects of a sample or image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bevformer_ros import geometry
+from bevformer_ros.model.box_coding import Boxes
+from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.preprocess import NetworkInput, Preprocessor
+from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASSES
+from bevformer_ros.training.bev_loss import BevTruth
+from bevformer_ros.training.labelled_frame import LabelledFrame
+from bevformer_ros.training.perspective_targets import NO_ATTRIBUTE, PerspectiveTruth
+from bevformer_ros.types import Detections3D, SurroundFrame
+
+_SMALLEST_SIDE = 2.0  # pixels of the network input that an object must show along both axes
+
+
+class Batch(NamedTuple):
+    """images: (B, N, 3, H, W). camera_valid: (B, N). intrinsics: (B, N, 3, 3). camera_from_bev, image_from_bev:
+    (B, N, 4, 4), float32; projections: the latter in float64, for the history. perspective_truth: B*N entries."""
+
+    frames: tuple[SurroundFrame, ...]
+    images: Tensor
+    camera_valid: Tensor
+    intrinsics: Tensor
+    camera_from_bev: Tensor
+    image_from_bev: Tensor
+    projections: NDArray[np.float64]
+    bev_truth: tuple[BevTruth, ...]
+    perspective_truth: tuple[PerspectiveTruth, ...]
+
+
+def make_batch(samples: Sequence[LabelledFrame], preprocess: Preprocessor, config: ModelConfig) -> Batch:
+    inputs = [preprocess(sample.frame) for sample in samples]
+    device = inputs[0].images.device
+    intrinsics = np.stack([entry.intrinsics for entry in inputs])
+    camera_from_bev = np.stack([entry.camera_from_bev for entry in inputs])
+    projections = np.stack([entry.image_from_bev for entry in inputs])
+
+    def upload(matrices: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(matrices).to(device, torch.float32)
+
+    return Batch(
+        frames=tuple(sample.frame for sample in samples),
+        images=torch.cat([entry.images for entry in inputs]),
+        camera_valid=torch.cat([entry.camera_valid for entry in inputs]),
+        intrinsics=upload(intrinsics),
+        camera_from_bev=upload(camera_from_bev),
+        image_from_bev=upload(projections),
+        projections=projections,
+        bev_truth=tuple(bev_truth_of(sample, config.bev.range, device) for sample in samples),
+        perspective_truth=tuple(
+            truth
+            for sample, entry in zip(samples, inputs, strict=True)
+            for truth in _perspective_truths(sample, entry, config, device)
+        ),
+    )
+
+
+def bev_truth_of(sample: LabelledFrame, detection_range: tuple[float, ...], device: torch.device) -> BevTruth:
+    """The objects whose centre lies in the range of the BEV grid; velocity NaN where unknown."""
+    low, high = np.array(detection_range).reshape(2, 3)
+    inside = ((sample.truth.centers >= low) & (sample.truth.centers <= high)).all(axis=1)
+    truth = sample.truth.select(inside)
+    velocities = np.where(sample.velocity_known[inside, None], truth.velocities, np.nan)
+    parts = (torch.from_numpy(part).to(device) for part in (truth.centers, truth.sizes, truth.yaws, velocities))
+    return BevTruth(Boxes(*parts), torch.from_numpy(truth.labels).to(device))
+
+
+def _perspective_truths(
+    sample: LabelledFrame, entry: NetworkInput, config: ModelConfig, device: torch.device
+) -> list[PerspectiveTruth]:
+    return [
+        perspective_truth_of(
+            sample,
+            index,
+            entry.intrinsics[index],
+            0 if camera is None else (camera.stamp_ns - sample.frame.stamp_ns) * 1e-9,
+            config,
+            device,
+        )
+        for index, camera in enumerate(sample.frame.cameras)
+    ]
+
+
+def perspective_truth_of(
+    sample: LabelledFrame,
+    index: int,
+    intrinsics: NDArray[np.float64],
+    delay: float,
+    config: ModelConfig,
+    device: torch.device,
+) -> PerspectiveTruth:
+    """What the camera at an index shows, where it was when the camera exposed, `delay` seconds after the stamp."""
+    camera, visible = sample.frame.cameras[index], sample.visible[:, index]
+    truth, known = sample.truth.select(visible), sample.velocity_known[visible]
+    camera_from_bev = np.eye(4) if camera is None else camera.camera_from_bev
+    moved = truth.centers + delay * np.pad(truth.velocities, ((0, 0), (0, 1)))
+    centers = geometry.apply(camera_from_bev, moved)
+    corners = geometry.apply(camera_from_bev, geometry.box_corners(moved, truth.sizes, truth.yaws))
+    boxes2d, sides = projected_boxes2d(intrinsics, corners, config.image.padded_size)
+    assert config.perspective is not None
+    nearest, farthest = config.perspective.depth_range
+    chosen = (camera is not None) & (sides.min(1, initial=np.inf) >= _SMALLEST_SIDE)
+    chosen = chosen & (centers[:, 2] > nearest) & (centers[:, 2] < farthest)
+    rotations = camera_from_bev[:3, :3] @ _rotations(truth.yaws)
+    speeds = np.where(known, np.linalg.norm(truth.velocities, axis=1), np.nan)
+    parts = (boxes2d, truth.labels, centers, truth.sizes, rotations, _attribute_slots(truth), speeds)
+    return PerspectiveTruth(*(torch.from_numpy(part[chosen]).to(device) for part in parts))
+
+
+def projected_boxes2d(
+    intrinsics: NDArray[np.float64], corners: NDArray[np.float64], image_size: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """2D boxes (n, 4) left, top, right, bottom around those of the corners (n, 8, 3) that lie in front of the camera,
+    cut at the image's border, and their sides (n, 2), zero or less where nothing shows."""
+    pixels, _ = geometry.project(intrinsics, corners)
+    behind = np.isnan(pixels)
+    low = np.where(behind, np.inf, pixels).min(axis=1)
+    high = np.where(behind, -np.inf, pixels).max(axis=1)
+    boxes = np.concatenate([np.clip(low, 0, image_size), np.clip(high, 0, image_size)], axis=1)
+    return boxes, boxes[:, 2:] - boxes[:, :2]
+
+
+def _rotations(yaws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 3, 3) about z."""
+    rotations = np.tile(np.eye(3), (len(yaws), 1, 1))
+    rotations[:, 0, 0] = rotations[:, 1, 1] = np.cos(yaws)
+    rotations[:, 1, 0] = np.sin(yaws)
+    rotations[:, 0, 1] = -rotations[:, 1, 0]
+    return rotations
+
+
+def _attribute_slots(truth: Detections3D) -> NDArray[np.int64]:
+    """(n,) place of each object's attribute among those of its class."""
+    return _SLOTS[truth.labels, truth.attributes]
+
+
+def _slot_table() -> NDArray[np.int64]:
+    """(classes, attributes + 1): place of an attribute in its class; NO_ATTRIBUTE, which is -1, reads the last."""
+    table = np.full((len(CLASSES), len(ATTRIBUTE_NAMES) + 1), NO_ATTRIBUTE, np.int64)
+    for label, entry in enumerate(CLASSES):
+        for slot, name in enumerate(entry.attributes):
+            table[label, ATTRIBUTE_NAMES.index(name)] = slot
+    return table
+
+
+_SLOTS = _slot_table()

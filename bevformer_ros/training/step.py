@@ -1,0 +1,121 @@
+"""One training step: the detector as it runs, with its history, and the losses on what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame
+from bevformer_ros.history import HistoryConfig
+from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.model.detector import BEVFormerV2
+from bevformer_ros.training.batch import Batch
+from bevformer_ros.training.bev_loss import bev_loss
+from bevformer_ros.training.config import TrainingConfig
+from bevformer_ros.training.perspective_loss import perspective_loss
+
+
+class Step(NamedTuple):
+    """losses: weighted scalars by name; their sum is what is minimised. encoded: one entry per sample, to be stored
+    once the gradients are taken."""
+
+    losses: dict[str, Tensor]
+    encoded: tuple[EncodedFrame, ...]
+
+
+class TrainedDetector(nn.Module):
+    """The detector with its losses, as DistributedDataParallel wants it: one forward pass, all gradients."""
+
+    def __init__(self, detector: BEVFormerV2, config: TrainingConfig) -> None:
+        """Freezes what the configured losses do not reach. Raises ValueError where a loss has no head to teach."""
+        super().__init__()
+        self.detector = detector
+        self._bev, self._perspective = config.bev, config.perspective
+        model = detector.config
+        if config.perspective is not None and model.perspective is None:
+            raise ValueError(f"model {model.name} has no perspective head, set perspective to null for its training")
+        if config.perspective is None and detector.perspective_head is not None:
+            detector.perspective_head.requires_grad_(False)
+        if config.bev is None:
+            for part in (detector.bev_encoder, detector.temporal_fusion, detector.decoder, detector.queries):
+                if part is not None:
+                    part.requires_grad_(False)
+            if detector.proposal_queries is not None:
+                detector.proposal_queries.requires_grad_(False)
+
+    def empty_buffers(self, count: int) -> list[BevBuffer]:
+        """One history for each drive that is trained on side by side."""
+        config = self.detector.config
+        return [BevBuffer(config.temporal, HistoryConfig(), config.bev, self._encode_past) for _ in range(count)]
+
+    @torch.no_grad()
+    def _encode_past(self, features: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor) -> Tensor:
+        return self._encode_bev(features, image_from_bev, camera_valid)
+
+    def _encode_bev(self, features: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor) -> Tensor:
+        width, height = self.detector.config.image.padded_size
+        return self.detector.encode_bev(features, image_from_bev, camera_valid, (height, width))
+
+    def forward(self, batch: Batch, buffers: Sequence[BevBuffer]) -> Step:
+        """The history in the buffers is used as it is: gradients end there."""
+        detector, losses = self.detector, {}
+        features = detector.image_features(batch.images)
+        levels = detector.perspective_levels(features) if self._needs_perspective else None
+        if levels is not None and self._perspective is not None:
+            assert detector.config.perspective is not None
+            loss = perspective_loss(
+                levels,
+                batch.perspective_truth,
+                batch.intrinsics.flatten(0, 1),
+                detector.config.perspective,
+                self._perspective,
+            )
+            losses.update({f"perspective_{name}": value for name, value in loss._asdict().items()})
+        if self._bev is None:
+            return Step(losses, ())
+        proposals = None
+        if levels is not None and detector.proposal_maker is not None and detector.config.two_stage:
+            first = detector.proposal_maker.config.first_level
+            proposals = detector.proposal_maker(
+                levels[first:], batch.intrinsics, batch.camera_from_bev, batch.camera_valid
+            )
+        features = features[: detector.config.encoder.image_levels]
+        bev = self._encode_bev(features, batch.image_from_bev, batch.camera_valid)
+        encoded = _split(batch, features, bev)
+        recalls = [buffer.recall(entry) for buffer, entry in zip(buffers, encoded, strict=True)]
+        output = detector.decode(detector.fuse(torch.cat([recall.bevs for recall in recalls])), proposals)
+        loss = bev_loss(output, batch.bev_truth, self._bev, detector.config.decoder.groups)
+        losses.update(bev_classes=loss.classes.sum(), bev_boxes=loss.boxes.sum())
+        return Step(losses, tuple(_detached(entry) for entry in encoded))
+
+    @property
+    def _needs_perspective(self) -> bool:
+        return self._perspective is not None or self.detector.config.two_stage
+
+
+def _split(batch: Batch, features: tuple[Tensor, ...], bev: Tensor) -> list[EncodedFrame]:
+    return [
+        EncodedFrame(
+            frame.stamp_ns,
+            frame.world_from_bev,
+            bev[row : row + 1],
+            tuple(level[row : row + 1] for level in features),
+            batch.projections[row],
+            batch.camera_valid[row : row + 1],
+        )
+        for row, frame in enumerate(batch.frames)
+    ]
+
+
+def _detached(entry: EncodedFrame) -> EncodedFrame:
+    return EncodedFrame(
+        entry.stamp_ns,
+        entry.world_from_bev,
+        entry.bev.detach(),
+        tuple(level.detach() for level in entry.features),
+        entry.image_from_bev,
+        entry.camera_valid,
+    )
