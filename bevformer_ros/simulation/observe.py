@@ -20,11 +20,12 @@ _MINIMUM_VISIBLE_AREA = 1.2e-4  # share of one image; about 43 pixels at 800x450
 @dataclass(frozen=True)
 class Observation:
     """truth: the visible objects in the BEV frame at the frame's stamp. object_ids: (n,) index into world.objects,
-    the same for one object from frame to frame."""
+    the same for one object from frame to frame. visible: (n, N), which of the N cameras show which object."""
 
     frame: SurroundFrame
     truth: Detections3D
     object_ids: NDArray[np.int64]
+    visible: NDArray[np.bool_]
 
 
 def observe(
@@ -32,13 +33,13 @@ def observe(
 ) -> Observation:
     """Expose every camera at its own offset from the reference stamp; truth holds what at least one camera shows."""
     world_from_bev = world.world_from_base(stamp_ns) @ base_from_bev
-    visible = np.zeros(len(world.objects.labels), np.bool_)
+    visible = np.zeros((len(world.objects.labels), len(rig)), np.bool_)
     cameras = []
-    for camera in rig:
+    for column, camera in enumerate(rig):
         exposure_ns = stamp_ns + camera.exposure_offset_ns
         picture = render(world, camera, exposure_ns)
         shown, pixels = np.unique(picture.owners[picture.owners >= 0], return_counts=True)
-        visible[shown[pixels >= _MINIMUM_VISIBLE_AREA * picture.owners.size]] = True
+        visible[shown[pixels >= _MINIMUM_VISIBLE_AREA * picture.owners.size], column] = True
         camera_from_world = geometry.invert(world.world_from_base(exposure_ns) @ camera.base_from_camera)
         cameras.append(
             CameraImage(camera.name, exposure_ns, picture.image, camera.intrinsics, camera_from_world @ world_from_bev)
@@ -46,5 +47,5 @@ def observe(
     frame = SurroundFrame(stamp_ns, tuple(cameras), world_from_bev, scene=f"world-{world.seed}")
     boxes = world.objects_at(stamp_ns).transformed(geometry.invert(world_from_bev))
     in_range = (np.abs(boxes.centers[:, :2]) <= TRUTH_RANGE).all(axis=1)
-    object_ids = np.flatnonzero(visible & in_range)
-    return Observation(frame, boxes.select(object_ids), object_ids)
+    object_ids = np.flatnonzero(visible.any(axis=1) & in_range)
+    return Observation(frame, boxes.select(object_ids), object_ids, visible[object_ids])

@@ -88,3 +88,13 @@ def test_truth_is_in_range_visible_and_over_ground(world, observation):
     speeds = np.linalg.norm(everything.velocities[observation.object_ids], axis=1)
     np.testing.assert_allclose(np.linalg.norm(truth.velocities, axis=1), speeds, atol=1e-9)
     assert len(truth) < len(everything)
+
+
+def test_visible_says_which_camera_shows_an_object(world, rig, observation):
+    assert observation.visible.shape == (len(observation.truth), len(rig))
+    assert observation.visible.any(axis=1).all()
+    assert not observation.visible.all(axis=1).any()
+    for column, (camera, image) in enumerate(zip(rig, observation.frame.cameras, strict=True)):
+        owners = render(world, camera, image.stamp_ns).owners
+        pixels = np.array([(owners == identity).sum() for identity in observation.object_ids])
+        np.testing.assert_array_equal(observation.visible[:, column], pixels >= 1.2e-4 * owners.size)
