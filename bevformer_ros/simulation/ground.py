@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bevformer_ros import geometry
 from bevformer_ros.simulation.road import KERB, LANE_WIDTH, SIDEWALK_END, Road
 from bevformer_ros.simulation.view import SUBPIXEL_BITS, View
 
@@ -24,11 +26,22 @@ _PARKING = (124, 124, 124)
 _WHITE = (224, 224, 220)
 _YELLOW = (216, 178, 62)
 
-_REACH = 140.0  # metres of road drawn ahead of the camera and behind it
-_MARKING_REACH = 75.0
-_STRIP_STEP = 3.0
+_BAND_REACH = 140.0  # metres around the camera
+_MARK_REACH = 75.0
+_BAND_STEP = 3.0
 _LANE_EDGE = 2 * LANE_WIDTH + 0.1
 _CROSSING_SPACING = 96.0
+_CROSS_SECTION = (  # left and right edge, the lowest layer first
+    (SIDEWALK_END, -SIDEWALK_END, _PAVEMENT),
+    (KERB + 0.25, -KERB - 0.25, _KERBSTONE),
+    (KERB, -KERB, _PARKING),
+    (_LANE_EDGE, -_LANE_EDGE, _ASPHALT),
+    (0.22, 0.10, _YELLOW),
+    (-0.10, -0.22, _YELLOW),
+    (_LANE_EDGE + 0.06, _LANE_EDGE - 0.06, _WHITE),
+    (-_LANE_EDGE + 0.06, -_LANE_EDGE - 0.06, _WHITE),
+)
+_LIGHT_BY_SHADE = (1.0 - np.arange(256) * (0.42 / 255)).astype(np.float32)
 
 _TILE_PIXELS = 512
 _TILE_METRES = 16.0
@@ -39,36 +52,70 @@ def haze_share(depths: Array) -> Array:
     return 1.0 - np.exp(-np.maximum(depths, 0.0) / _HAZE_LENGTH)
 
 
-def paint_background(image: NDArray[np.uint8], view: View, road: Road, shadows: list[Array]) -> None:
+@dataclass(frozen=True)
+class Band:
+    """A stripe along a road: its edges (k, 2) side by side, and its RGB colour."""
+
+    left: Array
+    right: Array
+    rgb: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What is painted on the flat earth: bands, one over the other, and over them the marks, quads (m, 4, 2) with
+    colours (m, 3) RGB."""
+
+    bands: tuple[Band, ...]
+    marks: Array
+    mark_colours: Array
+
+    @classmethod
+    def of(cls, road: Road, first: float, last: float) -> Ground:
+        """The ground about a road from station first to last."""
+        stations = np.linspace(first, last, max(2, round((last - first) / _BAND_STEP) + 1))
+        bands = tuple(
+            Band(road.points(stations, left), road.points(stations, right), rgb) for left, right, rgb in _CROSS_SECTION
+        )
+        strips = np.array([*_dashes(first, last), *_bays(first, last), *_crossings(first, last)])
+        start, end, left, right = strips.T
+        corners = [road.points(start, left), road.points(end, left), road.points(end, right), road.points(start, right)]
+        return cls(bands, np.stack(corners, axis=1), np.tile(np.array(_WHITE, np.float64), (len(strips), 1)))
+
+
+def paint_background(image: NDArray[np.uint8], view: View, ground: Ground, shadows: list[Array]) -> None:
     """Fill the BGR image with sky and ground; shadows: polygons (n, 3) on the ground in the world."""
-    station = _nearest_station(road, view.position[:2])
-    x, y = view.position[:2]
-    _paint_sky(image, view)
-    far = 3000.0
-    square = np.array(
-        [(x - far, y - far, 0.0), (x + far, y - far, 0.0), (x + far, y + far, 0.0), (x - far, y + far, 0.0)]
-    )
-    _fill(image, view, square, _GRASS)
-    _paint_road(image, view, road, station)
-    _paint_markings(image, view, road, station)
-    _shade(image, view, shadows)
+    horizon = _paint_sky(image, view)
+    image[horizon:] = _GRASS[::-1]
+    for band in ground.bands:
+        _paint_band(image, view, band)
+    near = np.linalg.norm(ground.marks[:, 0] - view.position[:2], axis=1) < _MARK_REACH
+    marks, colours = ground.marks[near], ground.mark_colours[near]
+    corners = geometry.apply(view.camera_from_world, np.concatenate([marks, np.zeros((*marks.shape[:2], 1))], axis=-1))
+    for outline, bgr in zip(view.polygons(corners), colours[:, ::-1].tolist(), strict=True):
+        if outline is not None:
+            cv2.fillConvexPoly(image, outline, bgr, cv2.LINE_AA, SUBPIXEL_BITS)
+    _shade(image, view, horizon, shadows)
 
 
-def _nearest_station(road: Road, position: Array) -> float:
-    stations = np.arange(road.start, road.end, 5.0)
-    return float(stations[np.square(road.points(stations, 0.0) - position).sum(-1).argmin()])
-
-
-def _fill(image: NDArray[np.uint8], view: View, polygon_world: Array, rgb: tuple[int, int, int]) -> None:
-    pixels = view.polygon(polygon_world)
+def _paint_band(image: NDArray[np.uint8], view: View, band: Band) -> None:
+    near = np.flatnonzero(np.square(band.left - view.position[:2]).sum(-1) < _BAND_REACH**2)
+    if len(near) < 2:
+        return
+    reach = slice(near[0], near[-1] + 1)
+    outline = np.concatenate([band.left[reach], band.right[reach][::-1]])
+    pixels = view.polygon(np.column_stack([outline, np.zeros(len(outline))]))
     if pixels is not None:
-        cv2.fillPoly(image, [pixels], rgb[::-1], cv2.LINE_AA, SUBPIXEL_BITS)
+        cv2.fillPoly(image, [pixels], band.rgb[::-1], cv2.LINE_AA, SUBPIXEL_BITS)
 
 
-def _paint_sky(image: NDArray[np.uint8], view: View) -> None:
-    elevation = np.clip(_ray_heights(view), 0.0, 1.0)[:, None]
-    share = np.exp(-5.0 * elevation)
-    image[:] = (share * HAZE + (1 - share) * _ZENITH)[:, None, ::-1].astype(np.uint8)
+def _paint_sky(image: NDArray[np.uint8], view: View) -> int:
+    """Returns the first row that shows ground."""
+    heights = _ray_heights(view)
+    horizon = int((heights >= 0).sum())
+    share = np.exp(-5.0 * np.clip(heights[:horizon], 0.0, 1.0))[:, None]
+    image[:horizon] = np.ascontiguousarray((share * HAZE + (1 - share) * _ZENITH)[:, None, ::-1].astype(np.uint8))
+    return horizon
 
 
 def _ray_heights(view: View) -> Array:
@@ -79,85 +126,75 @@ def _ray_heights(view: View) -> Array:
     return rays @ view.camera_from_world[:3, 2]
 
 
-def _strip(road: Road, first: float, last: float, left: float, right: float) -> Array:
-    """The polygon (n, 3) on the ground between two offsets over a range of stations."""
-    stations = np.linspace(first, last, max(2, round((last - first) / _STRIP_STEP) + 1))
-    outline = np.concatenate([road.points(stations, left), road.points(stations[::-1], right)])
-    return np.column_stack([outline, np.zeros(len(outline))])
+Strips = list[tuple[float, float, float, float]]  # first and last station, left and right offset
 
 
-def _paint_road(image: NDArray[np.uint8], view: View, road: Road, station: float) -> None:
-    first, last = max(road.start, station - _REACH), min(road.end, station + _REACH)
-    for left, right, rgb in (
-        (SIDEWALK_END, -SIDEWALK_END, _PAVEMENT),
-        (KERB + 0.25, -KERB - 0.25, _KERBSTONE),
-        (KERB, -KERB, _PARKING),
-        (_LANE_EDGE, -_LANE_EDGE, _ASPHALT),
-        (0.22, 0.10, _YELLOW),
-        (-0.10, -0.22, _YELLOW),
-        (_LANE_EDGE + 0.06, _LANE_EDGE - 0.06, _WHITE),
-        (-_LANE_EDGE + 0.06, -_LANE_EDGE - 0.06, _WHITE),
-    ):
-        _fill(image, view, _strip(road, first, last, left, right), rgb)
+def _dashes(first: float, last: float) -> Strips:
+    """Between lanes of one direction."""
+    offsets = (-LANE_WIDTH, LANE_WIDTH)
+    return [
+        (start, start + 3.0, offset + 0.07, offset - 0.07)
+        for start in _multiples(9.0, first, last)
+        for offset in offsets
+    ]
 
 
-def _paint_markings(image: NDArray[np.uint8], view: View, road: Road, station: float) -> None:
-    """Dashes between lanes, bays in the parking lane, zebra crossings."""
-    reach = (station - _MARKING_REACH, station + _MARKING_REACH)
-    for side in (-1, 1):
-        for start in _multiples(9.0, *reach):
-            offset = side * LANE_WIDTH
-            _fill(image, view, _strip(road, start, start + 3.0, offset + 0.07, offset - 0.07), _WHITE)
-        for start in _multiples(6.5, *reach):
-            edges = (side * _LANE_EDGE, side * KERB)
-            _fill(image, view, _strip(road, start, start + 0.1, max(edges), min(edges)), _WHITE)
-    for start in _multiples(_CROSSING_SPACING, *reach):
-        for middle in np.arange(-6.5, 7.0, 1.0).tolist():
-            _fill(image, view, _strip(road, start, start + 3.2, middle + 0.26, middle - 0.26), _WHITE)
+def _bays(first: float, last: float) -> Strips:
+    """Lines across the parking lane."""
+    edges = ((_LANE_EDGE, KERB), (-KERB, -_LANE_EDGE))
+    return [(start, start + 0.1, left, right) for start in _multiples(6.5, first, last) for right, left in edges]
+
+
+def _crossings(first: float, last: float) -> Strips:
+    bars = np.arange(-6.5, 7.0, 1.0).tolist()
+    starts = _multiples(_CROSSING_SPACING, first, last)
+    return [(start, start + 3.2, middle + 0.26, middle - 0.26) for start in starts for middle in bars]
 
 
 def _multiples(spacing: float, first: float, last: float) -> list[float]:
     return (spacing * np.arange(np.ceil(first / spacing), np.floor(last / spacing) + 1)).tolist()
 
 
-def _shade(image: NDArray[np.uint8], view: View, shadows: list[Array]) -> None:
-    """Multiply the ground by its grain and by the shadows, then lay the haze over it, farther rows first."""
-    drop = -_ray_heights(view)
-    below = np.flatnonzero(drop > 0)
-    if len(below) == 0:
+def _shade(image: NDArray[np.uint8], view: View, horizon: int, shadows: list[Array]) -> None:
+    """Multiply the ground by its grain and by the shadows, then lay the haze over it."""
+    if horizon == view.camera.height:
         return
-    top = int(below[0])
-    depths = view.position[2] / drop[top:]
-    gain = _grain(view)
-    contrast = np.clip(1.4 * np.exp(-depths / 14.0), 0.0, 1.0)[:, None]
-    gain[top:] = 1.0 + contrast * (gain[top:] - 1.0)
-    gain[:top] = 1.0
-    _darken(gain, view, shadows)
-    share = haze_share(depths)[:, None, None]
-    ground = image[top:].astype(np.float32)
-    ground *= (gain[top:, :, None] * (1 - share)).astype(np.float32)
-    ground += (share * HAZE[::-1]).astype(np.float32)
-    image[top:] = np.clip(ground, 0, 255).astype(np.uint8)
+    depths = (-view.position[2] / _ray_heights(view)[horizon:])[:, None]
+    contrast = np.clip(1.4 * np.exp(-depths / 14.0), 0.0, 1.0)
+    clear = 1 - haze_share(depths)
+    gain = _grain(view, horizon)
+    gain -= 1.0
+    gain *= contrast.astype(np.float32)
+    gain += 1.0
+    gain *= _light(view, shadows)[horizon:]
+    gain *= clear.astype(np.float32)
+    haze = np.broadcast_to((1 - clear) * HAZE[::-1], (len(clear), 3)).astype(np.float32)
+    for channel in range(3):
+        lit = image[horizon:, :, channel] * gain
+        lit += haze[:, channel, None]
+        image[horizon:, :, channel] = np.clip(lit, 0, 255, out=lit)
 
 
-def _darken(gain: NDArray[np.float32], view: View, shadows: list[Array]) -> None:
-    mask = np.zeros(gain.shape, np.uint8)
+def _light(view: View, shadows: list[Array]) -> NDArray[np.float32]:
+    """(H, W) share of the light that the shadows leave."""
+    mask = np.zeros((view.camera.height, view.camera.width), np.uint8)
     for shadow in shadows:
         pixels = view.polygon(shadow)
         if pixels is not None:
             cv2.fillConvexPoly(mask, pixels, 255, cv2.LINE_AA, SUBPIXEL_BITS)
-    gain *= 1.0 - mask * np.float32(0.42 / 255)
+    return _LIGHT_BY_SHADE[mask]
 
 
-def _grain(view: View) -> NDArray[np.float32]:
-    """The ground's texture about 1.0, as the camera sees it."""
+def _grain(view: View, horizon: int) -> NDArray[np.float32]:
+    """The ground's texture about 1.0, as the camera sees it below the horizon."""
     camera = view.camera
     origin = np.floor(view.position[:2] / _TILE_METRES) * _TILE_METRES
     camera_from_ground = view.camera_from_world.copy()
     camera_from_ground[:3, 3] += camera_from_ground[:3, :2] @ origin
     metres_per_pixel = _TILE_METRES / _TILE_PIXELS
     image_from_tile = camera.intrinsics @ camera_from_ground[:3, [0, 1, 3]] @ np.diag([metres_per_pixel] * 2 + [1.0])
-    size = (camera.width, camera.height)
+    image_from_tile[1] -= horizon * image_from_tile[2]
+    size = (camera.width, camera.height - horizon)
     grain = cv2.warpPerspective(_grain_tile(), image_from_tile, size, borderMode=cv2.BORDER_WRAP)
     return np.asarray(grain, np.float32)
 

@@ -6,7 +6,9 @@ of them, the one on the camera's side of it cannot be hidden by the other.
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -15,8 +17,8 @@ from numpy.typing import NDArray
 from bevformer_ros import geometry
 from bevformer_ros.simulation.ground import HAZE, haze_share, paint_background
 from bevformer_ros.simulation.rig import SimulatedCamera
-from bevformer_ros.simulation.solids import FACES, SCENERY_SOLIDS, Solid, solid_of
-from bevformer_ros.simulation.view import NEAR, SUBPIXEL_BITS, View, fixed_point
+from bevformer_ros.simulation.solids import ATLAS, FACES, SCENERY_SOLIDS, Solid, solid_of
+from bevformer_ros.simulation.view import NEAR, SUBPIXEL_BITS, View
 from bevformer_ros.simulation.world import World
 from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASS_NAMES, NO_ATTRIBUTE
 
@@ -55,10 +57,12 @@ class _Things:
 
 
 @dataclass(frozen=True)
-class _Face:
-    pixels: NDArray[np.int32]
-    bgr: tuple[float, float, float]
-    owner: int
+class _Faces:
+    """Faces in painting order. outlines: fixed-point pixels (4 or so, 2), None where out of view. bgr, owners: each."""
+
+    outlines: list[NDArray[np.int32] | None]
+    bgr: list[list[float]]
+    owners: list[int]
 
 
 def render(world: World, camera: SimulatedCamera, stamp_ns: int) -> Picture:
@@ -67,22 +71,39 @@ def render(world: World, camera: SimulatedCamera, stamp_ns: int) -> Picture:
     things = _things_in_view(world, view, stamp_ns)
     image = np.empty((camera.height, camera.width, 3), np.uint8)
     owners = np.full((camera.height, camera.width), SCENERY, np.int32)
-    paint_background(image, view, world.road, _shadows(things, view, world.light_from))
-    for face in _faces(things, view, world.light_from):
-        cv2.fillConvexPoly(image, face.pixels, face.bgr, cv2.LINE_AA, SUBPIXEL_BITS)
-        cv2.fillConvexPoly(owners, face.pixels, face.owner, cv2.LINE_8, SUBPIXEL_BITS)
+    paint_background(image, view, world.ground, _shadows(things, view, world.light_from))
+    if things.solids:
+        _paint(image, owners, _faces(things, view, world.light_from))
     return Picture(image, owners)
+
+
+def _paint(image: NDArray[np.uint8], owners: NDArray[np.int32], faces: _Faces) -> None:
+    any_object = False
+    for outline, bgr, owner in zip(faces.outlines, faces.bgr, faces.owners, strict=True):
+        if outline is None:
+            continue
+        cv2.fillConvexPoly(image, outline, bgr, cv2.LINE_AA, SUBPIXEL_BITS)
+        any_object = any_object or owner != SCENERY
+        if any_object:
+            cv2.fillConvexPoly(owners, outline, owner, cv2.LINE_8, SUBPIXEL_BITS)
+
+
+@lru_cache(maxsize=8)
+def _looks(world: World) -> tuple[Solid, ...]:
+    """The solids of all objects, then of the scenery."""
+    objects = world.objects
+    attributes = ["" if index == NO_ATTRIBUTE else ATTRIBUTE_NAMES[index] for index in objects.attributes]
+    return (
+        *(solid_of(CLASS_NAMES[label], attribute) for label, attribute in zip(objects.labels, attributes, strict=True)),
+        *(SCENERY_SOLIDS[kind] for kind in world.scenery.kinds),
+    )
 
 
 def _things_in_view(world: World, view: View, stamp_ns: int) -> _Things:
     """Everything whose box touches the view, in painting order."""
     boxes, scenery = world.objects_at(stamp_ns), world.scenery
-    attributes = ["" if index == NO_ATTRIBUTE else ATTRIBUTE_NAMES[index] for index in boxes.attributes]
-    object_solids = [
-        solid_of(CLASS_NAMES[label], attribute) for label, attribute in zip(boxes.labels, attributes, strict=True)
-    ]
     things = _Things(
-        solids=(*object_solids, *(SCENERY_SOLIDS[kind] for kind in scenery.kinds)),
+        solids=_looks(world),
         centers=np.concatenate([boxes.centers, scenery.centers]),
         sizes=np.concatenate([boxes.sizes, scenery.sizes]),
         yaws=np.concatenate([boxes.yaws, scenery.yaws]),
@@ -136,90 +157,102 @@ def _share_directions(footprints: Array, eye: Array) -> NDArray[np.bool_]:
 def painting_order(hidden: NDArray[np.bool_], distances: Array) -> NDArray[np.int64]:
     """Indices from back to front. hidden: (n, n), i must come before j. Among the free ones the farthest comes
     first, and so it does where the relation runs in a circle."""
-    waiting_for = hidden.sum(axis=0)
-    remaining = distances.astype(np.float64).copy()
-    order = np.empty(len(distances), np.int64)
-    for step in range(len(order)):
-        free = np.where(waiting_for <= 0, remaining, -np.inf)
-        pick = int(free.argmax())
-        if free[pick] == -np.inf:
-            pick = int(remaining.argmax())
-        order[step] = pick
-        remaining[pick] = -np.inf
-        waiting_for = waiting_for - hidden[pick]
-    return order
+    waiting_for = hidden.sum(axis=0).tolist()
+    farthest_first = np.argsort(-distances, kind="stable").tolist()
+    rank = {index: place for place, index in enumerate(farthest_first)}
+    free = [rank[index] for index in farthest_first if waiting_for[index] == 0]
+    done = [False] * len(rank)
+    order: list[int] = []
+    while len(order) < len(rank):
+        pick = farthest_first[heapq.heappop(free)] if free else next(i for i in farthest_first if not done[i])
+        if done[pick]:
+            continue
+        done[pick] = True
+        order.append(pick)
+        for follower in np.flatnonzero(hidden[pick]).tolist():
+            waiting_for[follower] -= 1
+            if waiting_for[follower] == 0:
+                heapq.heappush(free, rank[follower])
+    return np.array(order, np.int64)
 
 
 def _part_order(solid: Solid, eye: Array) -> NDArray[np.int64]:
-    """Painting order of a solid's parts for an eye (3,) in the solid's unit coordinates."""
+    """Painting order of a solid's parts for an eye (3,) in the solid's unit coordinates, as rows of the atlas."""
+    region = (eye >= solid.high).tobytes()
+    order = _order_in_region(solid, region)
+    if order is None:
+        distances = np.square((solid.low + solid.high) / 2 - eye).sum(-1)
+        order = painting_order(_hidden_by_part(solid, region), distances) + ATLAS.first_part[solid]
+    return order
+
+
+@lru_cache(maxsize=4096)
+def _order_in_region(solid: Solid, region: bytes) -> NDArray[np.int64] | None:
+    """The order that holds wherever the eye lies in a region; None if there the relation runs in a circle."""
+    hidden = _hidden_by_part(solid, region)
+    order = painting_order(hidden, np.zeros(len(hidden)))
+    return None if np.tril(hidden[np.ix_(order, order)]).any() else order + ATLAS.first_part[solid]
+
+
+def _hidden_by_part(solid: Solid, region: bytes) -> NDArray[np.bool_]:
+    """(parts, parts): whether part i may be hidden by part j. region: a bool for each part and axis, whether the
+    eye lies beyond the part's high side."""
+    eye_above = np.frombuffer(region, np.bool_).reshape(-1, 3)
     below = solid.high[:, None] <= solid.low[None] + 1e-9  # (parts, parts, 3): i ends before j begins
-    eye_above = eye >= solid.high  # (parts, 3)
     behind = (below & eye_above[:, None]).any(-1)
     before = (below & ~eye_above[:, None]).any(-1)
     hidden = np.asarray(behind | before.T)
-    return painting_order(hidden & ~hidden.T, np.square((solid.low + solid.high) / 2 - eye).sum(-1))
+    return hidden & ~hidden.T
 
 
-def _faces(things: _Things, view: View, light_from: Array) -> list[_Face]:
+def _faces(things: _Things, view: View, light_from: Array) -> _Faces:
     """The faces turned to the camera, in painting order, shaded and projected."""
-    if len(things.solids) == 0:
-        return []
-    vertices, paints, owners = [], [], []
-    for solid, center, size, yaw, colour, owner in zip(
-        things.solids, things.centers, things.sizes, things.yaws, things.colours, things.owners, strict=True
-    ):
-        world_from_unit = _rotation(yaw) * size
-        eye = np.linalg.solve(world_from_unit, view.position - center)
-        order = _part_order(solid, eye)
-        vertices.append(solid.vertices[order] @ world_from_unit.T + center)
-        paints += [[colour if paint == "own" else paint for paint in solid.paints[part]] for part in order]
-        owners += [int(owner)] * len(order)
-    corners = geometry.apply(view.camera_from_world, np.concatenate(vertices))[:, FACES]  # (parts, 6, 4, 3)
-    sides = corners[:, :, [1, 3]] - corners[:, :, :1]
-    normals = np.asarray(np.cross(sides[:, :, 0], sides[:, :, 1]), np.float64)
-    turned_to_us = np.einsum("pfd,pfd->pf", normals, corners[:, :, 0]) < 0
-    in_view = (corners[..., 2] > NEAR).any(-1)
-    colours = _shaded(np.array(paints, np.float64), normals, corners[..., 2].mean(-1), view, light_from)
-    return _projected(corners, colours, turned_to_us & in_view, owners, view)
+    rotations = _rotations(things.yaws)
+    eyes = np.einsum("nij,ni->nj", rotations, view.position - things.centers) / things.sizes
+    orders = [_part_order(solid, eye) for solid, eye in zip(things.solids, eyes, strict=True)]
+    parts = np.concatenate(orders)
+    thing = np.repeat(np.arange(len(orders)), [len(order) for order in orders])
+    turned_to_us = np.einsum("pfd,pd->pf", ATLAS.normals[parts], eyes[thing]) > ATLAS.levels[parts]
+    row, side = np.nonzero(turned_to_us)
+    thing_of_face, part_of_face = thing[row], parts[row]
+    corners = ATLAS.vertices[part_of_face[:, None], FACES[side]] * things.sizes[thing_of_face, None]
+    camera_from_thing = view.camera_from_world[:3, :3] @ rotations
+    centers = geometry.apply(view.camera_from_world, things.centers)
+    corners = corners @ camera_from_thing[thing_of_face].transpose(0, 2, 1) + centers[thing_of_face, None]
+    paints = ATLAS.paints[part_of_face, side]
+    paints = np.where(ATLAS.own[part_of_face, side, None], things.colours[thing_of_face], paints)
+    normals = ATLAS.normals[part_of_face, side] / things.sizes[thing_of_face]
+    light = np.einsum("nij,i->nj", rotations, light_from)[thing_of_face]
+    colours = _shaded(paints, normals, light, corners[..., 2].mean(-1))
+    return _Faces(view.polygons(corners), colours[:, ::-1].tolist(), things.owners[thing_of_face].tolist())
 
 
-def _rotation(yaw: float) -> Array:
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+def _rotations(yaws: Array) -> Array:
+    """(n, 3, 3) about z."""
+    rotations = np.zeros((len(yaws), 3, 3))
+    rotations[:, 0, 0] = rotations[:, 1, 1] = np.cos(yaws)
+    rotations[:, 1, 0] = np.sin(yaws)
+    rotations[:, 0, 1] = -rotations[:, 1, 0]
+    rotations[:, 2, 2] = 1.0
+    return rotations
 
 
-def _shaded(paints: Array, normals: Array, depths: Array, view: View, light_from: Array) -> Array:
-    """RGB (parts, 6, 3) under sun and sky, with haze over distance."""
-    lengths = np.linalg.norm(normals, axis=-1, keepdims=True)
-    light_camera = view.camera_from_world[:3, :3] @ light_from
-    sun = np.clip(normals / np.maximum(lengths, 1e-12) @ light_camera, 0.0, 1.0)
-    lit = paints * (_AMBIENT + (1.08 - _AMBIENT) * sun)[..., None]
-    share = haze_share(depths)[..., None]
+def _shaded(paints: Array, normals: Array, light: Array, depths: Array) -> Array:
+    """RGB (m, 3) of faces under sun and sky, with haze over distance. normals, light: (m, 3), in one frame."""
+    facing = np.einsum("md,md->m", normals, light) / np.linalg.norm(normals, axis=-1)
+    lit = paints * (_AMBIENT + (1.08 - _AMBIENT) * np.clip(facing, 0.0, 1.0))[:, None]
+    share = haze_share(depths)[:, None]
     return np.clip(lit * (1 - share) + HAZE * share, 0, 255)
-
-
-def _projected(corners: Array, colours: Array, wanted: NDArray[np.bool_], owners: list[int], view: View) -> list[_Face]:
-    pixels, depths = geometry.project(view.camera.intrinsics, corners)
-    whole = (depths > NEAR).all(-1) & (np.abs(np.nan_to_num(pixels, nan=np.inf)).max(axis=(-1, -2)) < 4096)
-    outside = (pixels.max(-2) < -1).any(-1) | (pixels.min(-2) > (view.camera.width, view.camera.height)).any(-1)
-    fixed = fixed_point(np.nan_to_num(np.where(whole[..., None, None], pixels, 0.0)))
-    faces = []
-    for part, side in np.argwhere(wanted & ~(whole & outside)):
-        outline = fixed[part, side] if whole[part, side] else view.polygon_of_camera_points(corners[part, side])
-        if outline is not None:
-            red, green, blue = colours[part, side].tolist()
-            faces.append(_Face(outline, (blue, green, red), owners[part]))
-    return faces
 
 
 def _shadows(things: _Things, view: View, light_from: Array) -> list[Array]:
     """Ground polygons (n, 3) where boxes keep the sun away; those of far things are too thin to see."""
     shift = -light_from[:2] / light_from[2]
     near = np.linalg.norm(things.centers[:, :2] - view.position[:2], axis=1) < _SHADOW_CASTING_DISTANCE
+    plans = geometry.box_corners(things.centers[near], things.sizes[near], things.yaws[near])[:, [0, 1, 5, 4], :2]
+    reaches = np.concatenate([plans, plans + shift * things.sizes[near, None, 2:] * 0.9], axis=1)
     polygons = []
-    for center, size, yaw in zip(things.centers[near], things.sizes[near], things.yaws[near], strict=True):
-        plan = geometry.box_corners(center[None], size[None], [yaw])[0, [0, 1, 5, 4], :2]
-        reach = np.concatenate([plan, plan + shift * size[2] * 0.9])
-        hull = cv2.convexHull(reach.astype(np.float32))[:, 0]
+    for reach in np.ascontiguousarray(reaches, np.float32):
+        hull = cv2.convexHull(reach)[:, 0]
         polygons.append(np.column_stack([hull, np.zeros(len(hull))]))
     return polygons

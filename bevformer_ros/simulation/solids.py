@@ -45,15 +45,17 @@ class Part:
     roof: Paint | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solid:
     """A kind as arrays. vertices: (parts, 8, 3), four below, four above, both counter-clockwise from above.
-    low, high: (parts, 3) extents. paints: per part and face, in the order of FACES."""
+    low, high: (parts, 3) extents. paints: (parts, 6, 3) RGB by face, in the order of FACES; own: (parts, 6), where
+    the object's own colour takes the place of the paint."""
 
     vertices: Array
     low: Array
     high: Array
-    paints: tuple[tuple[Paint, ...], ...]
+    paints: Array
+    own: NDArray[np.bool_]
 
 
 # Corner indices of a part's faces, counter-clockwise seen from outside: below, above, and the four sides.
@@ -62,8 +64,10 @@ FACES = np.array([(0, 3, 2, 1), (4, 5, 6, 7), (0, 1, 5, 4), (1, 2, 6, 5), (2, 3,
 
 def _solid(*parts: Part) -> Solid:
     vertices = np.stack([_part_vertices(part) for part in parts])
-    paints = tuple((part.paint, part.roof or part.paint, *[part.paint] * 4) for part in parts)
-    return Solid(vertices, vertices.min(axis=1), vertices.max(axis=1), paints)
+    by_face = [(part.paint, part.roof or part.paint, *[part.paint] * 4) for part in parts]
+    paints = np.array([[(0, 0, 0) if paint == "own" else paint for paint in faces] for faces in by_face], np.float64)
+    own = np.array([[paint == "own" for paint in faces] for faces in by_face])
+    return Solid(vertices, vertices.min(axis=1), vertices.max(axis=1), paints, own)
 
 
 def _part_vertices(part: Part) -> Array:
@@ -235,3 +239,34 @@ _TWO_WHEELERS = {
 def solid_of(class_name: str, attribute: str) -> Solid:
     """The look of a class; a cycle's depends on whether somebody rides it."""
     return _TWO_WHEELERS.get((class_name, attribute)) or _BY_CLASS[class_name]
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The parts of all kinds in one row of P: `first_part[solid]` is where a kind's begin. normals: (P, 6, 3) and
+    levels: (P, 6) are the planes of the faces: outside lies where normals @ point > levels."""
+
+    first_part: dict[Solid, int]
+    vertices: Array
+    normals: Array
+    levels: Array
+    paints: Array
+    own: NDArray[np.bool_]
+
+
+def _atlas(solids: tuple[Solid, ...]) -> Atlas:
+    ends = np.cumsum([len(solid.vertices) for solid in solids]).tolist()
+    vertices = np.concatenate([solid.vertices for solid in solids])
+    corners = vertices[:, FACES]  # (P, 6, 4, 3)
+    normals = np.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 3] - corners[:, :, 0])
+    return Atlas(
+        dict(zip(solids, [0, *ends], strict=False)),
+        vertices,
+        normals,
+        levels=np.einsum("pfd,pfd->pf", normals, corners[:, :, 0]),
+        paints=np.concatenate([solid.paints for solid in solids]),
+        own=np.concatenate([solid.own for solid in solids]),
+    )
+
+
+ATLAS = _atlas((*_BY_CLASS.values(), *_TWO_WHEELERS.values(), *SCENERY_SOLIDS.values()))

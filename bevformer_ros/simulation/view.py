@@ -34,6 +34,21 @@ class View:
         """A plane polygon (n, 3) as fixed-point pixels (m, 2) for cv2; None where nothing of it lies in view."""
         return self.polygon_of_camera_points(geometry.apply(self.camera_from_world, points_world))
 
+    def polygons(self, corners_camera: Array) -> list[NDArray[np.int32] | None]:
+        """What `polygon_of_camera_points` gives for each of many polygons (m, k, 3) of k corners, in one go."""
+        depths = corners_camera[..., 2]
+        pixels = (corners_camera @ self.camera.intrinsics.T)[..., :2] / np.maximum(depths, NEAR)[..., None]
+        low, high = pixels.min(axis=1), pixels.max(axis=1)
+        whole = (depths > NEAR).all(axis=1) & (low > -_GUARD).all(axis=1) & (high < _GUARD).all(axis=1)
+        outside = whole & ((high < -1).any(axis=1) | (low > (self.camera.width, self.camera.height)).any(axis=1))
+        outside |= (depths <= NEAR).all(axis=1)
+        outlines: list[NDArray[np.int32] | None] = list(fixed_point(pixels))
+        for row in np.flatnonzero(outside):
+            outlines[row] = None
+        for row in np.flatnonzero(~whole & ~outside):
+            outlines[row] = self.polygon_of_camera_points(corners_camera[row])
+        return outlines
+
     def polygon_of_camera_points(self, points_camera: Array) -> NDArray[np.int32] | None:
         points = clip(points_camera, points_camera[:, 2] - NEAR)
         if len(points) < 3:
@@ -65,8 +80,8 @@ def clip(points: Array, inside: Array) -> Array:
     keep = inside >= 0
     if keep.all():
         return points
-    following = np.roll(points, -1, axis=0)
-    following_inside = np.roll(inside, -1)
+    next_row = np.arange(1, len(points) + 1) % len(points)
+    following, following_inside = points[next_row], inside[next_row]
     crosses = keep != (following_inside >= 0)
     share = inside / np.where(crosses, inside - following_inside, 1.0)
     crossings = points + share[:, None] * (following - points)

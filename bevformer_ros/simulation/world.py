@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bevformer_ros import geometry
 from bevformer_ros.simulation import population
+from bevformer_ros.simulation.ground import Ground
 from bevformer_ros.simulation.population import Objects, Scenery
 from bevformer_ros.simulation.road import Road
 from bevformer_ros.types import Detections3D
@@ -35,7 +36,7 @@ class EgoDrive:
         return self.speed + self.surge_length * self.surge_rate * np.cos(self.surge_rate * seconds)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
     """Flat ground at z = 0; stamps are integer nanoseconds, valid from START_NS to START_NS + duration."""
 
@@ -45,6 +46,7 @@ class World:
     ego: EgoDrive
     objects: Objects
     scenery: Scenery
+    ground: Ground
     light_from: Array
 
     @classmethod
@@ -67,7 +69,9 @@ class World:
         scenery = population.build_scenery(random, road, first, last)
         azimuth = random.uniform(0, 2 * np.pi)
         light_from = np.array([0.75 * np.cos(azimuth), 0.75 * np.sin(azimuth), 1.0])
-        return cls(seed, duration_s, road, ego, objects, scenery, light_from / np.linalg.norm(light_from))
+        light_from /= np.linalg.norm(light_from)
+        ground = Ground.of(road, max(first - _VIEW_DISTANCE, road.start), min(last + _VIEW_DISTANCE, road.end))
+        return cls(seed, duration_s, road, ego, objects, scenery, ground, light_from)
 
     def world_from_base(self, stamp_ns: int) -> Array:
         """(4, 4) pose of the ego's rear axle on the ground: x forward, y left, z up."""
