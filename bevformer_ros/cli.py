@@ -35,6 +35,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("report", "bevformer_ros.ros.report", "Results against the truth as a folder of HTML and pictures."),
     Command("simulate", "bevformer_ros.ros.simulate", "Drive through the simulated world and write it as a bag."),
     Command("submission", "bevformer_ros.ros.submission", "Turn results into a submission to the nuScenes benchmark."),
+    Command("train", "bevformer_ros.training.train", "Train a detector, in the simulated world or on a data set."),
 )
 
 

@@ -36,7 +36,7 @@ def malloc_settings() -> dict[str, str]:
     return dict(line.split("=") for line in lines if not line.startswith("#"))
 
 
-def config_file(kind: Literal["models", "rigs"], name: str) -> Path:
+def config_file(kind: Literal["models", "rigs", "training"], name: str) -> Path:
     """The file that a user means: a path, or the bare name of a YAML in config/<kind>.
 
     Raises ValueError that lists the names there are.

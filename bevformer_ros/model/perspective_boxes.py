@@ -90,7 +90,7 @@ class PerspectiveDecoder(nn.Module):
         labels, cells = indices.div(pixels, rounding_mode="floor"), indices.remainder(pixels)
 
         def at_class(values: Tensor) -> Tensor:
-            return _at(values.view(images, -1, classes * pixels), indices)
+            return _at(values.reshape(images, -1, classes * pixels), indices)
 
         locations = torch.stack([cells % width, cells.div(width, rounding_mode="floor")], dim=-1)
         locations = (locations * self.head.strides[level]).float()

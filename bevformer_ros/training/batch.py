@@ -72,7 +72,7 @@ def bev_truth_of(sample: LabelledFrame, detection_range: tuple[float, ...], devi
     """The objects whose centre lies in the range of the BEV grid; velocity NaN where unknown."""
     low, high = np.array(detection_range).reshape(2, 3)
     inside = ((sample.truth.centers >= low) & (sample.truth.centers <= high)).all(axis=1)
-    truth = sample.truth.select(inside)
+    truth = sample.truth.select(np.asarray(inside))
     velocities = np.where(sample.velocity_known[inside, None], truth.velocities, np.nan)
     parts = (torch.from_numpy(part).to(device) for part in (truth.centers, truth.sizes, truth.yaws, velocities))
     return BevTruth(Boxes(*parts), torch.from_numpy(truth.labels).to(device))

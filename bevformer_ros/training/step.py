@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame
 from bevformer_ros.history import HistoryConfig
-from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import BEVFormerV2
 from bevformer_ros.training.batch import Batch
 from bevformer_ros.training.bev_loss import bev_loss
@@ -66,14 +65,14 @@ class TrainedDetector(nn.Module):
         levels = detector.perspective_levels(features) if self._needs_perspective else None
         if levels is not None and self._perspective is not None:
             assert detector.config.perspective is not None
-            loss = perspective_loss(
+            dense_loss = perspective_loss(
                 levels,
                 batch.perspective_truth,
                 batch.intrinsics.flatten(0, 1),
                 detector.config.perspective,
                 self._perspective,
             )
-            losses.update({f"perspective_{name}": value for name, value in loss._asdict().items()})
+            losses.update({f"perspective_{name}": value for name, value in dense_loss._asdict().items()})
         if self._bev is None:
             return Step(losses, ())
         proposals = None
@@ -87,8 +86,8 @@ class TrainedDetector(nn.Module):
         encoded = _split(batch, features, bev)
         recalls = [buffer.recall(entry) for buffer, entry in zip(buffers, encoded, strict=True)]
         output = detector.decode(detector.fuse(torch.cat([recall.bevs for recall in recalls])), proposals)
-        loss = bev_loss(output, batch.bev_truth, self._bev, detector.config.decoder.groups)
-        losses.update(bev_classes=loss.classes.sum(), bev_boxes=loss.boxes.sum())
+        set_loss = bev_loss(output, batch.bev_truth, self._bev, detector.config.decoder.groups)
+        losses.update(bev_classes=set_loss.classes.sum(), bev_boxes=set_loss.boxes.sum())
         return Step(losses, tuple(_detached(entry) for entry in encoded))
 
     @property

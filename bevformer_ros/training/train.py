@@ -1,0 +1,42 @@
+"""`bevformer-ros train`: train a detector as a YAML in config/training says.
+
+On several GPUs of one machine: torchrun --nproc-per-node 8 --module bevformer_ros.cli train … --device cuda
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bevformer_ros.config import load_yaml
+from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.share import config_file
+from bevformer_ros.training.config import TrainingConfig
+from bevformer_ros.training.labelled_frame import DriveDataset
+from bevformer_ros.training.trainer import Trainer
+from bevformer_ros.training.world_dataset import WorldDataset
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", default="demo", help="name in config/training, or a YAML file (default demo)")
+    parser.add_argument("--out", type=Path, required=True, help="directory of the run; one that has a run continues it")
+    parser.add_argument("--cache", type=Path, help="directory for rendered drives (default: OUT/drives)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that load data (default %(default)s)")
+    parser.add_argument("--checkpoint-every", type=int, default=20, help="rounds (default %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config = load_yaml(TrainingConfig, config_file("training", arguments.config))
+    model = load_yaml(ModelConfig, config_file("models", config.model))
+    drives = open_dataset(config, model, arguments.cache or arguments.out / "drives")
+    trainer = Trainer(config, model, drives, arguments.device)
+    trainer.run(arguments.out, arguments.checkpoint_every, arguments.workers)
+    return 0
+
+
+def open_dataset(config: TrainingConfig, model: ModelConfig, cache: Path) -> DriveDataset:
+    """Raises ValueError where the configuration names none."""
+    if config.world is None:
+        raise ValueError("the training configuration names no data: give it `world`")
+    return WorldDataset(config.world, model.temporal.interval_s, cache)
