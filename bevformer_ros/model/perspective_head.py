@@ -5,6 +5,7 @@ Shapes: M images (batch x cameras), K classes, C channels, h x w one level's fea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from bevformer_ros.model.config import PerspectiveHeadConfig
 from bevformer_ros.model.layers import convolve_and_normalise
 
 ATTRIBUTES_PER_CLASS = 3
+_PRIOR_PROBABILITY = 0.01  # of a class at a location of a new head: almost all are background
 _INITIAL_DEPTH_SCALE = 0.3
 
 
@@ -66,6 +68,8 @@ class PerspectiveHead(nn.Module):
         self.box3d_tower = _tower(channels, config.tower_depth, levels)
 
         self.class_logits = _predictor(channels, classes)
+        assert self.class_logits.bias is not None
+        nn.init.constant_(self.class_logits.bias, -math.log(1 / _PRIOR_PROBABILITY - 1))
         self.attribute = _predictor(channels, ATTRIBUTES_PER_CLASS)
         self.speed = _predictor(channels, 1)
         self.box2d = _predictor(channels, 4)
