@@ -92,7 +92,11 @@ class Trainer:
             [(index * self.processes + self.rank) * width + place for place in range(width)]
             for index in range(first_round, self.config.rounds)
         ]
-        return iter(DataLoader(self._clips, batch_sampler=batches, num_workers=workers, collate_fn=list))
+        # With a generator of its own the loader draws nothing from the one that a checkpoint restores.
+        generator = torch.Generator()
+        return iter(
+            DataLoader(self._clips, batch_sampler=batches, num_workers=workers, collate_fn=list, generator=generator)
+        )
 
     def train_round(self, clips: list[list[LabelledFrame]]) -> dict[str, float]:
         """One step for each frame of the clips; mean losses by name, and what else is worth a look."""

@@ -76,7 +76,8 @@ def test_a_second_stage_that_lacks_a_tensor_is_refused(config: ModelConfig) -> N
 
 
 def test_proposals_of_a_one_stage_model_are_for_comparison_only(config: ModelConfig) -> None:
-    detector, given = one_stage(config), inputs(config)
+    everything = ProposalConfig(score_threshold=0.0, minimum_score=0.0)
+    detector, given = one_stage(replace(config, proposals=everything)), inputs(config)
     with torch.no_grad():
         features = detector.image_features(given["images"])
         proposals = detector.propose(features, given["intrinsics"], given["camera_from_bev"])

@@ -1,0 +1,174 @@
+"""The training loop: resuming, gradients, what the losses teach, several processes, overfitting."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from drives import NAMES, Drives
+
+from bevformer_ros.model.checkpoint import read_checkpoint
+from bevformer_ros.model.config import (
+    BackboneConfig,
+    BevGridConfig,
+    DecoderConfig,
+    EncoderConfig,
+    ImageConfig,
+    ModelConfig,
+    PerspectiveHeadConfig,
+    ProposalConfig,
+    TemporalConfig,
+)
+from bevformer_ros.training.config import AugmentationConfig, OptimiserConfig, PerspectiveLossConfig, TrainingConfig
+from bevformer_ros.training.trainer import CHECKPOINT, METRICS, WEIGHTS, Trainer, learning_rate_share
+
+MODEL = ModelConfig(
+    "test",
+    ImageConfig(source_size=(160, 90), crop=(0, 26, 160, 90), height=64),
+    cameras=NAMES,
+    channels=16,
+    backbone=BackboneConfig(18, 4),
+    pyramid_levels=3,
+    bev=BevGridConfig(10, 10),
+    encoder=EncoderConfig(layers=1, heads=2, hidden_channels=16, image_levels=3, image_points=4),
+    temporal=TemporalConfig((-1, 0), mode="warp", channels=16, blocks=1),
+    decoder=DecoderConfig(layers=1, heads=2, hidden_channels=16, queries=12),
+    perspective=PerspectiveHeadConfig((8, 16, 32), 1, (30, 15, 8), (15, 8, 5)),
+    proposals=ProposalConfig(candidates_per_level=5, boxes_per_image=4, count=6),
+    two_stage=True,
+    max_detections=20,
+)
+CONFIG = TrainingConfig(
+    "test",
+    rounds=4,
+    clips=2,
+    clip_frames=2,
+    perspective=PerspectiveLossConfig(size_ranges=((-1, 48), (48, 96), (96, math.inf))),
+    augmentation=AugmentationConfig(mirror=0.5, turn=0.3),
+    optimiser=OptimiserConfig(warm_up=2, ema_decay=0.5),
+)
+DRIVES = Drives([3, 3, 3])
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
+    Trainer(CONFIG, MODEL, DRIVES).run(tmp_path / "whole", workers=0)
+    interrupted = Trainer(CONFIG, MODEL, DRIVES)
+    for clips in list(interrupted._loader(0))[:2]:
+        interrupted.train_round(clips)
+    (tmp_path / "parts").mkdir()
+    interrupted.save(tmp_path / "parts")
+    resumed = Trainer(replace(CONFIG, seed=0), MODEL, DRIVES)
+    resumed.run(tmp_path / "parts", workers=0)
+    assert resumed.round == 4
+    whole, parts = (read_checkpoint(tmp_path / name / WEIGHTS).weights for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    states = [torch.load(tmp_path / name / CHECKPOINT, weights_only=True)["detector"] for name in ("whole", "parts")]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_run_leaves_metrics_and_weights_that_load(tmp_path: Path) -> None:
+    Trainer(CONFIG, MODEL, DRIVES).run(tmp_path, workers=1)
+    with (tmp_path / METRICS).open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["round"] for row in rows] == ["1", "2", "3", "4"]
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+    assert {"bev_classes", "bev_boxes", "perspective_classes", "perspective_depths", "gradient_norm"} < set(rows[0])
+    checkpoint = read_checkpoint(tmp_path / WEIGHTS)
+    assert checkpoint.config == MODEL
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
+    Trainer(CONFIG, MODEL, DRIVES).run(tmp_path, workers=0)
+    metrics = (tmp_path / METRICS).read_text(encoding="utf-8")
+    Trainer(CONFIG, MODEL, DRIVES).run(tmp_path, workers=0)
+    assert (tmp_path / METRICS).read_text(encoding="utf-8") == metrics
+
+
+def test_the_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    Trainer(CONFIG, MODEL, DRIVES).save(tmp_path)
+    other = replace(MODEL, channels=32)
+    with pytest.raises(ValueError, match="of another model"):
+        Trainer(CONFIG, other, DRIVES).restore(tmp_path / CHECKPOINT)
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "frozen"),
+    [
+        (MODEL, CONFIG, set()),
+        (MODEL, replace(CONFIG, precision="bfloat16"), set()),
+        (replace(MODEL, temporal=replace(MODEL.temporal, mode="reencode")), CONFIG, set()),
+        (replace(MODEL, two_stage=False), replace(CONFIG, perspective=None), {"perspective_head"}),
+        (
+            MODEL,
+            replace(CONFIG, bev=None),
+            {"bev_encoder", "temporal_fusion", "decoder", "queries", "proposal_queries"},
+        ),
+        (replace(MODEL, decoder=replace(MODEL.decoder, groups=3)), CONFIG, set()),
+    ],
+    ids=["two-stage", "bfloat16", "reencode", "BEV loss only", "perspective loss only", "groups"],
+)
+def test_one_backward_pass_reaches_every_trainable_parameter(
+    model: ModelConfig, config: TrainingConfig, frozen: set[str]
+) -> None:
+    trainer = Trainer(config, model, DRIVES)
+    trainer.train_round(next(trainer._loader(0)))
+    for name, parameter in trainer.trained.detector.named_parameters():
+        if name.split(".")[0] in frozen:
+            assert not parameter.requires_grad and parameter.grad is None, name
+        else:
+            assert parameter.grad is not None, name
+
+
+def test_a_loss_without_its_head_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no perspective head"):
+        Trainer(CONFIG, replace(MODEL, perspective=None, proposals=None, two_stage=False), DRIVES)
+
+
+def test_a_loss_that_is_no_number_stops_the_run() -> None:
+    trainer = Trainer(CONFIG, MODEL, DRIVES)
+    with torch.no_grad():
+        next(trainer.trained.detector.decoder.parameters()).fill_(math.nan)
+    with pytest.raises(FloatingPointError, match="round 1"):
+        trainer.train_round(next(trainer._loader(0)))
+
+
+@pytest.mark.parametrize(("step", "share"), [(0, 0.25), (3, 1.0), (4, 1.0), (12, 0.5), (20, 0.0), (25, 0.0)])
+def test_learning_rate_rises_in_a_line_and_falls_along_a_cosine(step: int, share: float) -> None:
+    assert learning_rate_share(step, 20, OptimiserConfig(warm_up=4)) == pytest.approx(share)
+
+
+def test_two_processes_end_with_the_same_weights(tmp_path: Path, start_process: Callable) -> None:
+    """Real processes under torchrun, each with other clips; a checkpoint comes from the first alone."""
+    script = Path(__file__).with_name("distributed_run.py")
+    process = start_process(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path],
+        PYTHONPATH=os.pathsep.join([str(script.parent), *sys.path]),
+        OMP_NUM_THREADS="1",
+    )
+    assert process.wait(120) == 0
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert first["clips"] != second["clips"]
+    assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in first["weights"])
+    assert (tmp_path / METRICS).read_text(encoding="utf-8").count("\n") == 1 + CONFIG.rounds
+
+
+@pytest.mark.slow
+def test_one_scene_is_learned_by_heart() -> None:
+    config = replace(
+        CONFIG,
+        rounds=400,
+        clips=1,
+        augmentation=AugmentationConfig(),
+        optimiser=OptimiserConfig(learning_rate=3e-3, warm_up=20),
+    )
+    trainer = Trainer(config, replace(MODEL, dropout=0.0), Drives([2]))
+    metrics = [trainer.train_round(clips) for clips in trainer._loader(0)]
+    for name in ("bev_classes", "bev_boxes"):
+        assert metrics[-1][name] < 0.02 * metrics[0][name], name
