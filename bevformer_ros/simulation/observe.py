@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bevformer_ros import geometry
 from bevformer_ros.simulation.render import render
 from bevformer_ros.simulation.rig import SimulatedCamera
+from bevformer_ros.simulation.sensor import PERFECT, SensorConfig, expose, published
 from bevformer_ros.simulation.world import World
 from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
 
@@ -29,9 +30,16 @@ class Observation:
 
 
 def observe(
-    world: World, rig: tuple[SimulatedCamera, ...], base_from_bev: NDArray[np.float64], stamp_ns: int
+    world: World,
+    rig: tuple[SimulatedCamera, ...],
+    base_from_bev: NDArray[np.float64],
+    stamp_ns: int,
+    sensor: SensorConfig = PERFECT,
 ) -> Observation:
-    """Expose every camera at its own offset from the reference stamp; truth holds what at least one camera shows."""
+    """Expose every camera at its own offset from the reference stamp; truth holds what at least one camera shows.
+
+    The frame's geometry is what the calibration says, which `sensor` may put a little off what the pictures show.
+    """
     world_from_bev = world.world_from_base(stamp_ns) @ base_from_bev
     visible = np.zeros((len(world.objects.labels), len(rig)), np.bool_)
     cameras = []
@@ -40,9 +48,11 @@ def observe(
         picture = render(world, camera, exposure_ns)
         shown, pixels = np.unique(picture.owners[picture.owners >= 0], return_counts=True)
         visible[shown[pixels >= _MINIMUM_VISIBLE_AREA * picture.owners.size], column] = True
-        camera_from_world = geometry.invert(world.world_from_base(exposure_ns) @ camera.base_from_camera)
+        image = expose(picture.image, camera, sensor, world.seed, exposure_ns)
+        known = published(camera, sensor, world.seed)
+        camera_from_world = geometry.invert(world.world_from_base(exposure_ns) @ known.base_from_camera)
         cameras.append(
-            CameraImage(camera.name, exposure_ns, picture.image, camera.intrinsics, camera_from_world @ world_from_bev)
+            CameraImage(camera.name, exposure_ns, image, known.intrinsics, camera_from_world @ world_from_bev)
         )
     frame = SurroundFrame(stamp_ns, tuple(cameras), world_from_bev, scene=f"world-{world.seed}")
     boxes = world.objects_at(stamp_ns).transformed(geometry.invert(world_from_bev))
