@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros import geometry
-from bevformer_ros.simulation.road import KERB, LANE_WIDTH, SIDEWALK_END, Road
+from bevformer_ros.simulation.road import Road
+from bevformer_ros.simulation.streets import CROSSING_FAR, CROSSING_NEAR, LANE_WIDTH, STOP_LINE, Street
 from bevformer_ros.simulation.view import SUBPIXEL_BITS, View
 
 Array = NDArray[np.float64]
+RGB = tuple[int, int, int]
 
 HAZE = np.array([214.0, 222.0, 226.0])  # RGB
 _HAZE_LENGTH = 170.0  # metres over which contrast falls to 1/e
@@ -29,18 +32,7 @@ _YELLOW = (216, 178, 62)
 _BAND_REACH = 140.0  # metres around the camera
 _MARK_REACH = 75.0
 _BAND_STEP = 3.0
-_LANE_EDGE = 2 * LANE_WIDTH + 0.1
-_CROSSING_SPACING = 96.0
-_CROSS_SECTION = (  # left and right edge, the lowest layer first
-    (SIDEWALK_END, -SIDEWALK_END, _PAVEMENT),
-    (KERB + 0.25, -KERB - 0.25, _KERBSTONE),
-    (KERB, -KERB, _PARKING),
-    (_LANE_EDGE, -_LANE_EDGE, _ASPHALT),
-    (0.22, 0.10, _YELLOW),
-    (-0.10, -0.22, _YELLOW),
-    (_LANE_EDGE + 0.06, _LANE_EDGE - 0.06, _WHITE),
-    (-_LANE_EDGE + 0.06, -_LANE_EDGE - 0.06, _WHITE),
-)
+_BEYOND = 140.0  # metres of street painted where nobody is any more
 _LIGHT_BY_SHADE = (1.0 - np.arange(256) * (0.42 / 255)).astype(np.float32)
 
 _TILE_PIXELS = 512
@@ -58,29 +50,104 @@ class Band:
 
     left: Array
     right: Array
-    rgb: tuple[int, int, int]
+    rgb: RGB
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What is painted on the flat earth: bands, one over the other, and over them the marks, quads (m, 4, 2) with
-    colours (m, 3) RGB."""
+    """What is painted on the flat earth: bands, one over the other, and over them white marks, quads (m, 4, 2)."""
 
     bands: tuple[Band, ...]
     marks: Array
-    mark_colours: Array
 
     @classmethod
-    def of(cls, road: Road, first: float, last: float) -> Ground:
-        """The ground about a road from station first to last."""
-        stations = np.linspace(first, last, max(2, round((last - first) / _BAND_STEP) + 1))
-        bands = tuple(
-            Band(road.points(stations, left), road.points(stations, right), rgb) for left, right, rgb in _CROSS_SECTION
-        )
-        strips = np.array([*_dashes(first, last), *_bays(first, last), *_crossings(first, last)])
-        start, end, left, right = strips.T
-        corners = [road.points(start, left), road.points(end, left), road.points(end, right), road.points(start, right)]
-        return cls(bands, np.stack(corners, axis=1), np.tile(np.array(_WHITE, np.float64), (len(strips), 1)))
+    def of(cls, streets: Sequence[Street]) -> Ground:
+        """The streets, layer by layer, so that they open into one another where they meet."""
+        surfaces = [_surfaces(street) for street in streets]
+        bands = [band for layer in zip(*surfaces, strict=True) for band in layer]
+        bands += [line for street in streets for line in _lines(street)]
+        marks = [_quads(street.road, np.array(_marks(street)).reshape(-1, 4)) for street in streets]
+        return cls(tuple(bands), np.concatenate(marks))
+
+
+def _surfaces(street: Street) -> list[Band]:
+    """The layers of a street, the lowest first, all along it, and the plain asphalt of its junctions last."""
+    section, ends = street.section, (street.first - _BEYOND, street.last + _BEYOND)
+    layers: list[tuple[float, RGB]] = [
+        (section.pavement_end, _PAVEMENT),
+        (section.kerb + 0.25, _KERBSTONE),
+        (section.kerb, _PARKING),
+        (section.lane_edge, _ASPHALT),
+    ]
+    return [_band(street.road, *ends, edge, -edge, rgb) for edge, rgb in layers]
+
+
+def _lines(street: Street) -> list[Band]:
+    """Asphalt over the junctions, then the lines along the street between them."""
+    section, crossed = street.section, street.crossing.kerb
+    bands = [
+        _band(street.road, middle - crossed, middle + crossed, section.kerb, -section.kerb, _ASPHALT)
+        for middle in street.junctions
+    ]
+    for first, last in _stretches(street):
+        for middle, rgb in (
+            (0.16, _YELLOW),
+            (-0.16, _YELLOW),
+            (section.lane_edge, _WHITE),
+            (-section.lane_edge, _WHITE),
+        ):
+            bands.append(_band(street.road, first, last, middle + 0.06, middle - 0.06, rgb))
+    return bands
+
+
+def _stretches(street: Street) -> list[tuple[float, float]]:
+    """The stations between the stop lines of one junction and the next."""
+    reach = street.crossing.kerb + STOP_LINE
+    edges = [edge for middle in sorted(street.junctions) for edge in (middle - reach, middle + reach)]
+    edges = [street.first - _BEYOND, *edges, street.last + _BEYOND]
+    return [(first, last) for first, last in zip(edges[::2], edges[1::2], strict=True) if last > first]
+
+
+def _band(road: Road, first: float, last: float, left: float, right: float, rgb: RGB) -> Band:
+    stations = np.linspace(first, last, max(2, round((last - first) / _BAND_STEP) + 1))
+    return Band(road.points(stations, left), road.points(stations, right), rgb)
+
+
+def _quads(road: Road, strips: Array) -> Array:
+    start, end, left, right = strips.T
+    corners = [road.points(start, left), road.points(end, left), road.points(end, right), road.points(start, right)]
+    return np.stack(corners, axis=1)
+
+
+Strips = list[tuple[float, float, float, float]]  # first and last station, left and right offset
+
+
+def _marks(street: Street) -> Strips:
+    """Dashes between lanes, lines across the parking lanes, and the crossings and stop lines at junctions."""
+    section, strips = street.section, []
+    dividers = [offset + LANE_WIDTH / 2 for offset in section.lanes[:-1] if abs(offset + LANE_WIDTH / 2) > 0.1]
+    for first, last in _stretches(street):
+        for start in _multiples(9.0, first, last - 3.0):
+            strips += [(start, start + 3.0, divider + 0.07, divider - 0.07) for divider in dividers]
+        for start in _multiples(6.5, first + 6.0, last - 6.0):
+            for left, right in ((section.kerb, section.lane_edge), (-section.lane_edge, -section.kerb)):
+                strips.append((start, start + 0.1, left, right))
+    for junction in street.junctions:
+        strips += _crossing(street, junction, 1.0) + _crossing(street, junction, -1.0)
+    return strips
+
+
+def _crossing(street: Street, junction: float, side: float) -> Strips:
+    """The zebra crossing on one side of a junction, and the stop line of those who come towards it there."""
+    section, kerb = street.section, street.crossing.kerb
+    near, far, line = (junction + side * (kerb + reach) for reach in (CROSSING_NEAR, CROSSING_FAR, STOP_LINE))
+    bars = np.arange(0.7 - section.kerb, section.kerb - 0.5, 1.0).tolist()
+    incoming = (section.lane_edge, 0.0) if side > 0 else (0.0, -section.lane_edge)
+    return [*((near, far, middle + 0.26, middle - 0.26) for middle in bars), (line - 0.2, line + 0.2, *incoming)]
+
+
+def _multiples(spacing: float, first: float, last: float) -> list[float]:
+    return (spacing * np.arange(np.ceil(first / spacing), np.floor(last / spacing) + 1)).tolist()
 
 
 def paint_background(image: NDArray[np.uint8], view: View, ground: Ground, shadows: list[Array]) -> None:
@@ -90,11 +157,10 @@ def paint_background(image: NDArray[np.uint8], view: View, ground: Ground, shado
     for band in ground.bands:
         _paint_band(image, view, band)
     near = np.linalg.norm(ground.marks[:, 0] - view.position[:2], axis=1) < _MARK_REACH
-    marks, colours = ground.marks[near], ground.mark_colours[near]
-    corners = geometry.apply(view.camera_from_world, np.concatenate([marks, np.zeros((*marks.shape[:2], 1))], axis=-1))
-    for outline, bgr in zip(view.polygons(corners), colours[:, ::-1].tolist(), strict=True):
+    marks = np.concatenate([ground.marks[near], np.zeros((near.sum(), 4, 1))], axis=-1)
+    for outline in view.polygons(geometry.apply(view.camera_from_world, marks)):
         if outline is not None:
-            cv2.fillConvexPoly(image, outline, bgr, cv2.LINE_AA, SUBPIXEL_BITS)
+            cv2.fillConvexPoly(image, outline, _WHITE[::-1], cv2.LINE_AA, SUBPIXEL_BITS)
     _shade(image, view, horizon, shadows)
 
 
@@ -124,35 +190,6 @@ def _ray_heights(view: View) -> Array:
     rows = np.arange(view.camera.height)
     rays = np.stack([np.zeros(len(rows)), (rows - intrinsics[1, 2]) / intrinsics[1, 1], np.ones(len(rows))], axis=-1)
     return rays @ view.camera_from_world[:3, 2]
-
-
-Strips = list[tuple[float, float, float, float]]  # first and last station, left and right offset
-
-
-def _dashes(first: float, last: float) -> Strips:
-    """Between lanes of one direction."""
-    offsets = (-LANE_WIDTH, LANE_WIDTH)
-    return [
-        (start, start + 3.0, offset + 0.07, offset - 0.07)
-        for start in _multiples(9.0, first, last)
-        for offset in offsets
-    ]
-
-
-def _bays(first: float, last: float) -> Strips:
-    """Lines across the parking lane."""
-    edges = ((_LANE_EDGE, KERB), (-KERB, -_LANE_EDGE))
-    return [(start, start + 0.1, left, right) for start in _multiples(6.5, first, last) for right, left in edges]
-
-
-def _crossings(first: float, last: float) -> Strips:
-    bars = np.arange(-6.5, 7.0, 1.0).tolist()
-    starts = _multiples(_CROSSING_SPACING, first, last)
-    return [(start, start + 3.2, middle + 0.26, middle - 0.26) for start in starts for middle in bars]
-
-
-def _multiples(spacing: float, first: float, last: float) -> list[float]:
-    return (spacing * np.arange(np.ceil(first / spacing), np.floor(last / spacing) + 1)).tolist()
 
 
 def _shade(image: NDArray[np.uint8], view: View, horizon: int, shadows: list[Array]) -> None:

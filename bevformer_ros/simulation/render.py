@@ -92,7 +92,7 @@ def _paint(image: NDArray[np.uint8], owners: NDArray[np.int32], faces: _Faces) -
 def _looks(world: World) -> tuple[Solid, ...]:
     """The solids of all objects, then of the scenery."""
     objects = world.objects
-    attributes = ["" if index == NO_ATTRIBUTE else ATTRIBUTE_NAMES[index] for index in objects.attributes]
+    attributes = ["" if index == NO_ATTRIBUTE else ATTRIBUTE_NAMES[index] for index in objects.resting]
     return (
         *(solid_of(CLASS_NAMES[label], attribute) for label, attribute in zip(objects.labels, attributes, strict=True)),
         *(SCENERY_SOLIDS[kind] for kind in world.scenery.kinds),

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from bevformer_ros import geometry
-from bevformer_ros.simulation.population import Objects, Scenery
+from bevformer_ros.simulation.crowd import Objects
 from bevformer_ros.simulation.render import SCENERY, painting_order, render
 from bevformer_ros.simulation.rig import surround_rig
+from bevformer_ros.simulation.scenery import Scenery
 from bevformer_ros.simulation.solids import SCENERY_SOLIDS, solid_of
 from bevformer_ros.simulation.view import clip
 from bevformer_ros.simulation.world import START_NS, World
@@ -20,15 +21,19 @@ RIG = {camera.name: camera for camera in surround_rig(800, 450)}
 def world_with(*placed: tuple[str, float, float, float]) -> World:
     """Only these objects, standing: class name, metres ahead of the ego, metres left of it, heading to the road."""
     world = World.make(seed=1)
-    station, lane = world.ego.station(0.0), world.ego.lane
+    station, lane = float(world.ego.station(0.0)), world.ego.lane
+    rider = np.full(len(placed), ATTRIBUTE_ID["cycle.with_rider"], np.int64)
     objects = Objects(
         labels=np.array([CLASS_ID[name] for name, *_ in placed], np.int64),
         sizes=np.array([CLASSES[CLASS_ID[name]].canonical_size for name, *_ in placed]).reshape(-1, 3),
+        paths=np.full(len(placed), world.ego.path),
         stations=np.array([station + ahead for _, ahead, _, _ in placed]),
         offsets=np.array([lane + left for _, _, left, _ in placed]),
-        station_rates=np.zeros(len(placed)),
+        directions=np.zeros(len(placed)),
+        timetables=np.zeros(len(placed), np.int64),
         headings=np.array([heading for *_, heading in placed]),
-        attributes=np.full(len(placed), ATTRIBUTE_ID["cycle.with_rider"], np.int64),
+        moving=rider,
+        resting=rider,
         colours=np.full((len(placed), 3), 200, np.int64),
     )
     nothing = Scenery(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), np.zeros((0, 3), np.int64), ())

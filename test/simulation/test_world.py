@@ -8,7 +8,7 @@ import pytest
 
 from bevformer_ros import geometry
 from bevformer_ros.simulation.world import START_NS, World
-from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASS_ID, CLASS_NAMES, CLASSES
+from bevformer_ros.taxonomy import ATTRIBUTE_ID, ATTRIBUTE_NAMES, CLASS_ID, CLASS_NAMES, CLASSES
 
 SECOND = 1_000_000_000
 
@@ -62,11 +62,32 @@ def test_velocities_are_the_derivatives_of_the_positions(world, seconds):
     np.testing.assert_allclose((poses[1] - poses[0])[:2, 3] / 0.02, world.ego_velocity(stamp), atol=2e-3)
 
 
-def test_the_ego_turns_both_ways(world):
-    yaws = [geometry.yaw_of(world.world_from_base(START_NS + second * SECOND)) for second in range(21)]
-    turns = geometry.wrap_angle(np.diff(yaws))
-    assert turns.max() > 0.03
-    assert turns.min() < -0.03
+def test_some_egos_turn_left_some_right_and_some_go_straight_on():
+    turns = []
+    for seed in range(16):
+        world = World.make(seed)
+        yaws = [geometry.yaw_of(world.world_from_base(START_NS + second * SECOND)) for second in range(21)]
+        turns.append(np.unwrap(yaws)[-1] - yaws[0])
+    assert max(turns) > 1.2
+    assert min(turns) < -1.2
+    assert sum(abs(turn) < 0.9 for turn in turns) > 6
+
+
+def test_vehicles_wait_drive_on_and_turn_and_people_cross_streets():
+    stopped_and_moved = turned = crossed = 0
+    for seed in range(4):
+        world = World.make(seed)
+        states = [world.objects_at(START_NS + second * SECOND) for second in range(21)]
+        attributes = np.array([state.attributes for state in states])
+        by_name = {name: (attributes == ATTRIBUTE_ID[name]).any(axis=0) for name in ATTRIBUTE_NAMES}
+        stopped_and_moved += (by_name["vehicle.moving"] & by_name["vehicle.stopped"]).sum()
+        yaws = np.unwrap([state.yaws for state in states], axis=0)
+        turned += (np.ptp(yaws, axis=0) > 1.2).sum()
+        walked = np.linalg.norm(states[-1].centers - states[0].centers, axis=1)
+        crossed += (by_name["pedestrian.moving"] & by_name["pedestrian.standing"] & (walked > 6)).sum()
+    assert stopped_and_moved > 10
+    assert turned >= 4
+    assert crossed >= 4
 
 
 @pytest.mark.parametrize("seed", range(12))
