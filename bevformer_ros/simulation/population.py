@@ -118,7 +118,7 @@ def _park_row(crowd: Crowd, placed: list[Placed], street: Street, station: float
                 size=(length, width, height),
             )
         )
-        station += length + crowd.random.uniform(1.0, 3.0)
+        station += 1.12 * length + crowd.random.uniform(1.0, 3.0)  # a bend brings neighbours nearer
     return station + 4.0
 
 
@@ -138,7 +138,7 @@ def _build_work_zone(crowd: Crowd, placed: list[Placed], street: Street, station
         # A barrier's width is its long side, so it lines the road when it faces across it.
         put("barrier", station + 3.2 * step, inner, -side * np.pi / 2 + crowd.random.normal(0, 0.04))
     heading = crowd.random.choice([0.0, np.pi]) + crowd.random.normal(0, 0.05)
-    put("construction_vehicle", station + 1.6 * (barriers - 1), side * (parking + 1.45), heading, "vehicle.parked")
+    put("construction_vehicle", station + 1.6 * (barriers - 1), side * (parking + 1.3), heading, "vehicle.parked")
     station += 3.2 * barriers + 0.5
     for step in range(2):
         put("traffic_cone", station + 1.8 * step, inner + side * 0.4 * step)

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 LANE_WIDTH = 3.5
 CROSSING_NEAR, CROSSING_FAR = 0.8, 4.0  # where a zebra crossing begins and ends, metres from the crossed street's kerb
 STOP_LINE = 4.8  # likewise
-_SIDE_LENGTH = 500.0
+_SIDE_TABLE = 500.0
 _ROUNDNESS = 0.552  # makes a cubic Bezier curve a quarter circle
 
 
@@ -67,7 +67,7 @@ class Lane:
 def side_street(main: Road, junction: float, path: int, length: float) -> Street:
     """A straight street across the main one; its stations grow to the left of the main street's."""
     origin = main.points(junction, 0.0)
-    road = Road.straight(origin, float(main.heading(junction)) + np.pi / 2, -_SIDE_LENGTH, _SIDE_LENGTH)
+    road = Road.straight(origin, float(main.heading(junction)) + np.pi / 2, -_SIDE_TABLE, _SIDE_TABLE)
     return Street(road, path, SIDE, -length, length, (0.0,), MAIN)
 
 

@@ -29,6 +29,7 @@ Array = NDArray[np.float64]
 
 _FASTEST = 12.0  # m/s
 _VIEW_DISTANCE = 150.0
+_SIDE_LENGTH = 90.0
 _AXLE_TO_MIDDLE = 1.4
 _EGO_SIZE = (4.6, 1.9, 1.6)
 _FRONT = _AXLE_TO_MIDDLE + _EGO_SIZE[0] / 2
@@ -133,21 +134,26 @@ def _lay_streets(random: np.random.Generator, plan: Plan, duration_s: float) -> 
     first, last = -_VIEW_DISTANCE, ahead + _VIEW_DISTANCE
     margin = 1.12 * _FASTEST * duration_s + 50.0
     road = Road.winding(random, first - margin, last + margin)
-    junctions, spacing = [plan.junction], random.uniform(105, 140)
-    halts = halting_stations(plan.knots, plan.stops, duration_s)
-    for step in (-3, -2, -1, *range(1, 2 + int((last - plan.junction) / spacing))):
-        station = plan.junction + step * spacing
-        reach = SIDE.kerb + STOP_LINE + _FRONT
-        if first + 20 < station < last - 20 and all(abs(halt - station) > reach for halt in halts):
-            junctions.append(station)
-    main = Street(road, 0, MAIN, first, last, tuple(junctions), SIDE)
     on_side = 0.0 if plan.turn_at is None else max(0.0, driven - ahead)
-    lengths = [90.0 + on_side, *[90.0] * (len(junctions) - 1)]
-    sides = [
-        side_street(road, station, path + 1, length)
-        for path, (station, length) in enumerate(zip(junctions, lengths, strict=True))
+    sides, junctions = [side_street(road, plan.junction, 1, _SIDE_LENGTH + on_side)], [plan.junction]
+    halts, spacing = halting_stations(plan.knots, plan.stops, duration_s), random.uniform(105, 140)
+    for step in (-1, -2, -3, *range(1, 2 + int((last - plan.junction) / spacing))):
+        station = plan.junction + step * spacing
+        side = side_street(road, station, len(sides) + 1, _SIDE_LENGTH)
+        halted_on = any(abs(halt - station) < SIDE.kerb + STOP_LINE + _FRONT for halt in halts)
+        inside = first + 20 < station < last - 20
+        if inside and not halted_on and all(_apart(side, other) for other in sides):
+            sides.append(side)
+            junctions.append(station)
+    return Street(road, 0, MAIN, first, last, tuple(junctions), SIDE), *sides
+
+
+def _apart(one: Street, other: Street) -> bool:
+    """Whether two side streets keep a distance all along."""
+    points = [
+        street.road.points(np.arange(street.first - 60.0, street.last + 60.0, 8.0), 0.0) for street in (one, other)
     ]
-    return main, *sides
+    return bool(np.square(points[0][:, None] - points[1]).sum(-1).min() > 40.0**2)
 
 
 def _send_ego(plan: Plan, streets: tuple[Street, ...], duration_s: float) -> tuple[list[Road], EgoDrive]:
