@@ -23,6 +23,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("benchmark", "bevformer_ros.benchmark", "Time each stage of a model and measure its memory."),
     Command("benchmark-history", "bevformer_ros.benchmark_history", "Time and memory of history, by number of slots."),
     Command("benchmark-sync", "bevformer_ros.ros.benchmark_sync", "Measure receiving and synchronising six cameras."),
+    Command("benchmark-world", "bevformer_ros.simulation.benchmark", "Images a second from the simulated world."),
     Command("convert", "bevformer_ros.convert", "Turn an official checkpoint into a .safetensors file."),
     Command("demo", "bevformer_ros.ros.demo", "Simulate a drive, detect on it over DDS, show what came out."),
     Command("draw", "bevformer_ros.ros.draw", "Draw projected boxes over the images of a keyframe or bag."),
