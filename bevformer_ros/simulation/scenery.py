@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from bevformer_ros import geometry
 from bevformer_ros.simulation.crowd import Colour, overlap
@@ -49,26 +50,25 @@ def build_scenery(random: np.random.Generator, streets: Sequence[Street]) -> Sce
         yaw = street.road.heading(stations) + np.where(offsets > 0, np.pi, 0.0)
         center = np.column_stack([street.road.points(stations, offsets), size[:, 2] / 2])
         plan = geometry.box_corners(center, size, yaw)[:, [0, 1, 5, 4], :2]
-        for row, entry in enumerate(rows):
-            others = np.broadcast_to(plan[row], (len(plans), 4, 2))
-            if overlap(others, plans).any() or any(_stands_in(plan[row], other) for other in streets):
+        stands_free = ~np.any([_stand_in(plan, other) for other in streets], axis=0)
+        for row in np.flatnonzero(stands_free):
+            if overlap(np.broadcast_to(plan[row], (len(plans), 4, 2)), plans).any():
                 continue
             plans = np.concatenate([plans, plan[row : row + 1]])
             centers.append(center[row])
             sizes.append(size[row])
             yaws.append(yaw[row])
-            colours.append(entry.colour)
-            kinds.append(entry.kind)
+            colours.append(rows[row].colour)
+            kinds.append(rows[row].kind)
     return Scenery(np.array(centers), np.array(sizes), np.array(yaws), np.array(colours, np.int64), tuple(kinds))
 
 
-def _stands_in(plan: Array, street: Street) -> bool:
-    """Whether any corner of a plan (4, 2), or its middle, lies on the street or its pavement's inner part."""
-    stations = np.arange(street.first - 60.0, street.last + 60.0, 1.0)
-    points = np.concatenate([plan, plan.mean(axis=0, keepdims=True)])
-    middles = street.road.points(stations, 0.0)
-    distances = np.sqrt(np.square(points[:, None] - middles[None]).sum(-1).min(axis=1))
-    return bool((distances < street.section.pavement_end - 1.8).any())
+def _stand_in(plans: Array, street: Street) -> NDArray[np.bool_]:
+    """(n,): whether any corner of a plan (n, 4, 2), or its middle, lies on the street or its pavement's inner part."""
+    middles = street.road.points(np.arange(street.first - 60.0, street.last + 60.0, 1.0), 0.0)
+    points = np.concatenate([plans, plans.mean(axis=1, keepdims=True)], axis=1)
+    distances, _ = cKDTree(middles).query(points, distance_upper_bound=street.section.pavement_end)
+    return np.asarray((distances < street.section.pavement_end - 1.8).any(axis=1))
 
 
 def _rows(random: np.random.Generator, street: Street) -> list[_Row]:

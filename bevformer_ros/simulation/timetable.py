@@ -67,7 +67,7 @@ def cruise(
 ) -> Knots:
     """Driving at a speed that sways a little, standing in the windows `stops`, and not faster than slow = (m/s, from,
     to) in that window."""
-    times = np.arange(-1.25, until + 1.5, _STEP)  # no knot at zero
+    times = np.arange(-3.25, until + 1.5, _STEP)  # no knot at zero
     speeds = speed * (1 + 0.12 * np.sin(2 * np.pi * (times / random.uniform(7, 13) + random.random())))
     for first, last in stops:
         braked = np.maximum(0.0, speed * 1.12 - _BRAKING * (times - first))

@@ -85,7 +85,7 @@ class Plan:
 
 def _draw_turn_time(random: np.random.Generator, signals: Signals, duration_s: float) -> float | None:
     for _ in range(20):
-        time = float(random.uniform(2.0, max(4.0, 0.7 * duration_s)))
+        time = float(random.uniform(-1.0, max(2.0, 0.7 * duration_s)))
         if not any(first < time + 5.0 and last > time - 4.0 for first, last in signals.red):
             return time
     return None
