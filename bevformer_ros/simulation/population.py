@@ -174,7 +174,7 @@ def fill_pavements(crowd: Crowd, street: Street, duration_s: float) -> list[Plac
         while station < street.last:
             station += random.uniform(6, 30)
             if street.free(station, station, 8.0):
-                placed.append(_stand(crowd, street, station, side * (kerb + 4.0)))
+                placed.append(_stand(crowd, street, station, side * (kerb + 4.2)))
     return placed
 
 
