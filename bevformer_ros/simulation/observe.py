@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros import geometry
-from bevformer_ros.simulation.render import render
+from bevformer_ros.simulation.render import SCENERY, render
 from bevformer_ros.simulation.rig import SimulatedCamera
 from bevformer_ros.simulation.sensor import PERFECT, SensorConfig, expose, published
 from bevformer_ros.simulation.world import World
@@ -46,8 +46,8 @@ def observe(
     for column, camera in enumerate(rig):
         exposure_ns = stamp_ns + camera.exposure_offset_ns
         picture = render(world, camera, exposure_ns)
-        shown, pixels = np.unique(picture.owners[picture.owners >= 0], return_counts=True)
-        visible[shown[pixels >= _MINIMUM_VISIBLE_AREA * picture.owners.size], column] = True
+        pixels = np.bincount(picture.owners.ravel() - SCENERY, minlength=len(visible) + 1)[1:]
+        visible[:, column] = pixels >= _MINIMUM_VISIBLE_AREA * picture.owners.size
         image = expose(picture.image, camera, sensor, world.seed, exposure_ns)
         known = published(camera, sensor, world.seed)
         camera_from_world = geometry.invert(world.world_from_base(exposure_ns) @ known.base_from_camera)
