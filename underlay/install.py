@@ -146,7 +146,9 @@ def build_interfaces(sourced: list[str]) -> None:
     """Build the messages, and install this package as links into the checkout, with colcon into .venv itself."""
     packages = [REPOSITORY] if sourced else [*(UNDERLAY / name for name in UNDERLAY_MESSAGES), REPOSITORY]
     inputs = [REPOSITORY / name for name in ("CMakeLists.txt", "package.xml", "msg")] + packages[:-1]
-    installed = [name for folder in ("launch", "config", "rviz") for name in relative_files(REPOSITORY / folder)]
+    installed = [
+        name for folder in ("bevformer_ros", "launch", "config", "rviz") for name in relative_files(REPOSITORY / folder)
+    ]
     key = digest(inputs, (VENV / "stamp-packages").read_text(), Path(__file__).read_text(), *installed)
     stamp = VENV / "stamp-interfaces"
     if is_current(stamp, key):
@@ -198,7 +200,8 @@ def is_current(stamp: Path, key: str) -> bool:
 
 
 def relative_files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(REPOSITORY)) for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return sorted(str(path.relative_to(REPOSITORY)) for path in files)
 
 
 def digest(inputs: list[Path], *words: str) -> str:
