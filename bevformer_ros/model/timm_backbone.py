@@ -9,6 +9,7 @@ import difflib
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from bevformer_ros.model.config import ImageConfig, TimmConfig
@@ -27,7 +28,7 @@ class TimmBackbone(nn.Module):
         """With random weights. Raises ValueError where timm is missing, does not know the name, has no such feature
         maps for it, or where its weights want the images normalised in another way."""
         super().__init__()
-        timm = _import_timm(config.name)
+        timm = import_timm(config.name)
         published = _published_config(timm, config.name)
         if config.pretrained:
             _check_weights(config.name, published, image)
@@ -50,7 +51,7 @@ class TimmBackbone(nn.Module):
 
     def load_published_weights(self) -> None:
         """timm downloads them, or takes them from its cache."""
-        published = _import_timm(self.config.name).create_model(self.config.name, pretrained=True, **self._arguments)
+        published = import_timm(self.config.name).create_model(self.config.name, pretrained=True, **self._arguments)
         self.body.load_state_dict(published.state_dict())
 
 
@@ -63,15 +64,27 @@ def load_pretrained(backbone: nn.Module) -> None:
         backbone.load_published_weights()
 
 
-def _import_timm(name: str) -> Any:
+def import_timm(name: str) -> Any:
     try:
+        _import_torchvision()
         import timm
     except (ImportError, RuntimeError) as error:
         raise ValueError(
-            f"backbone {name!r} is one of timm's, which cannot be imported ({error}): pip install timm, with a "
-            "torchvision of the same version and kind (CPU or CUDA) as torch"
+            f"backbone {name!r} is one of timm's, which cannot be imported ({error}): pip install timm, with the "
+            f"torchvision that belongs to torch {torch.__version__}"
         ) from error
     return timm
+
+
+def _import_torchvision() -> None:
+    """timm cannot do without. The wheels of torchvision are built for CUDA: beside a torch for the CPU its operators do
+    not load, and the import fails over the shapes of two of them. timm calls neither; to declare them is enough."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for operator in ("nms", "qnms"):
+            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            torch.library.define(f"torchvision::{operator}", schema)
 
 
 def _published_config(timm: Any, name: str) -> Any:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import copy
 import sys
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 
 import pytest
 import torch
 from support import REPOSITORY
-from timm_import import import_timm
 from torch import Tensor
 
 from bevformer_ros.config import from_dict, load_yaml
 from bevformer_ros.model.config import ImageConfig, ModelConfig, TimmConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
 from bevformer_ros.model.precision import set_precision
-from bevformer_ros.model.timm_backbone import TimmBackbone, load_pretrained
+from bevformer_ros.model.timm_backbone import TimmBackbone, import_timm, load_pretrained
 
-timm = import_timm()
+pytestmark = pytest.mark.skipif(
+    not all(map(find_spec, ("timm", "torchvision"))), reason="needs timm and torchvision, which `make env` installs"
+)
 
 IMAGE = ImageConfig(height=64)
 IMAGENET = {"mean": [103.53, 116.28, 123.675], "deviation": [57.375, 57.12, 58.395]}
@@ -106,6 +108,7 @@ def test_reduced_precision(name: str) -> None:
 
 def test_published_weights_are_fetched_only_when_training_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     image = from_dict(ImageConfig, {"height": 64, **IMAGENET})
+    timm = import_timm("resnet18")
     create, published = timm.create_model, []
 
     def fake_download(name: str, pretrained: bool = False, **arguments: object) -> torch.nn.Module:
