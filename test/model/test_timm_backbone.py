@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+import yaml
 from support import REPOSITORY
 from torch import Tensor
 
@@ -126,6 +127,13 @@ def test_published_weights_are_fetched_only_when_training_asks(monkeypatch: pyte
         torch.testing.assert_close(tensor, source.state_dict()[name], rtol=0, atol=0)
     load_pretrained(build_detector(config_with(TimmConfig("resnet18"))).backbone)
     assert len(published) == 1
+
+
+def test_the_documented_configuration_is_accepted() -> None:
+    text = (REPOSITORY / "docs" / "backbones.md").read_text(encoding="utf-8")
+    config = from_dict(ModelConfig, yaml.safe_load(text.partition("```yaml")[2].partition("```")[0]))
+    assert isinstance(config.backbone, TimmConfig) and config.backbone.pretrained
+    TimmBackbone(config.backbone, config.image)
 
 
 @pytest.mark.parametrize(
