@@ -26,6 +26,6 @@ setup(
         "scipy",
         "torch>=2.2",
     ],
-    extras_require={"evaluation": ["nuscenes-devkit"]},
+    extras_require={"evaluation": ["nuscenes-devkit"], "backbones": ["timm", "torchvision"]},
     entry_points={"console_scripts": ["bevformer-ros = bevformer_ros.cli:main"]},
 )

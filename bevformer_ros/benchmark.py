@@ -122,7 +122,7 @@ def measure(detector: BEVFormerV2, device: torch.device, precision: Precision, r
 def _one_pass(detector: BEVFormerV2, inputs: Inputs, clock: StageClock) -> dict[str, Tensor]:
     """One frame with a full history; results by name, for comparison."""
     config = detector.config
-    levels = detector.backbone(inputs.images[0].to(detector.backbone.stem.conv.weight.dtype))
+    levels = detector.backbone(inputs.images[0])
     clock.mark("backbone")
     features = tuple(level.unsqueeze(0) for level in detector.neck(levels))
     clock.mark("neck")

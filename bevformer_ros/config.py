@@ -55,8 +55,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        return _convert(inner, value, where)
+        kinds = [argument for argument in arguments if argument is not type(None)]
+        return _convert(_kind_with_keys(kinds, value, where), value, where)
     if is_dataclass(hint):
         return from_dict(hint, value, where)  # type: ignore[arg-type]
     if origin is tuple:
@@ -70,6 +70,19 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if type(value) is not hint:
         raise ValueError(f"{where}: expected {hint.__name__}, got {value!r}")
     return value
+
+
+def _kind_with_keys(kinds: list[Any], value: Any, where: str) -> Any:
+    """Of several dataclasses the first that knows all keys of the value."""
+    if len(kinds) == 1:
+        return kinds[0]
+    keys = {kind: [entry.name for entry in fields(kind)] for kind in kinds}
+    given = value if isinstance(value, dict) else {}
+    fitting = [kind for kind in kinds if set(given) <= set(keys[kind])]
+    if not fitting:
+        choices = " or ".join(f"{kind.__name__} ({', '.join(keys[kind])})" for kind in kinds)
+        raise ValueError(f"{where}: expected keys of one of {choices}, got {', '.join(map(repr, given))}")
+    return fitting[0]
 
 
 def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from bevformer_ros.types import Detections3D
 try:
     from nuscenes import NuScenes
     from nuscenes.eval.detection.utils import category_to_detection_name
+    from nuscenes.utils.splits import create_splits_scenes, get_scenes_of_split
 except ImportError as error:
     raise ImportError(
         f"{error}: nuScenes is read with nuscenes-devkit; `make env` installs it, or: pip install --no-deps "
@@ -48,8 +49,32 @@ def samples_of_scene(dataset: NuScenes, scene: str) -> list[dict[str, Any]]:
     records = {record["name"]: record for record in dataset.scene}
     if scene not in records:
         raise ValueError(f"there is no scene {scene!r}; there are {', '.join(sorted(records))}")
-    samples = [record for record in dataset.sample if record["scene_token"] == records[scene]["token"]]
-    return sorted(samples, key=lambda record: record["timestamp"])
+    samples = [dataset.get("sample", records[scene]["first_sample_token"])]
+    while samples[-1]["next"]:
+        samples.append(dataset.get("sample", samples[-1]["next"]))
+    return samples
+
+
+def scenes_of_split(dataset: NuScenes, split: str) -> list[str]:
+    """Those of the devkit's split, or of one in splits.json beside the tables, that the tables have.
+
+    Raises ValueError for an unknown split, and where the tables have none of its scenes.
+    """
+    known = create_splits_scenes()
+    try:
+        names = get_scenes_of_split(split, dataset)
+    except ValueError as error:
+        raise ValueError(
+            f"there is no split {split!r}; there are {', '.join(known)}, and those of a splits.json beside the tables"
+        ) from error
+    there = {record["name"] for record in dataset.scene}
+    found = [name for name in names if name in there]
+    if not found:
+        others = [other for other, scenes in known.items() if there & set(scenes)]
+        raise ValueError(
+            f"{dataset.version} has no scene of the split {split!r}; it has scenes of {', '.join(others) or 'none'}"
+        )
+    return found
 
 
 def stamp_ns(record: dict[str, Any]) -> int:
@@ -60,6 +85,12 @@ def pose_matrix(record: dict[str, Any]) -> NDArray[np.float64]:
     """(4, 4): global from ego of an ego_pose, ego from sensor of a calibrated_sensor."""
     w, x, y, z = record["rotation"]
     return geometry.transform(record["translation"], (x, y, z, w))
+
+
+def sensor_pose(dataset: NuScenes, record: dict[str, Any]) -> NDArray[np.float64]:
+    """(4, 4) global from sensor, at the own time of a sample_data."""
+    ego_from_sensor = pose_matrix(dataset.get("calibrated_sensor", record["calibrated_sensor_token"]))
+    return pose_matrix(dataset.get("ego_pose", record["ego_pose_token"])) @ ego_from_sensor
 
 
 def sample_pose(dataset: NuScenes, sample: dict[str, Any]) -> NDArray[np.float64]:

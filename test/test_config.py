@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,49 @@ def test_whole_numbers_are_accepted_where_a_float_is_meant():
 def test_a_wrong_rig_is_refused_with_the_place_and_the_value(changes, message):
     with pytest.raises(ValueError, match=message):
         from_dict(RigConfig, RIG | changes)
+
+
+@dataclass(frozen=True)
+class Circle:
+    radius: float = 1.0
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Drawing:
+    shape: Circle | Rectangle | None = None
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        (None, None),
+        ({}, Circle()),
+        ({"radius": 2}, Circle(2.0)),
+        ({"height": 2, "width": 1}, Rectangle(1.0, 2.0)),
+    ],
+)
+def test_the_keys_tell_which_kind_is_meant(shape, expected):
+    assert from_dict(Drawing, {"shape": shape}) == Drawing(expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"radius": 1, "width": 1}, r"Drawing.shape: expected keys of one of Circle .*, got 'radius', 'width'"),
+        ({"colour": 1}, r"of Circle \(radius\) or Rectangle \(width, height\), got 'colour'"),
+        ({"width": 1}, "Drawing.shape: missing key 'height'"),
+        (3, "Drawing.shape: expected a mapping, got 3"),
+    ],
+)
+def test_no_kind_fits(shape, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(Drawing, {"shape": shape})
 
 
 def test_errors_name_the_file(tmp_path):

@@ -35,7 +35,9 @@ ROSDEP_KEYS = {
     "scipy": "python3-scipy",
     "tqdm": "python3-tqdm",
     "tf2_ros": "tf2_ros_py",
+    "timm": None,  # for its backbones alone; package.xml says so
     "torch": "python3-pytorch-pip",
+    "torchvision": None,  # timm brings it
     "yaml": "python3-yaml",
 }
 PIP_NAMES = {"PIL": "pillow", "cv2": "opencv-python-headless", "nuscenes": "nuscenes-devkit", "yaml": "PyYAML"}

@@ -138,6 +138,18 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True)
+class TimmConfig:
+    """A backbone of timm, any that has feature maps at strides 8, 16 and 32. timm must be installed.
+
+    name: as timm has it, with or without the tag that names weights (swin_tiny_patch4_window7_224.ms_in1k).
+    pretrained: learning starts from timm's weights of that name, see timm_backbone.load_pretrained.
+    """
+
+    name: str
+    pretrained: bool = False
+
+
+@dataclass(frozen=True)
 class BevGridConfig:
     """The BEV map. rows: along y (forward). columns: along x (right). range: x, y, z minima then maxima, metres."""
 
@@ -237,9 +249,9 @@ class ModelConfig:
     """One detector. The defaults throughout are those of the released bevformerv2-r50-t1-base.
 
     cameras: names in the order of the camera embeddings. channels: of image features, BEV map and queries.
-    pyramid_levels: feature maps of the neck, from stride 8. perspective: None for a model without that head.
-    proposals: how the perspective head's boxes become one set; None to run without them. two_stage: whether the
-    decoder takes the proposals; the released models never saw any.
+    backbone: our ResNet, or with a `name` one of timm's. pyramid_levels: feature maps of the neck, from stride 8.
+    perspective: None for a model without that head. proposals: how the perspective head's boxes become one set; None
+    to run without them. two_stage: whether the decoder takes the proposals; the released models never saw any.
     score_threshold: boxes at or below it are not reported. max_detections: most boxes of a frame.
     """
 
@@ -248,7 +260,7 @@ class ModelConfig:
     cameras: tuple[str, ...] = NUSCENES_CAMERAS
     channels: int = 256
     dropout: float = 0.1
-    backbone: BackboneConfig = BackboneConfig()
+    backbone: BackboneConfig | TimmConfig = BackboneConfig()
     pyramid_levels: int = 5
     bev: BevGridConfig = BevGridConfig()
     encoder: EncoderConfig = EncoderConfig()

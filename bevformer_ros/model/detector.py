@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bevformer_ros.model.bev_encoder import BevEncoder
-from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.model.config import ModelConfig, TimmConfig
 from bevformer_ros.model.decoder import Decoder, DecoderOutput
 from bevformer_ros.model.fpn import FeaturePyramid
 from bevformer_ros.model.hybrid_queries import LearnedQueries, ProposalQueries, join_queries
@@ -16,6 +16,7 @@ from bevformer_ros.model.perspective_head import PerspectiveHead, PerspectiveLev
 from bevformer_ros.model.proposals import ProposalMaker, Proposals
 from bevformer_ros.model.resnet import ResNet
 from bevformer_ros.model.temporal_fusion import TemporalFusion
+from bevformer_ros.model.timm_backbone import TimmBackbone
 from bevformer_ros.taxonomy import CLASSES
 
 
@@ -25,7 +26,7 @@ class BEVFormerV2(nn.Module):
     def __init__(
         self,
         config: ModelConfig,
-        backbone: ResNet,
+        backbone: ResNet | TimmBackbone,
         neck: FeaturePyramid,
         bev_encoder: BevEncoder,
         temporal_fusion: TemporalFusion | None,
@@ -50,7 +51,7 @@ class BEVFormerV2(nn.Module):
     def image_features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalised images (B, N, 3, H, W) -> feature levels (B, N, C, h, w), strides 8, 16, ..."""
         batch = images.shape[:2]
-        levels = self.neck(self.backbone(images.flatten(0, 1).to(self.backbone.stem.conv.weight.dtype)))
+        levels = self.neck(self.backbone(images.flatten(0, 1)))
         return tuple(level.unflatten(0, batch) for level in levels)
 
     def propose(
@@ -130,7 +131,10 @@ class BEVFormerV2(nn.Module):
 def build_detector(config: ModelConfig) -> BEVFormerV2:
     """The detector with random weights, in training mode as any new module."""
     channels, classes = config.channels, len(CLASSES)
-    backbone = ResNet(config.backbone)
+    if isinstance(config.backbone, TimmConfig):
+        backbone: ResNet | TimmBackbone = TimmBackbone(config.backbone, config.image)
+    else:
+        backbone = ResNet(config.backbone)
     return BEVFormerV2(
         config,
         backbone,

@@ -53,8 +53,8 @@ class ResNet(nn.Module):
         self.output_channels = tuple(width * block.expansion for width in widths[1:])
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """images (M, 3, H, W) -> three maps (M, c, h, w)."""
-        x = self.pool(self.stem(images).relu_())
+        """Normalised BGR images (M, 3, H, W) -> three maps (M, c, h, w) in the type of the weights."""
+        x = self.pool(self.stem(images.to(self.stem.conv.weight.dtype)).relu_())
         outputs = []
         for stage in self.stages:
             x = stage(x)

@@ -18,6 +18,7 @@ from bevformer_ros.cli import main
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.evaluation.protocol import protocol
 from bevformer_ros.evaluation.submission import write_submission
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.nuscenes_data import open_dataset, pose_matrix, sample_annotations, samples_of_scene, stamp_ns
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag import BagReader, BagWriter, deserialize
@@ -34,6 +35,7 @@ from bevformer_ros.ros.result_bag import read_boxes
 from bevformer_ros.ros.simulate import DEFAULT_RIG
 from bevformer_ros.ros.submission import results_of, stamps_of
 from bevformer_ros.share import config_file
+from bevformer_ros.training.nuscenes_dataset import NuscenesDataset
 
 RIG = load_yaml(RigConfig, config_file("rigs", DEFAULT_RIG))
 SMALLEST = Path(__file__).parent / "smallest.yaml"
@@ -115,6 +117,20 @@ def test_cameras_stand_where_the_data_set_says(dataset, bags):
         ego_from_camera = pose_matrix(dataset.get("calibrated_sensor", record["calibrated_sensor_token"]))
         expected = geometry.invert(global_from_ego @ ego_from_camera) @ frame.world_from_bev
         np.testing.assert_allclose(camera.camera_from_bev, expected, atol=1e-6)
+
+
+def test_training_sees_what_the_replay_sees(dataset, bags):
+    """The same images from the same places; only the time that the frame is named by differs."""
+    model = ModelConfig("test", cameras=tuple(camera.name for camera in RIG.cameras))
+    (labelled,) = NuscenesDataset(dataset, SPLIT, model).frames(1, 1, 1)
+    with BagReader(bags[SCENES[1]]) as bag:
+        replayed = BagScene(bag, RIG).frame(labelled.frame.cameras[0].stamp_ns)
+    ours, theirs = (geometry.invert(frame.world_from_bev) for frame in (labelled.frame, replayed))
+    for trained, seen in zip(labelled.frame.cameras, replayed.cameras, strict=True):
+        assert (trained.name, trained.stamp_ns) == (seen.name, seen.stamp_ns)
+        np.testing.assert_array_equal(trained.image, seen.image)
+        np.testing.assert_array_equal(trained.intrinsics, seen.intrinsics)
+        np.testing.assert_allclose(trained.camera_from_bev @ ours, seen.camera_from_bev @ theirs, atol=1e-5)
 
 
 def test_replay_evaluate_and_submit(dataset, root, bags, tmp_path, capsys):
