@@ -132,6 +132,16 @@ class WorldDataConfig:
 
 
 @dataclass(frozen=True)
+class NuscenesDataConfig:
+    """Scenes of nuScenes, or of a data set in its format. root: folder with samples and the tables. split: the
+    devkit's name, or one in splits.json beside the tables."""
+
+    root: str
+    version: str = "v1.0-trainval"
+    split: str = "train"
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """One training run.
 
@@ -142,6 +152,7 @@ class TrainingConfig:
 
     model: str
     world: WorldDataConfig | None = None
+    nuscenes: NuscenesDataConfig | None = None
     rounds: int = 1000
     clips: int = 4
     clip_frames: int = 6

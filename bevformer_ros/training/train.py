@@ -36,7 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def open_dataset(config: TrainingConfig, model: ModelConfig, cache: Path) -> DriveDataset:
-    """Raises ValueError where the configuration names none."""
-    if config.world is None:
-        raise ValueError("the training configuration names no data: give it `world`")
+    """Raises ValueError where the configuration names none, or two."""
+    if (config.world is None) == (config.nuscenes is None):
+        raise ValueError("the training configuration must name its data: either `world` or `nuscenes`")
+    if config.nuscenes is not None:
+        from bevformer_ros.nuscenes_data import open_dataset as open_tables
+        from bevformer_ros.training.nuscenes_dataset import NuscenesDataset
+
+        tables = open_tables(Path(config.nuscenes.root).expanduser(), config.nuscenes.version)
+        return NuscenesDataset(tables, config.nuscenes.split, model)
+    assert config.world is not None
     return WorldDataset(config.world, model.temporal.interval_s, cache)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from bevformer_ros.model.checkpoint import save_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import build_detector
+from bevformer_ros.model.timm_backbone import load_pretrained
 from bevformer_ros.preprocess import Preprocessor
 from bevformer_ros.training.batch import make_batch
 from bevformer_ros.training.clips import Clips
@@ -46,7 +47,9 @@ class Trainer:
             distributed.init_process_group("nccl" if device == "cuda" else "gloo")
         torch.manual_seed(config.seed)
         # Channels last: convolutions in half precision are up to twice as fast with it, on CPU and GPU.
-        detector = build_detector(model).to(self._device)
+        detector = build_detector(model)
+        load_pretrained(detector.backbone)
+        detector.to(self._device)
         detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.trained = TrainedDetector(detector, config)
         self._forward: nn.Module = self.trained
