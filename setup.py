@@ -25,6 +25,7 @@ setup(
         "safetensors",
         "scipy",
         "torch>=2.2",
+        "tqdm",
     ],
     extras_require={"evaluation": ["nuscenes-devkit"]},
     entry_points={"console_scripts": ["bevformer-ros = bevformer_ros.cli:main"]},

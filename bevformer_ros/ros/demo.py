@@ -28,8 +28,9 @@ from bevformer_ros.ros.child_process import ChildProcess
 from bevformer_ros.ros.conversions import detections_from_messages
 from bevformer_ros.ros.demo_summary import Summary, summarise
 from bevformer_ros.ros.draw import write_picture
-from bevformer_ros.ros.simulate import DEFAULT_RIG, Drive, simulate
+from bevformer_ros.ros.simulate import DEFAULT_RIG, simulate
 from bevformer_ros.share import DDS_PROFILE_VARIABLE, config_file, dds_profile, malloc_settings
+from bevformer_ros.simulation.drive import Drive
 
 NODE = f"/{topics.NODE_NAME}"
 RECORDED = (*OUTPUT, STATUS, topics.resolved(topics.MARKERS))
