@@ -29,6 +29,6 @@ setup(
         "torch>=2.2",
         "tqdm",
     ],
-    extras_require={"evaluation": ["nuscenes-devkit"]},
+    extras_require={"evaluation": ["nuscenes-devkit"], "ablation": ["matplotlib"]},
     entry_points={"console_scripts": ["bevformer-ros = bevformer_ros.cli:main"]},
 )

@@ -19,18 +19,20 @@ from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import build_detector
 from bevformer_ros.share import config_file, model_file, share_directory
+from bevformer_ros.training.config import TrainingConfig
 
 MANIFEST = ElementTree.parse(REPOSITORY / "package.xml").getroot()
 CMAKE = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
 MODULES = sorted((REPOSITORY / "bevformer_ros").rglob("*.py"))
 CONFIG_FILES = sorted((REPOSITORY / "config").rglob("*.yaml"))
 WEIGHTS = sorted((REPOSITORY / "weights").glob("*.safetensors"))
-CONFIG_CLASSES = {"rigs": RigConfig, "models": ModelConfig}
+CONFIG_CLASSES = {"rigs": RigConfig, "models": ModelConfig, "training": TrainingConfig}
 
 # How package.xml (rosdep) and setup.py (pip) call what Python imports, where the name differs.
 ROSDEP_KEYS = {
     "PIL": "python3-pil",
     "cv2": "python3-opencv",
+    "matplotlib": "python3-matplotlib",
     "nuscenes": None,  # pip install --no-deps nuscenes-devkit; package.xml says so
     "numpy": "python3-numpy",
     "ray": None,  # for `replay --ray` alone, which says so
