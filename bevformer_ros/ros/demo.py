@@ -188,7 +188,7 @@ def picture(played: BagReader, result: BagReader, rig: RigConfig, summary: Summa
     title = f"bevformer_ros demo   model {summary.model}   {summary.processed} of {summary.sets_in} sets"
     if not summary.trained:
         return draw_surround(frame, truth, title, warning=UNTRAINED)
-    return draw_surround(frame, scene.boxes(OUTPUT, stamp, result), f"{title}   thin: ground truth", truth=truth)
+    return draw_surround(frame, scene.boxes(OUTPUT, stamp, result), f"{title}   white: ground truth", truth=truth)
 
 
 def _most_varied(played: BagReader, stamps: Collection[int]) -> int:
