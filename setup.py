@@ -7,7 +7,9 @@ from setuptools import find_namespace_packages, setup
 
 ROOT = Path(__file__).parent
 MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
-CONFIG_FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "config").rglob("*") if path.is_file())
+SHARED_FILES = sorted(
+    path.relative_to(ROOT) for folder in ("config", "weights") for path in (ROOT / folder).rglob("*") if path.is_file()
+)
 
 setup(
     name="bevformer_ros",
@@ -16,7 +18,7 @@ setup(
     license=MANIFEST.findtext("license"),
     python_requires=">=3.10",
     packages=find_namespace_packages(include=["bevformer_ros*"]),
-    data_files=[(f"share/bevformer_ros/{path.parent}", [str(path)]) for path in CONFIG_FILES],
+    data_files=[(f"share/bevformer_ros/{path.parent}", [str(path)]) for path in SHARED_FILES],
     install_requires=[
         "numpy",
         "opencv-python-headless<5",
@@ -25,7 +27,12 @@ setup(
         "safetensors",
         "scipy",
         "torch>=2.2",
+        "tqdm",
     ],
-    extras_require={"evaluation": ["nuscenes-devkit"], "backbones": ["timm", "torchvision"]},
+    extras_require={
+        "evaluation": ["nuscenes-devkit"],
+        "backbones": ["timm", "torchvision"],
+        "curves": ["matplotlib"],
+    },
     entry_points={"console_scripts": ["bevformer-ros = bevformer_ros.cli:main"]},
 )

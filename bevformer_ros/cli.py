@@ -20,6 +20,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: tuple[Command, ...] = (
+    Command("ablate", "bevformer_ros.ablate", "Train and score with and without parts of the design, as a table."),
     Command("benchmark", "bevformer_ros.benchmark", "Time each stage of a model and measure its memory."),
     Command("benchmark-history", "bevformer_ros.benchmark_history", "Time and memory of history, by number of slots."),
     Command("benchmark-sync", "bevformer_ros.ros.benchmark_sync", "Measure receiving and synchronising six cameras."),

@@ -23,6 +23,7 @@ _BACKGROUND = (30, 27, 24)
 _GRID = (66, 60, 55)
 _TEXT = (226, 222, 218)
 _FAINT_TEXT = (150, 144, 138)
+_TRUTH = (235, 235, 235)
 _WARNING = (60, 170, 255)
 _ARROW_SECONDS = 1.0
 
@@ -48,19 +49,21 @@ def class_colour(label: int) -> tuple[int, int, int]:
     return blue, green, red
 
 
-def draw_boxes_on_camera(image: Image, camera: CameraImage, boxes: Detections3D, dashed: bool = False) -> None:
+def draw_boxes_on_camera(image: Image, camera: CameraImage, boxes: Detections3D, is_truth: bool = False) -> None:
     """Draw wire boxes of the BEV frame into `image`, which may be a scaled copy of the camera's image.
 
-    The front face is crossed, so that the heading shows. dashed: thin lines, for truth beside detections.
+    The front face is crossed, so that the heading shows. is_truth: thin, white and without the cross, to lie behind
+    detections.
     """
     scale = np.array([image.shape[1] / camera.image.shape[1], image.shape[0] / camera.image.shape[0]])
     corners_camera = geometry.apply(camera.camera_from_bev, boxes.corners())
     in_front = np.flatnonzero((corners_camera[..., 2] > _NEAR).any(axis=1))
-    thickness = 1 if dashed else max(1, round(image.shape[1] / 500))
+    thickness = 1 if is_truth else max(1, round(image.shape[1] / 500))
+    edges = geometry.BOX_EDGES if is_truth else (*geometry.BOX_EDGES, (4, 6), (5, 7))
     for index in in_front[np.argsort(-corners_camera[in_front, :, 2].mean(axis=1))]:
-        colour = class_colour(int(boxes.labels[index]))
+        colour = _TRUTH if is_truth else class_colour(int(boxes.labels[index]))
         corners = corners_camera[index]
-        for start, end in (*geometry.BOX_EDGES, (4, 6), (5, 7)):
+        for start, end in edges:
             line = _clipped_line(corners[start], corners[end], camera.intrinsics)
             if line is not None:
                 _line(image, (line + 0.5) * scale - 0.5, colour, thickness)
@@ -92,7 +95,7 @@ def draw_bev(size: int, boxes: Detections3D, truth: Detections3D | None = None, 
     image = _bev_background(panel)
     if truth is not None:
         for outline in panel.pixels(truth.corners()[:, [0, 1, 5, 4]]):
-            _polyline(image, outline, (200, 200, 200))
+            _polyline(image, outline, _TRUTH)
     fill = image.copy()
     outlines = panel.pixels(boxes.corners()[:, [0, 1, 5, 4]])
     for index, outline in enumerate(outlines):
@@ -149,7 +152,7 @@ def draw_surround(
     """All views of a frame with the boxes in them, the view from above beside them, a title and a legend below.
 
     Cameras of the nuScenes names are laid out as they look out of the car, any others in rows of three.
-    truth: thin outlines to compare with. warning: one line that no reader should miss.
+    truth: white outlines to compare with. warning: one line that no reader should miss.
     """
     views = np.vstack([np.hstack(row) for row in _view_rows(frame, boxes, truth, view_width)])
     canvas = np.hstack([views, draw_bev(views.shape[0], boxes, truth)])
@@ -180,7 +183,7 @@ def _view(
     else:
         image = np.asarray(cv2.resize(camera.image, size, interpolation=cv2.INTER_AREA), np.uint8)
         if truth is not None:
-            draw_boxes_on_camera(image, camera, truth, dashed=True)
+            draw_boxes_on_camera(image, camera, truth, is_truth=True)
         draw_boxes_on_camera(image, camera, boxes)
     cv2.putText(image, name, (9, 20), _FONT, 0.46, (20, 20, 20), 3, cv2.LINE_AA)
     cv2.putText(image, name, (9, 20), _FONT, 0.46, (250, 250, 250), 1, cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""Where the package's files that are not Python lie: config/, and for ROS launch/ and rviz/."""
+"""Where the package's files that are not Python lie: config/ and weights/, and for ROS launch/ and rviz/."""
 
 from __future__ import annotations
 
@@ -48,3 +48,10 @@ def config_file(kind: Literal["models", "rigs", "training"], name: str) -> Path:
     if name not in names:
         raise ValueError(f"{name!r} is neither a path with a suffix nor one of {', '.join(names)} in {directory}")
     return directory / f"{name}.yaml"
+
+
+def model_file(name: str) -> Path:
+    """The network that a user means: a path, the bare name of trained weights, which hold their configuration, or else
+    of a configuration. Raises ValueError as config_file does."""
+    weights = share_directory() / "weights" / f"{name}.safetensors"
+    return weights if weights.is_file() else config_file("models", name)

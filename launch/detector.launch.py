@@ -28,7 +28,7 @@ def generate_launch_description():
             DeclareLaunchArgument(
                 "model",
                 default_value="",
-                description="network: a name in config/models, or the path of a YAML or .safetensors"
+                description="network: a name in weights or config/models, or the path of a .safetensors or YAML"
                 + AS_IN_PARAMETERS,
             ),
             DeclareLaunchArgument(

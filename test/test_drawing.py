@@ -61,6 +61,18 @@ def test_a_box_around_the_camera_is_cut_at_the_near_plane():
     assert image.any()
 
 
+def test_truth_is_white_and_tells_itself_from_detections():
+    """Every line of the truth is grey to white; of a car's box none is."""
+    pictures = []
+    for is_truth in (True, False):
+        image = np.zeros((60, 100, 3), np.uint8)
+        draw_boxes_on_camera(image, camera(), boxes((0.0, 5.0, 0.0)), is_truth)
+        pictures.append(image.reshape(-1, 3)[image.reshape(-1, 3).any(axis=1)].astype(int))
+    truth, found = pictures
+    assert len(truth) and (truth.max(axis=1) == truth.min(axis=1)).all()
+    assert len(found) > len(truth) and (found[:, 2] > found[:, 0]).all()
+
+
 def test_bev_panel_has_y_up():
     panel = BevPanel(size=100, range_m=50.0)
     np.testing.assert_allclose(

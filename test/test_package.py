@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -14,19 +15,24 @@ import yaml
 from support import DDS_PROFILE, REPOSITORY
 
 from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
 from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.share import share_directory
+from bevformer_ros.model.detector import build_detector
+from bevformer_ros.share import config_file, model_file, share_directory
+from bevformer_ros.training.config import TrainingConfig
 
 MANIFEST = ElementTree.parse(REPOSITORY / "package.xml").getroot()
 CMAKE = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
 MODULES = sorted((REPOSITORY / "bevformer_ros").rglob("*.py"))
 CONFIG_FILES = sorted((REPOSITORY / "config").rglob("*.yaml"))
-CONFIG_CLASSES = {"rigs": RigConfig, "models": ModelConfig}
+WEIGHTS = sorted((REPOSITORY / "weights").glob("*.safetensors"))
+CONFIG_CLASSES = {"rigs": RigConfig, "models": ModelConfig, "training": TrainingConfig}
 
 # How package.xml (rosdep) and setup.py (pip) call what Python imports, where the name differs.
 ROSDEP_KEYS = {
     "PIL": "python3-pil",
     "cv2": "python3-opencv",
+    "matplotlib": "python3-matplotlib",
     "nuscenes": None,  # pip install --no-deps nuscenes-devkit; package.xml says so
     "numpy": "python3-numpy",
     "ray": None,  # for `replay --ray` alone, which says so
@@ -128,6 +134,28 @@ def test_every_shipped_yaml_loads(path):
     else:
         (parameters,) = yaml.safe_load(path.read_text(encoding="utf-8")).values()
         assert parameters["ros__parameters"]
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
+def test_shipped_weights_fit_the_configuration_of_their_name(path):
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.config == load_yaml(ModelConfig, config_file("models", path.stem))
+    assert load_weights(build_detector(checkpoint.config), checkpoint.weights) == []
+    assert path.stat().st_size < 50e6
+
+
+def test_a_model_is_its_weights_where_there_are_any(tmp_path, monkeypatch):
+    for file in ("config/rigs", "config/models/a.yaml", "config/models/b.yaml", "weights/b.safetensors"):
+        path = tmp_path / file
+        (path if not path.suffix else path.parent).mkdir(parents=True, exist_ok=True)
+        if path.suffix:
+            path.touch()
+    monkeypatch.setattr("bevformer_ros.share.share_directory", lambda: tmp_path)
+    assert model_file("a") == tmp_path / "config" / "models" / "a.yaml"
+    assert model_file("b") == tmp_path / "weights" / "b.safetensors"
+    assert model_file("b.safetensors") == Path("b.safetensors")
+    with pytest.raises(ValueError, match="'c' is neither a path with a suffix nor one of a, b in"):
+        model_file("c")
 
 
 def test_dds_profile_has_room_for_six_large_images():

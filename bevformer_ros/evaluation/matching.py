@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bevformer_ros.taxonomy import CLASSES
 from bevformer_ros.types import Detections3D
+
+_RANGES = np.array([entry.evaluation_range for entry in CLASSES])
 
 
 @dataclass(frozen=True)
@@ -39,3 +43,34 @@ def match(detections: Detections3D, truth: Detections3D, distance: float) -> Mat
         missed=np.setdiff1d(np.arange(len(truth)), columns),
         spurious=np.setdiff1d(np.arange(len(detections)), rows),
     )
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts over many sets. objects: of the truth. boxes: detections. hits: pairs of both that belong together."""
+
+    objects: int
+    boxes: int
+    hits: int
+
+    def __str__(self) -> str:
+        false = self.boxes - self.hits
+        return (
+            f"{self.hits} of {self.objects} objects found ({100 * self.hits / max(1, self.objects):.0f} %), "
+            f"{false} of {self.boxes} boxes false ({100 * false / max(1, self.boxes):.0f} %)"
+        )
+
+
+def tally(sets: Iterable[tuple[Detections3D, Detections3D]], distance: float) -> Tally:
+    """Over pairs of detections and truth in the ego frame, within the benchmark's ranges; distance: as in match."""
+    objects = boxes = hits = 0
+    for detections, truth in sets:
+        found, true = _in_range(detections), _in_range(truth)
+        objects += len(true)
+        boxes += len(found)
+        hits += len(match(found, true, distance).truth)
+    return Tally(objects, boxes, hits)
+
+
+def _in_range(boxes: Detections3D) -> Detections3D:
+    return boxes.select(np.linalg.norm(boxes.centers[:, :2], axis=1) < _RANGES[boxes.labels])

@@ -10,13 +10,13 @@ from bevformer_ros.config import RigConfig
 from bevformer_ros.history import HistoryConfig
 from bevformer_ros.pipeline import Detector, load_detector
 from bevformer_ros.ros.parameters import Settings
-from bevformer_ros.share import config_file
+from bevformer_ros.share import model_file
 
 
 def load_network(settings: Settings, rig: RigConfig) -> Detector:
     """Raises ValueError for files that do not fit, and for a model of other cameras than the rig's."""
     detector = load_detector(
-        config_file("models", settings.model),
+        model_file(settings.model),
         Path(settings.weights) if settings.weights else None,
         device_of(settings),
         settings.precision,

@@ -33,7 +33,7 @@ from bevformer_ros.ros.network import device_of, load_network
 from bevformer_ros.ros.outputs import Outputs
 from bevformer_ros.ros.session import UNTRAINED, DetectionSession
 from bevformer_ros.ros.synchronizer import MILLISECOND
-from bevformer_ros.share import config_file
+from bevformer_ros.share import config_file, model_file
 
 SECOND = 1_000_000_000
 DIAGNOSIS_PERIOD_S = 1.0
@@ -121,7 +121,7 @@ class DetectorNode(Node):
         parameters.declare_cameras(self, rig)
         rig = replace(rig, cameras=parameters.read_cameras(self, rig))
         self._settings.synchronizer(rig)  # refuses what cannot work before anything is built
-        config_file("models", self._settings.model)  # so does this
+        model_file(self._settings.model)  # so does this
         self._rig = rig
         buffer = LoopingBuffer(Duration(nanoseconds=round(self._settings.transform_cache_s * SECOND)))
         self._tf_listener = TransformListener(buffer, self)

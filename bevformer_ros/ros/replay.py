@@ -25,7 +25,7 @@ from bevformer_ros.ros.bag_replay import BagReplay
 from bevformer_ros.ros.network import device_of, load_network
 from bevformer_ros.ros.parameters import Settings
 from bevformer_ros.ros.simulate import DEFAULT_RIG
-from bevformer_ros.share import config_file
+from bevformer_ros.share import config_file, model_file
 
 RECORD_FILE = "replay.json"  # in the folder of the result bag; rosbag2 does not mind
 
@@ -41,7 +41,7 @@ class Task:
 
     def record(self) -> dict[str, Any]:
         """What the results depend on, as stored beside them."""
-        files = [config_file("rigs", self.settings.rig), config_file("models", self.settings.model)]
+        files = [config_file("rigs", self.settings.rig), model_file(self.settings.model)]
         files += [Path(self.settings.weights)] if self.settings.weights else []
         return {
             "bag": str(self.bag.resolve()),

@@ -86,7 +86,7 @@ class _Artist:
         if nearest is not None:
             boxes = self._ego.boxes(self._found[nearest], stamp_ns).transformed(bev_from_base)
         boxes = boxes.select(boxes.scores >= self._pictures.score)
-        text = f"{title}   {len(boxes)} boxes of score {self._pictures.score:g} and more   thin: {len(true)} true ones"
+        text = f"{title}   {len(boxes)} boxes of score {self._pictures.score:g} and more   white: {len(true)} true ones"
         warning = "" if nearest is not None else "this set was not processed"
         return draw_surround(frame, boxes, text, truth=true, warning=warning, view_width=self._pictures.width)
 

@@ -29,6 +29,7 @@ from bevformer_ros.ros.conversions import (
     transform_to_message,
 )
 from bevformer_ros.share import config_file
+from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.observe import Observation, observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, SimulatedCamera, surround_rig
 from bevformer_ros.simulation.world import START_NS, World
@@ -38,30 +39,8 @@ TRUTH_KINEMATICS = "/ground_truth/kinematics"  # bevformer_ros/DetectionKinemati
 LIDAR_FRAME = "LIDAR_TOP"
 DEFAULT_RIG = "nuscenes_compressed"
 
-_LEAD_NS = NANOSECONDS // 2  # poses before the first and after the last set: tf needs both sides of every image
+_POSE_RATE = 100.0  # transforms a second
 _JPEG_QUALITY = 92
-
-
-@dataclass(frozen=True)
-class Drive:
-    """What to simulate. size: width, height of the images. rate: sets a second. pose_rate: transforms a second."""
-
-    seed: int = 0
-    seconds: float = 10.0
-    rate: float = 10.0
-    size: tuple[int, int] = (800, 450)
-    pose_rate: float = 100.0
-
-    def __post_init__(self) -> None:
-        for name in ("seconds", "rate", "pose_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
-
-    @property
-    def reference_stamps(self) -> list[int]:
-        """Stamps of the reference camera's images."""
-        count = max(1, round(self.seconds * self.rate))
-        return [START_NS + _LEAD_NS + round(index * NANOSECONDS / self.rate) for index in range(count)]
 
 
 @dataclass(frozen=True, order=True)
@@ -78,12 +57,11 @@ def simulate(path: str | Path, rig: RigConfig, drive: Drive, storage: Storage = 
     Raises ValueError for a rig with cameras that the simulated car lacks.
     """
     cameras = _cameras_of(rig, drive.size)
-    stamps = drive.reference_stamps
-    world = World.make(drive.seed, (stamps[-1] + 2 * _LEAD_NS - START_NS) / NANOSECONDS)
+    world = drive.world()
     with BagWriter(path, storage) as bag:
         bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
         bag.write("/tf_static", _static_transforms(rig, cameras), START_NS)
-        records = heapq.merge(_poses(world, rig, drive), _sets(world, rig, cameras, stamps))
+        records = heapq.merge(_poses(world, rig, drive.end_ns), _sets(world, rig, cameras, drive.reference_stamps))
         for record in records:
             bag.write(record.topic, record.message, record.stamp_ns)
 
@@ -103,10 +81,9 @@ def _static_transforms(rig: RigConfig, cameras: Iterable[SimulatedCamera]) -> TF
     return TFMessage(transforms=[transform_to_message(pose, rig.base_frame, name, START_NS) for name, pose in mounts])
 
 
-def _poses(world: World, rig: RigConfig, drive: Drive) -> Iterator[_Record]:
-    last = drive.reference_stamps[-1] + _LEAD_NS
-    for index in range(round((last - START_NS) / NANOSECONDS * drive.pose_rate) + 1):
-        stamp = START_NS + round(index * NANOSECONDS / drive.pose_rate)
+def _poses(world: World, rig: RigConfig, end_ns: int) -> Iterator[_Record]:
+    for index in range(round((end_ns - START_NS) / NANOSECONDS * _POSE_RATE) + 1):
+        stamp = START_NS + round(index * NANOSECONDS / _POSE_RATE)
         pose = transform_to_message(world.world_from_base(stamp), rig.fixed_frame, rig.base_frame, stamp)
         yield _Record(stamp, -1, "/tf", TFMessage(transforms=[pose]))
 

@@ -11,15 +11,19 @@ import numpy as np
 
 from bevformer_ros.simulation.observe import Observation, observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
+from bevformer_ros.simulation.seeds import require_training_seeds
 from bevformer_ros.simulation.world import START_NS, World
 from bevformer_ros.training.config import WorldDataConfig
 from bevformer_ros.training.labelled_frame import LabelledFrame
 
 
 class WorldDataset:
-    """Implements DriveDataset. Several processes may share the folder."""
+    """Implements DriveDataset. Several processes may share the folder, which is for one version of the world: what was
+    rendered by another is taken as it is."""
 
     def __init__(self, config: WorldDataConfig, interval_s: float, cache: Path) -> None:
+        """Raises ValueError for seeds that are reserved for evaluation."""
+        require_training_seeds(range(*config.seeds))
         self._config = config
         self._interval_s = interval_s
         self._cache = cache / f"{config.image_width}px_{config.frames}x{interval_s:g}s"

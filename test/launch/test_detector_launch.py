@@ -161,7 +161,7 @@ def test_everything_that_is_named_exists(launch):
     for path in (detector.parameters[0], rviz.arguments[1], detector.additional_env[DDS_PROFILE_VARIABLE]):
         assert Path(path).is_file(), path
     assert re.search(rf"install_executable\({detector.executable} (\S+)\)", CMAKE)
-    assert re.search(r"install\(DIRECTORY config launch rviz DESTINATION share/", CMAKE)
+    assert re.search(r"install\(DIRECTORY config launch rviz weights DESTINATION share/", CMAKE)
 
 
 def test_the_parameter_file_names_only_parameters_that_exist():

@@ -12,8 +12,9 @@ from bevformer_ros.cli import main
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.ros.bag import BagReader, BagWriter
 from bevformer_ros.ros.bag_scene import BagScene, BoxTopics
-from bevformer_ros.ros.simulate import TRUTH_BOXES, TRUTH_KINEMATICS, Drive, simulate
+from bevformer_ros.ros.simulate import TRUTH_BOXES, TRUTH_KINEMATICS, simulate
 from bevformer_ros.share import config_file
+from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.observe import observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
 from bevformer_ros.simulation.world import World

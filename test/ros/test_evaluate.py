@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,18 +17,23 @@ from bevformer_ros.msg import DetectorStatus, ReasonCount, StageLatency
 from bevformer_ros import geometry
 from bevformer_ros.cli import main
 from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.model.checkpoint import save_checkpoint
+from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.model.detector import build_detector
 from bevformer_ros.ros.bag import BagReader, BagWriter
 from bevformer_ros.ros.bag_scene import OUTPUT, STATUS, TRUTH, transforms_of
 from bevformer_ros.ros.conversions import detections_to_message, header_of, kinematics_to_message
 from bevformer_ros.ros.evaluate import evaluate
 from bevformer_ros.ros.result_bag import EgoFrame, StampedBoxes, read_boxes
-from bevformer_ros.ros.simulate import DEFAULT_RIG, LIDAR_FRAME, Drive, simulate
+from bevformer_ros.ros.simulate import DEFAULT_RIG, LIDAR_FRAME, simulate
 from bevformer_ros.share import config_file
+from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR
 from bevformer_ros.taxonomy import CLASSES
 
 DRIVE = Drive(seed=5, seconds=1.5, rate=2.0, size=(160, 90))
 RIG = load_yaml(RigConfig, config_file("rigs", DEFAULT_RIG))
+SMALLEST = Path(__file__).parent / "smallest.yaml"
 MILLISECOND = 1_000_000
 
 
@@ -139,4 +145,70 @@ def test_what_the_command_refuses(drive, truth, tmp_path, capsys, words, complai
     result = write_results(tmp_path / "out", [entry.boxes for entry in truth.values()])
     places = {"DRIVE": str(drive), "OUT": str(result)}
     assert main(["evaluate", str(result), *(places.get(word, word) for word in words)]) == 1
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Random ones, as if they were trained, in a file with their configuration."""
+    config = load_yaml(ModelConfig, SMALLEST)
+    path = tmp_path_factory.mktemp("weights") / "smallest.safetensors"
+    save_checkpoint(path, build_detector(config).state_dict(), config)
+    return str(path)
+
+
+def test_worlds_score_as_their_bags_do(weights, tmp_path, capsys):
+    """Driven through at once, or written, replayed and evaluated one by one: with raw images it is all the same."""
+    rig, words = "nuscenes", ["--seconds", "1.5", "--size", "160x90"]
+    bags = []
+    for seed in ("9000", "9001"):
+        bags.append(str(tmp_path / seed))
+        assert main(["simulate", "-o", bags[-1], "--seed", seed, "--rate", "2", "--rig", rig, *words]) == 0
+    replayed = tmp_path / "replayed"
+    offline = ["--model", weights, "--device", "cpu", "--score-threshold", "0", "--rig", rig]
+    assert main(["replay", *bags, "-o", str(replayed), *offline]) == 0
+    results = [str(replayed / seed) for seed in ("9000", "9001")]
+    assert main(["evaluate", *results, "--rig", rig, "--json", str(tmp_path / "bags.json")]) == 0
+    world = ["--world", "9000:9002", "--weights", weights, "--device", "cpu", "--json", str(tmp_path / "world.json")]
+    capsys.readouterr()
+    assert main(["evaluate", *world, *words]) == 0
+    printed = capsys.readouterr().out
+    assert "detections of smallest, worlds 9000 to 9001" in printed and "NDS" in printed
+    assert "UNTRAINED" not in printed and "learned" not in printed
+    by_bags, by_world = (json.loads((tmp_path / name).read_text()) for name in ("bags.json", "world.json"))
+    assert (by_world["seeds"], by_world["samples"], by_world["size"]) == ([9000, 9001], 6, [160, 90])
+    for name, entry in by_bags["classes"].items():
+        other = by_world["classes"][name]
+        assert (other["truths"], other["detections"]) == (entry["truths"], entry["detections"])
+        assert other["aps"] == pytest.approx(entry["aps"], abs=1e-6)
+    assert sum(entry["detections"] for entry in by_world["classes"].values()) > 10
+    assert by_world["nds"] == pytest.approx(by_bags["nds"], abs=1e-6)
+
+
+def test_what_one_has_to_know_about_worlds_is_said(capsys):
+    words = ["--model", str(SMALLEST), "--device", "cpu", "--seconds", "0.5", "--size", "160x90", "--jobs", "1"]
+    assert main(["evaluate", "--world", "8999:9001", *words]) == 0
+    printed = capsys.readouterr().out
+    assert "1 of these worlds may have been learned from; only 9000:10000 is reserved" in printed
+    assert "UNTRAINED" in printed
+
+
+@pytest.mark.parametrize("text", ["", "9000", "9000:", "9001:9001", "a:b"])
+def test_ranges_of_worlds_that_are_none(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--world", text])
+    assert "expected FIRST:STOP such as 9000:9010" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "expected either bags with results or --world, got none"),
+        (["bag", "--world", "9000:9001"], "got both"),
+        (["--world", "9000:9001", "--model", str(SMALLEST), "--proposals"], "smallest makes no proposals"),
+        (["--world", "9000:9001", "--jobs", "-1"], "jobs is -1, expected 0 or more"),
+    ],
+)
+def test_worlds_refused(words, complaint, capsys):
+    assert main(["evaluate", *words]) == 1
     assert complaint in capsys.readouterr().err

@@ -22,8 +22,9 @@ from bevformer_ros.ros.conversions import stamp_from_ns, stamp_to_ns
 from bevformer_ros.ros.parameters import Settings
 from bevformer_ros.ros.replay import RECORD_FILE, Task, finished
 from bevformer_ros.ros.replay import replay as replay_task
-from bevformer_ros.ros.simulate import DEFAULT_RIG, Drive, simulate
+from bevformer_ros.ros.simulate import DEFAULT_RIG, simulate
 from bevformer_ros.share import config_file
+from bevformer_ros.simulation.drive import Drive
 
 DRIVE = Drive(seed=3, seconds=2.0, rate=4.0, size=(160, 90))
 SMALLEST = Path(__file__).parent / "smallest.yaml"

@@ -13,8 +13,9 @@ pytest.importorskip("nuscenes", reason="needs nuscenes-devkit, which `make env` 
 
 from bevformer_ros.cli import main
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.ros.simulate import DEFAULT_RIG, Drive, simulate
+from bevformer_ros.ros.simulate import DEFAULT_RIG, simulate
 from bevformer_ros.share import config_file
+from bevformer_ros.simulation.drive import Drive
 
 SMALLEST = Path(__file__).parent / "smallest.yaml"
 

@@ -17,14 +17,15 @@ from bevformer_ros.ros.bag import BagReader, deserialize
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns, transform_from_message
 from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
 from bevformer_ros.ros.image_decoding import decode_image
-from bevformer_ros.ros.simulate import TRUTH_BOXES, TRUTH_KINEMATICS, Drive, image_size, simulate
+from bevformer_ros.ros.simulate import TRUTH_BOXES, TRUTH_KINEMATICS, image_size, simulate
 from bevformer_ros.share import share_directory
+from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.observe import observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
 from bevformer_ros.simulation.world import World
 
 RIGS = share_directory() / "config" / "rigs"
-DRIVE = Drive(seed=2, seconds=0.6, rate=5.0, size=(160, 90), pose_rate=50.0)
+DRIVE = Drive(seed=2, seconds=0.6, rate=5.0, size=(160, 90))
 
 
 def read(path: Path) -> list:

@@ -1,0 +1,60 @@
+"""Loss curves as a picture, from the metrics.csv files of training runs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+# Title of a panel and how the columns begin whose sum it shows.
+_PANELS = (("BEV loss", "bev_"), ("perspective loss", "perspective_"))
+_SMOOTHED_SHARE = 0.05  # of a run, over which its curve is averaged
+
+
+def read_metrics(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Columns by name, a row for each round in order; of a round that was repeated after an interruption the last."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = {int(row["round"]): row for row in csv.DictReader(file)}
+    if not rows:
+        raise ValueError(f"{path} holds no rounds; has the run begun?")
+    ordered = [rows[number] for number in sorted(rows)]
+    return {name: np.array([float(row[name]) for row in ordered]) for name in ordered[0]}
+
+
+def draw_curves(path: Path, runs: Mapping[str, Sequence[Path]]) -> None:
+    """Write a picture with a panel for each kind of loss. runs: by name the metrics.csv of each repetition, whose mean
+    is drawn, with the range from the lowest to the highest behind it."""
+    metrics = {name: [read_metrics(file) for file in files] for name, files in runs.items()}
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, prefix) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
+        for index, (name, repetitions) in enumerate(metrics.items()):
+            curves = [curve for columns in repetitions if (curve := _loss(columns, prefix)) is not None]
+            if not curves:
+                continue
+            values = np.stack([curve[: min(map(len, curves))] for curve in curves])
+            rounds = repetitions[0]["round"][: values.shape[1]]
+            axes.plot(rounds, values.mean(axis=0), color=f"C{index}", label=name)
+            axes.fill_between(rounds, values.min(axis=0), values.max(axis=0), color=f"C{index}", alpha=0.2, linewidth=0)
+        axes.set(title=title, xlabel="round", yscale="log")
+        axes.grid(alpha=0.3, which="both")
+        if axes.has_data():
+            axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def _loss(columns: Mapping[str, NDArray[np.float64]], prefix: str) -> NDArray[np.float64] | None:
+    """The smoothed sum of the columns with this prefix; None where there are none."""
+    parts = [values for name, values in columns.items() if name.startswith(prefix)]
+    if not parts:
+        return None
+    total = np.sum(parts, axis=0)
+    width = max(1, round(_SMOOTHED_SHARE * len(total)))
+    sums = np.cumsum(np.concatenate([[0.0], total]))
+    first = np.maximum(np.arange(1, len(sums)) - width, 0)
+    return (sums[1:] - sums[first]) / (np.arange(1, len(sums)) - first)
