@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -124,6 +125,16 @@ def test_executables_have_a_main():
         path = REPOSITORY.joinpath(*module.split(".")).with_suffix(".py")
         functions = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
         assert "main" in functions, path
+
+
+def test_executables_do_nothing_when_a_process_that_they_spawned_imports_them(tmp_path):
+    (written,) = re.findall(r"file\(WRITE \$\{script\}\n(.*?)\n  \)", CMAKE, re.DOTALL)
+    text = "".join(ast.literal_eval(line.strip()) for line in written.splitlines())
+    script = tmp_path / "bevformer-ros"
+    script.write_text(text.replace("${module}", "bevformer_ros.cli"), encoding="utf-8")
+    runpy.run_path(str(script), run_name="__mp_main__")
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(script), run_name="__main__")
 
 
 @pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: path.stem)
