@@ -12,8 +12,9 @@ from bevformer_ros.config import load_yaml
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.share import config_file
 from bevformer_ros.training.config import TrainingConfig
+from bevformer_ros.training.curves import draw_curves
 from bevformer_ros.training.labelled_frame import DriveDataset
-from bevformer_ros.training.trainer import Trainer
+from bevformer_ros.training.trainer import METRICS, WEIGHTS, Trainer
 from bevformer_ros.training.world_dataset import WorldDataset
 
 
@@ -32,6 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     drives = open_dataset(config, model, arguments.cache or arguments.out / "drives")
     trainer = Trainer(config, model, drives, arguments.device)
     trainer.run(arguments.out, arguments.checkpoint_every, arguments.workers)
+    if trainer.rank == 0:
+        draw_curves(arguments.out / "curves.png", {arguments.out.name: [arguments.out / METRICS]})
+        print(f"{arguments.out / WEIGHTS}, curves in {arguments.out / 'curves.png'}")
     return 0
 
 
