@@ -36,6 +36,10 @@ class TrainedDetector(nn.Module):
         model = detector.config
         if config.perspective is not None and model.perspective is None:
             raise ValueError(f"model {model.name} has no perspective head, set perspective to null for its training")
+        if config.perspective is not None and model.perspective is not None:
+            levels, ranges = len(model.perspective.strides), len(config.perspective.size_ranges)
+            if levels != ranges:
+                raise ValueError(f"perspective.size_ranges has {ranges} entries, model {model.name} {levels} levels")
         if config.perspective is None and detector.perspective_head is not None:
             detector.perspective_head.requires_grad_(False)
         if config.bev is None:

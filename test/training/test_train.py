@@ -22,7 +22,7 @@ def configuration(directory: Path, seeds: str = "[0, 2]") -> Path:
     path.write_text(
         f"model: {SMALLEST}\nrounds: 1\nclips: 1\nclip_frames: 2\n"
         f"world: {{seeds: {seeds}, frames: 2, image_width: 160}}\n"
-        f"optimiser: {{warm_up: 0}}\n",
+        "perspective: {size_ranges: [[-1, 48], [48, 96], [96, .inf]]}\noptimiser: {warm_up: 0}\n",
         encoding="utf-8",
     )
     return path

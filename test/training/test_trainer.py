@@ -131,6 +131,11 @@ def test_a_loss_without_its_head_is_refused() -> None:
         Trainer(CONFIG, replace(MODEL, perspective=None, proposals=None, two_stage=False), DRIVES)
 
 
+def test_size_ranges_for_other_levels_are_refused() -> None:
+    with pytest.raises(ValueError, match="size_ranges has 5 entries, model test 3 levels"):
+        Trainer(replace(CONFIG, perspective=PerspectiveLossConfig()), MODEL, DRIVES)
+
+
 def test_a_loss_that_is_no_number_stops_the_run() -> None:
     trainer = Trainer(CONFIG, MODEL, DRIVES)
     with torch.no_grad():
