@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from sampling_cases import CHANNELS, HEADS, problem
+import sys
 
+import pytest
+import torch
+from sampling_cases import problem
+
+from bevformer_ros.model import deformable_attention as module
 from bevformer_ros.model.deformable_attention import DeformableAttention, deformable_attention
 from bevformer_ros.model.deformable_attention_torch import View, deformable_attention_in_torch
 
@@ -14,9 +18,19 @@ def test_runs_in_plain_torch_on_the_cpu() -> None:
     assert torch.equal(deformable_attention(*inputs), deformable_attention_in_torch(*inputs))
 
 
+def test_says_once_that_triton_is_missing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setitem(sys.modules, "bevformer_ros.model.deformable_attention_triton", None)
+    module._fused_sampling.cache_clear()
+    assert [module._fused_sampling(), module._fused_sampling()] == [None, None]
+    module._fused_sampling.cache_clear()
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "deformable attention on the GPU is not fused, without Triton"
+    ]
+
+
 def test_new_attention_looks_around_evenly() -> None:
-    attention = DeformableAttention(channels=HEADS * CHANNELS, heads=HEADS, levels=1, points=2)
-    directions = attention.offsets.bias.view(HEADS, 2, 2)
+    attention = DeformableAttention(channels=32, heads=4, levels=1, points=2)
+    directions = attention.offsets.bias.view(4, 2, 2)
     torch.testing.assert_close(directions[0], torch.tensor([[1.0, 0.0], [2.0, 0.0]]))
     torch.testing.assert_close(directions[1], torch.tensor([[0.0, 1.0], [0.0, 2.0]]), atol=1e-6, rtol=0)
     assert not attention.weights.weight.any()
