@@ -1,4 +1,5 @@
-"""The fused kernel against plain PyTorch: on a GPU if there is one, else on the CPU in Triton's interpreter."""
+"""The fused kernel against plain PyTorch: on a GPU if there is one, else on the CPU in Triton's interpreter, which
+conftest.py chooses."""
 
 from __future__ import annotations
 
@@ -11,15 +12,14 @@ import pytest
 import torch
 from support import REPOSITORY
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-if DEVICE.type == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are defined, that is on import
 pytest.importorskip("triton")
 
 from sampling_cases import CASES, Problem, gradients, problem
 
 from bevformer_ros.model.deformable_attention_torch import View, deformable_attention_in_torch
 from bevformer_ros.model.deformable_attention_triton import fused_deformable_attention
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def on_device(inputs: Problem, dtype: torch.dtype = torch.float32) -> Problem:
