@@ -2,7 +2,7 @@
 
 Convolutions and products of matrices are counted by torch while the detector runs on the meta device, where tensors
 have shapes but no memory; the bilinear sampling by formula. Norms, activations, softmax and the handling of boxes
-are left out: less than a hundredth of the rest.
+are left out.
 """
 
 from __future__ import annotations
