@@ -25,6 +25,12 @@ os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 # Small tensors gain nothing from a second thread, and threads that wait for each other on a busy machine lose much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import torch
+
+# Read when Triton is imported, by whomever: without a GPU its kernels run in its interpreter.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
 StartProcess = Callable[..., RunningProcess]
 
 

@@ -45,9 +45,16 @@ ROSDEP_KEYS = {
     "timm": None,  # for its backbones alone; package.xml says so
     "torch": "python3-pytorch-pip",
     "torchvision": None,  # timm brings it
+    "triton": None,  # torch brings it where it supports CUDA
     "yaml": "python3-yaml",
 }
-PIP_NAMES = {"PIL": "pillow", "cv2": "opencv-python-headless", "nuscenes": "nuscenes-devkit", "yaml": "PyYAML"}
+PIP_NAMES = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "nuscenes": "nuscenes-devkit",
+    "triton": "torch",  # which brings it where it supports CUDA
+    "yaml": "PyYAML",
+}
 
 
 def foreign_imports(path):

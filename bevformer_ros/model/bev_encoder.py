@@ -1,7 +1,7 @@
 """BEV encoder (paper, section 3.2; BEVFormer v1, section 3.2 and 3.3): grid queries look into the cameras.
 
 Shapes: B batch, N cameras, Q = rows x columns cells of the BEV grid (row = y, column = x, row-major), Z points of a
-pillar, S cells of all feature levels of a camera, C channels, R rows = pairs of a camera and a cell it sees.
+pillar, S cells of all feature levels of a camera, C channels.
 
 BEVFormer v2 never hands a previous BEV map to the temporal self-attention, so it attends to the queries themselves.
 """
@@ -14,13 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from bevformer_ros.model.config import BevGridConfig, EncoderConfig
-from bevformer_ros.model.deformable_attention import DeformableAttention, LevelShapes, Rows
+from bevformer_ros.model.deformable_attention import DeformableAttention
+from bevformer_ros.model.deformable_attention_torch import LevelShapes, View
 from bevformer_ros.model.layers import feed_forward
 
 _NEAREST_DEPTH = 1e-5
-
-# Device types on which a shape may depend on data, because no host waits for it there.
-_DATA_DEPENDENT_SHAPES = ("cpu",)
 
 
 class PillarProjection(NamedTuple):
@@ -72,32 +70,10 @@ def project_pillars(
     return PillarProjection(torch.nan_to_num(normalised), visible)
 
 
-class CameraView(NamedTuple):
-    """Rows of the spatial cross-attention and the share (R, 1) that each has in its query's mean over cameras."""
-
-    rows: Rows
-    share: Tensor
-
-
-def camera_view(projection: PillarProjection) -> CameraView:
-    """A cell looks into every camera that sees one of its pillar points.
-
-    On the CPU only such pairs become rows. On a GPU all pairs do, those that see nothing with share 0: the number
-    of rows must not depend on the data, or the host would have to wait for it and no CUDA graph could be captured.
-    """
-    cameras, cells = projection.visible.shape[1:3]
+def camera_view(projection: PillarProjection) -> View:
+    """A cell looks into every camera that sees one of its pillar points, and takes their mean."""
     hit = projection.visible.any(dim=-1)  # (B, N, Q)
-    share = hit / hit.sum(dim=1, keepdim=True).clamp(min=1)
-    pairs = torch.arange(hit.numel(), device=hit.device)
-    if hit.device.type in _DATA_DEPENDENT_SHAPES:
-        pairs = pairs[hit.flatten()]
-    image, cell = pairs // cells, pairs % cells
-    rows = Rows(
-        query=image // cameras * cells + cell,
-        image=image,
-        reference_points=projection.points.flatten(0, 2)[pairs],
-    )
-    return CameraView(rows, share.flatten()[pairs].unsqueeze(-1))
+    return View(projection.points, hit / hit.sum(dim=1, keepdim=True).clamp(min=1))
 
 
 class EncoderLayer(nn.Module):
@@ -120,22 +96,18 @@ class EncoderLayer(nn.Module):
         query: Tensor,
         position: Tensor,
         grid_shape: tuple[int, int],
-        grid_rows: Rows,
+        own_view: View,
         features: Tensor,
         level_shapes: LevelShapes,
-        view: CameraView,
+        view: View,
     ) -> Tensor:
-        """query (B, Q, C), position (Q, C), features (B*N, S, C) -> (B, Q, C)."""
-        both = torch.cat([query, query + position], dim=-1).flatten(0, 1)  # (B*Q, 2C)
-        attended = self.self_attention(both, query, (grid_shape,), grid_rows).view_as(query)
+        """query (B, Q, C), position (Q, C), features (B, N, S, C) -> (B, Q, C)."""
+        both = torch.cat([query, query + position], dim=-1)  # (B, Q, 2C)
+        attended = self.self_attention(both, query.unsqueeze(1), (grid_shape,), own_view)
         query = self.norms[0](query + self.dropout(self.self_attention.output(attended)))
 
-        sampled = self.cross_attention(query.flatten(0, 1), features, level_shapes, view.rows)  # (R, C)
-        sampled = sampled * view.share.to(sampled.dtype)
-        mean = (
-            torch.zeros_like(query).flatten(0, 1).index_add(0, view.rows.query, sampled.to(query.dtype)).view_as(query)
-        )
-        query = self.norms[1](query + self.dropout(self.cross_attention.output(mean)))
+        attended = self.cross_attention(query, features, level_shapes, view)
+        query = self.norms[1](query + self.dropout(self.cross_attention.output(attended)))
         return self.norms[2](query + self.feed_forward(query))
 
 
@@ -164,12 +136,12 @@ class BevEncoder(nn.Module):
         level_shapes = tuple((level.shape[-2], level.shape[-1]) for level in features)
         points = pillar_points(self.grid, self.config.pillar_points, image_from_bev.device)
         view = camera_view(project_pillars(points, image_from_bev, image_size, camera_valid))
-        grid_rows = self._grid_rows(batch, image_from_bev.device)
+        own_view = self._own_view(batch, image_from_bev.device)
         position = self._position()
         query = self.queries.weight.expand(batch, -1, -1)
         flat = self._flatten(features)
         for layer in self.layers:
-            query = layer(query, position, (self.grid.rows, self.grid.columns), grid_rows, flat, level_shapes, view)
+            query = layer(query, position, (self.grid.rows, self.grid.columns), own_view, flat, level_shapes, view)
         return query
 
     def _position(self) -> Tensor:
@@ -180,18 +152,17 @@ class BevEncoder(nn.Module):
         return torch.cat([column, row], dim=-1).flatten(0, 1)
 
     def _flatten(self, features: tuple[Tensor, ...]) -> Tensor:
-        """(B*N, S, C), each cell told its camera and its level."""
+        """(B, N, S, C), each cell told its camera and its level."""
         levels = [
             level.flatten(3).transpose(2, 3) + (self.camera_embedding.unsqueeze(1) + embedding)
             for level, embedding in zip(features, self.level_embedding, strict=True)
         ]
-        return torch.cat(levels, dim=2).flatten(0, 1)
+        return torch.cat(levels, dim=2)
 
-    def _grid_rows(self, batch: int, device: torch.device) -> Rows:
+    def _own_view(self, batch: int, device: torch.device) -> View:
         """Each cell looks at its own place in the BEV map of its batch element."""
         y, x = torch.meshgrid(
             _cell_centres(self.grid.rows, device), _cell_centres(self.grid.columns, device), indexing="ij"
         )
         centres = torch.stack([x, y], dim=-1).view(-1, 1, 2)
-        query = torch.arange(batch * len(centres), device=device)
-        return Rows(query, query // len(centres), centres.repeat(batch, 1, 1))
+        return View(centres.expand(batch, 1, -1, -1, -1), torch.ones(batch, 1, len(centres), device=device))

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from bevformer_ros.model.box_coding import BOX_CODE_SIZE, box_codes_at
 from bevformer_ros.model.config import BevGridConfig, DecoderConfig
-from bevformer_ros.model.deformable_attention import DeformableAttention, Rows
+from bevformer_ros.model.deformable_attention import DeformableAttention
+from bevformer_ros.model.deformable_attention_torch import View
 from bevformer_ros.model.hybrid_queries import ObjectQueries
 from bevformer_ros.model.layers import feed_forward
 
@@ -98,9 +99,9 @@ class DecoderLayer(nn.Module):
         ).view_as(content)
         content = self.norms[0](content + self.dropout(attended))
 
-        query = torch.arange(content.shape[0] * content.shape[1], device=content.device)
-        rows = Rows(query, query // content.shape[1], reference_points[..., :2].reshape(-1, 1, 2))
-        sampled = self.cross_attention((content + position).flatten(0, 1), bev, (grid_shape,), rows).view_as(content)
+        places = reference_points[..., :2]
+        view = View(places[:, None, :, None], torch.ones_like(places[:, None, :, 0]))
+        sampled = self.cross_attention(content + position, bev.unsqueeze(1), (grid_shape,), view)
         content = self.norms[1](content + self.dropout(self.cross_attention.output(sampled)))
         return self.norms[2](content + self.feed_forward(content))
 

@@ -116,7 +116,7 @@ def test_shapes_do_not_depend_on_data_and_nothing_waits_for_the_device(config: M
 
 def test_rows_on_a_gpu_give_the_same_map(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """All pairs of camera and cell, where the CPU takes only those that see something."""
-    from bevformer_ros.model import bev_encoder
+    from bevformer_ros.model import deformable_attention_torch
 
     detector = detector_of(config).eval()
     given = inputs(config)
@@ -124,7 +124,7 @@ def test_rows_on_a_gpu_give_the_same_map(config: ModelConfig, monkeypatch: pytes
     with torch.no_grad():
         features = detector.image_features(given["images"])
         expected = detector.encode_bev(features, given["image_from_bev"], None, size)
-        monkeypatch.setattr(bev_encoder, "_DATA_DEPENDENT_SHAPES", ())
+        monkeypatch.setattr(deformable_attention_torch, "_DATA_DEPENDENT_SHAPES", ())
         torch.testing.assert_close(detector.encode_bev(features, given["image_from_bev"], None, size), expected)
 
 
