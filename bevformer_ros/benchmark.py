@@ -25,7 +25,7 @@ from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
-from bevformer_ros.model.precision import set_precision
+from bevformer_ros.model.inference import prepare_for_inference
 from bevformer_ros.pipeline import Precision, StageClock
 from bevformer_ros.preprocess import ImagePlan
 from bevformer_ros.share import config_file
@@ -94,7 +94,7 @@ def measure(detector: BEVFormerV2, device: torch.device, precision: Precision, r
     reference: dict[str, Tensor] = {}
     if dtype != torch.float32:
         reference = _one_pass(copy.deepcopy(detector).to(device), inputs, StageClock(device))
-    detector = set_precision(detector.to(device), dtype)
+    detector = prepare_for_inference(detector, device, dtype)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     result = _one_pass(detector, inputs, StageClock(device))

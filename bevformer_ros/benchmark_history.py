@@ -17,7 +17,7 @@ from bevformer_ros.config import load_yaml
 from bevformer_ros.history import NANOSECONDS, HistoryConfig
 from bevformer_ros.model.config import ModelConfig, TemporalConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
-from bevformer_ros.model.precision import set_precision
+from bevformer_ros.model.inference import prepare_for_inference
 from bevformer_ros.pipeline import Precision, StageClock
 from bevformer_ros.share import config_file
 
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         for slots in arguments.slots:
             temporal = replace(config.temporal, frames=tuple(range(-slots, 1)), mode=mode)
             network = build_detector(replace(config, temporal=temporal)).eval()
-            network = set_precision(network.to(device), dtype)
+            network = prepare_for_inference(network, device, dtype)
             times, buffer = _with_history(network, frame, device, arguments.repeats)
             milliseconds = [f"{value:.1f}" for value in (*times.values(), rest + sum(times.values()))]
             print(

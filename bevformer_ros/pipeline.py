@@ -32,7 +32,7 @@ from bevformer_ros.memory import keep_freed_memory
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
-from bevformer_ros.model.precision import set_precision
+from bevformer_ros.model.inference import prepare_for_inference
 from bevformer_ros.model.proposals import Proposals
 from bevformer_ros.preprocess import Preprocessor
 from bevformer_ros.results import detections_from
@@ -67,6 +67,8 @@ class _Encoded:
 class Detector:
     """Owns the network, its device and the one BevBuffer. Not safe for several threads at once.
 
+    The model given is changed in place (model.inference).
+
     trained: False while the weights are random, and the boxes mean nothing.
     latencies_ms: of the last frame, by stage in the order in which the stages ran.
     """
@@ -83,7 +85,8 @@ class Detector:
         self.trained = trained
         self.latencies_ms: dict[str, float] = {}
         self._device = torch.device(device)
-        self._model = set_precision(model.to(self._device).eval(), getattr(torch, precision)).requires_grad_(False)
+        self._dtype = getattr(torch, precision)
+        self._model = prepare_for_inference(model, self._device, self._dtype)
         self._preprocess = Preprocessor(self.config.image, self._device)
         self._history_config = history or HistoryConfig()
         self._buffer = self._empty_buffer()
@@ -120,7 +123,9 @@ class Detector:
 
     def load_weights(self, path: str | Path) -> None:
         """Exchange the weights of the running model, strictly; the history of the old ones is dropped."""
-        load_weights(self._model, read_checkpoint(path).weights)
+        network = _random_network(self.config, seed=0)
+        load_weights(network, read_checkpoint(path).weights)
+        self._model = prepare_for_inference(network, self._device, self._dtype)
         self.trained = True
         self.reset(MODEL_CHANGE)
 
@@ -236,6 +241,12 @@ class StageClock:
         return dict(zip(self._stages[1:], spans, strict=True))
 
 
+def _random_network(config: ModelConfig, seed: int) -> BEVFormerV2:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_detector(config)
+
+
 def load_detector(
     model: str | Path,
     weights: str | Path | None = None,
@@ -262,9 +273,7 @@ def load_detector(
         config, tensors = load_yaml(ModelConfig, model), None
     if weights is not None:
         tensors = read_checkpoint(weights).weights
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = build_detector(config)
+    network = _random_network(config, seed)
     if tensors is not None:
         load_weights(network, tensors)
     return Detector(network, tensors is not None, device, precision, history)

@@ -2,24 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-
-
-def convolve_and_normalise(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Convolution without bias, then batch norm.
-
-    With fixed statistics both are one affine map, so they run as one convolution whose weights are folded on the
-    way: the stored weights stay as they were trained and no inference copy of the model is needed. The statistics
-    stay in float32 in a model of reduced precision; only the folded weights are rounded.
-    """
-    if norm.training or norm.running_mean is None or norm.running_var is None:
-        return norm(conv(x))
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    weight = (conv.weight * scale.view(-1, 1, 1, 1)).to(x.dtype)
-    bias = (norm.bias - norm.running_mean * scale).to(x.dtype)
-    return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class ConvNorm(nn.Module):
@@ -28,10 +12,15 @@ class ConvNorm(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return convolve_and_normalise(self.conv, self.norm, x)
+        return self.norm(self.conv(x))
+
+    def fold(self) -> None:
+        """For inference: with fixed statistics both are one affine map, so they become one convolution."""
+        assert isinstance(self.norm, nn.BatchNorm2d)
+        self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
 
 
 class BasicBlock(nn.Module):

@@ -48,6 +48,26 @@ class PerspectiveBoxes(NamedTuple):
         return PerspectiveBoxes(*(gather_slots(values, slots) for values in self))
 
 
+class _Picked(NamedTuple):
+    """Raw outputs at the best locations, each (M, S, ...), named and meant as in PerspectiveLevel.
+
+    scores: class score * centerness, -1 where the location does not count.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    levels: Tensor
+    locations: Tensor
+    box2d: Tensor
+    attributes: Tensor
+    speeds: Tensor
+    quaternions: Tensor
+    center_offsets: Tensor
+    depths: Tensor
+    sizes: Tensor
+    confidences: Tensor
+
+
 class PerspectiveDecoder(nn.Module):
     """Decodes and suppresses within each image. Holds constants only, no parameters."""
 
@@ -66,9 +86,8 @@ class PerspectiveDecoder(nn.Module):
     def candidates(self, levels: Sequence[PerspectiveLevel], intrinsics: Tensor) -> PerspectiveBoxes:
         """The best locations of each level that pass the score threshold, decoded."""
         first = len(self.head.strides) - len(levels)
-        inverse = inverse_intrinsics(intrinsics.float())
-        boxes = [self._decode_level(outputs, first + index, inverse) for index, outputs in enumerate(levels)]
-        return PerspectiveBoxes(*(torch.cat(values, dim=1) for values in zip(*boxes, strict=True)))
+        picked = [self._pick(outputs, first + index) for index, outputs in enumerate(levels)]
+        return self._decode(_Picked(*(torch.cat(values, dim=1) for values in zip(*picked, strict=True))), intrinsics)
 
     def suppress(self, boxes: PerspectiveBoxes) -> PerspectiveBoxes:
         """Class-wise non-maximum suppression of 2D boxes by 3D score; of the rest the best 2D scores, best 3D first."""
@@ -79,7 +98,7 @@ class PerspectiveDecoder(nn.Module):
         slots = torch.where(keep, boxes.scores2d, -1.0).topk(count, dim=1).indices.sort(dim=1).values
         return boxes._replace(valid=keep).take(slots)
 
-    def _decode_level(self, outputs: PerspectiveLevel, level: int, inverse: Tensor) -> PerspectiveBoxes:
+    def _pick(self, outputs: PerspectiveLevel, level: int) -> _Picked:
         images, classes, _, width = outputs.class_logits.shape
         class_scores = outputs.class_logits.float().sigmoid()
         joint_scores = class_scores * outputs.centerness.float().sigmoid()
@@ -88,37 +107,58 @@ class PerspectiveDecoder(nn.Module):
         scores, indices = scores.topk(min(self.proposals.candidates_per_level, scores.shape[1]), dim=1)
         pixels = outputs.class_logits[0, 0].numel()
         labels, cells = indices.div(pixels, rounding_mode="floor"), indices.remainder(pixels)
+        rows, columns = cells.div(width, rounding_mode="floor"), cells.remainder(width)
+        image = torch.arange(images, device=cells.device).unsqueeze(1)
+
+        def at_cell(values: Tensor) -> Tensor:
+            """(M, components, h, w) -> (M, S, components)."""
+            return values[image, :, rows, columns].float()
 
         def at_class(values: Tensor) -> Tensor:
-            return _at(values.reshape(images, -1, classes * pixels), indices)
+            """(M, components * K, h, w) -> (M, S, components)."""
+            return values.unflatten(1, (-1, classes))[image, :, labels, rows, columns].float()
 
-        locations = torch.stack([cells % width, cells.div(width, rounding_mode="floor")], dim=-1)
-        locations = (locations * self.head.strides[level]).float()
-        distances = _at(outputs.box2d.flatten(2), cells)
+        return _Picked(
+            scores=scores,
+            labels=labels,
+            levels=torch.full_like(labels, level),
+            locations=(torch.stack([columns, rows], dim=-1) * self.head.strides[level]).float(),
+            box2d=at_cell(outputs.box2d),
+            attributes=at_cell(outputs.attributes),
+            speeds=at_cell(outputs.speeds)[..., 0],
+            quaternions=at_class(outputs.quaternions),
+            center_offsets=at_class(outputs.center_offsets),
+            depths=at_class(outputs.depths)[..., 0],
+            sizes=at_class(outputs.sizes),
+            confidences=at_class(outputs.confidences)[..., 0],
+        )
+
+    def _decode(self, picked: _Picked, intrinsics: Tensor) -> PerspectiveBoxes:
         centers, sizes, rotations = decode_boxes3d(
-            at_class(outputs.quaternions),
-            at_class(outputs.center_offsets),
-            at_class(outputs.depths)[..., 0],
-            at_class(outputs.sizes),
-            locations,
-            inverse[:, None],
-            self.canonical_sizes[labels],
+            picked.quaternions,
+            picked.center_offsets,
+            picked.depths,
+            picked.sizes,
+            picked.locations,
+            inverse_intrinsics(intrinsics.float())[:, None],
+            self.canonical_sizes[picked.labels],
             self.head,
         )
-        scores2d = scores.clamp(min=_TINY).sqrt()
+        scores2d = picked.scores.clamp(min=_TINY).sqrt()
+        corners = (picked.locations - picked.box2d[..., :2], picked.locations + picked.box2d[..., 2:])
         return PerspectiveBoxes(
-            boxes2d=torch.cat([locations - distances[..., :2], locations + distances[..., 2:]], dim=-1),
+            boxes2d=torch.cat(corners, dim=-1),
             scores2d=scores2d,
-            scores=scores2d * at_class(outputs.confidences)[..., 0].sigmoid(),
-            labels=labels,
-            attributes=_at(outputs.attributes.flatten(2), cells).argmax(dim=-1),
-            speeds=_at(outputs.speeds.flatten(2), cells)[..., 0],
-            levels=torch.full_like(labels, level),
-            locations=locations,
+            scores=scores2d * picked.confidences.sigmoid(),
+            labels=picked.labels,
+            attributes=picked.attributes.argmax(dim=-1),
+            speeds=picked.speeds,
+            levels=picked.levels,
+            locations=picked.locations,
             centers=centers,
             sizes=sizes,
             rotations=rotations,
-            valid=scores > 0,
+            valid=picked.scores > 0,
         )
 
 
@@ -224,8 +264,3 @@ def gather_slots(values: Tensor, slots: Tensor) -> Tensor:
     """Values (M, S, ...) in the slots (M, S')."""
     tail = values.shape[2:]
     return values.gather(1, slots.view(*slots.shape, *(1 for _ in tail)).expand(*slots.shape, *tail))
-
-
-def _at(values: Tensor, indices: Tensor) -> Tensor:
-    """Values (M, components, places) at indices (M, S), as float32 (M, S, components)."""
-    return values.gather(2, indices.unsqueeze(1).expand(-1, values.shape[1], -1)).transpose(1, 2).float()

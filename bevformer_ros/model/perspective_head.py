@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bevformer_ros.model.config import PerspectiveHeadConfig
-from bevformer_ros.model.layers import convolve_and_normalise
 
 ATTRIBUTES_PER_CLASS = 3
 _PRIOR_PROBABILITY = 0.01  # of a class at a location of a new head: almost all are background
@@ -46,14 +46,20 @@ class SharedConv(nn.Module):
 
     def __init__(self, channels: int, levels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        self.conv: nn.Module = conv
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(levels))
-        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, feature: Tensor, level: int) -> Tensor:
-        norm = self.norms[level]
-        assert isinstance(norm, nn.BatchNorm2d)
-        return convolve_and_normalise(self.conv, norm, feature).relu_()
+        return self.norms[level](self.conv(feature)).relu_()
+
+    def fold(self) -> None:
+        """For inference: a convolution of its own for each level, in the norm's place."""
+        conv, norms = self.conv, [norm for norm in self.norms if isinstance(norm, nn.BatchNorm2d)]
+        assert isinstance(conv, nn.Conv2d)
+        self.norms = nn.ModuleList(fuse_conv_bn_eval(conv, norm) for norm in norms)
+        self.conv = nn.Identity()
 
 
 class PerspectiveHead(nn.Module):

@@ -26,6 +26,6 @@ class TemporalFusion(nn.Module):
 
     def forward(self, bevs: Tensor) -> Tensor:
         """bevs (B, T, H*W, C), all in the newest frame's coordinates -> (B, H*W, C)."""
-        x = bevs.permute(0, 1, 3, 2).flatten(1, 2)  # (B, T*C, H*W)
-        x = self.blocks(x.unflatten(-1, (self.grid.rows, self.grid.columns)))
-        return self.norm(self.projection(x.flatten(2).transpose(1, 2)))
+        x = bevs.transpose(1, 2).flatten(2)  # (B, H*W, T*C), which is channels last
+        x = self.blocks(x.unflatten(1, (self.grid.rows, self.grid.columns)).permute(0, 3, 1, 2))
+        return self.norm(self.projection(x.permute(0, 2, 3, 1).flatten(1, 2)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bevformer_ros.config import load_yaml
 from bevformer_ros.model.box_coding import decode_boxes
@@ -22,7 +22,7 @@ from bevformer_ros.model.config import (
 )
 from bevformer_ros.model.decoder import DecoderOutput
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
-from bevformer_ros.model.precision import set_precision
+from bevformer_ros.model.inference import prepare_for_inference
 
 MODELS = sorted((Path(__file__).parents[2] / "config" / "models").glob("*.yaml"))
 
@@ -133,7 +133,7 @@ def test_reduced_precision_stays_close(config: ModelConfig, dtype: torch.dtype, 
     """Bounds are about three times what was measured, relative to the largest value."""
     config = replace(config, two_stage=False)
     detector = detector_of(config).eval()
-    reduced = set_precision(copy.deepcopy(detector), dtype)
+    reduced = prepare_for_inference(copy.deepcopy(detector), torch.device("cpu"), dtype)
     with torch.no_grad():
         expected, actual = detector(**inputs(config)), reduced(**inputs(config))
     for name in ("class_logits", "box_codes"):
@@ -142,11 +142,23 @@ def test_reduced_precision_stays_close(config: ModelConfig, dtype: torch.dtype, 
         assert error < tolerance, name
 
 
-def test_float32_precision_changes_nothing(config: ModelConfig) -> None:
-    detector = detector_of(config)
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    after = set_precision(detector, torch.float32).state_dict()
-    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+def test_folded_network_gives_the_same(config: ModelConfig) -> None:
+    """With statistics of batch norm that do something."""
+    detector = detector_of(config).eval()
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1)
+            nn.init.uniform_(module.bias, -0.2, 0.2)
+    given = inputs(config)
+    with torch.no_grad():
+        expected = detector(**given)
+        folded = prepare_for_inference(detector, torch.device("cpu"))
+        actual = folded(**given)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    for name in ("class_logits", "box_codes"):
+        torch.testing.assert_close(getattr(actual, name), getattr(expected, name), atol=1e-4, rtol=1e-4)
 
 
 def test_proposals_need_calibration() -> None:
