@@ -9,6 +9,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional
 
 from bevformer_ros import geometry
 from bevformer_ros.history import NANOSECONDS, FrameRecord, HistoryConfig, Slots, reset_reason
+from bevformer_ros.memory import upload
 from bevformer_ros.model.config import BevGridConfig, TemporalConfig
 from bevformer_ros.types import SurroundFrame
 
@@ -55,6 +57,29 @@ class Recall:
     velocity_scale: float
 
 
+class PastFrames(NamedTuple):
+    """Which stored frames the model sees, as tensors on the device: K of them, each once.
+
+    cells: (K,) of the ring. motions: in the mode warp (K, 2, 3) as warp_bev takes them, in reencode (K, N, 4, 4) from
+    the current BEV frame into the past images. camera_valid: (K, N). order: (T,) for each of the model's frames one of
+    these K, or K for the current one.
+    """
+
+    cells: Tensor
+    motions: Tensor
+    camera_valid: Tensor
+    order: Tensor
+
+
+@dataclass(frozen=True)
+class RecallPlan:
+    """What the host decides about a recall: everything but the BEV maps. depth, velocity_scale: as in Recall."""
+
+    past: PastFrames
+    depth: int
+    velocity_scale: float
+
+
 @dataclass(frozen=True)
 class _Entry:
     stamp_ns: int
@@ -64,14 +89,14 @@ class _Entry:
     cell: int
 
 
-def warp_bev(bevs: Tensor, past_from_now: NDArray[np.float64], grid: BevGridConfig) -> Tensor:
+def warp_bev(bevs: Tensor, motions: Tensor, grid: BevGridConfig) -> Tensor:
     """Bring past BEV features (K, H*W, C) into the current BEV frame by ego motion; one batched bilinear sampling.
 
-    past_from_now: (K, 4, 4), from the current BEV frame to each past one; its planar part at z = 0 is used.
-    Cells that were out of range in the past become zero, as the reference's BEV augmentation leaves them.
+    motions: (K, 2, 3) float32, planar_motions from the current BEV frame to each past one. Cells that were out of
+    range in the past become zero, as the reference's BEV augmentation leaves them.
     """
     rows, columns = grid.rows, grid.columns
-    affine = torch.from_numpy(_normalised(past_from_now, grid)).to(bevs.device, torch.float32)[..., None, None]
+    affine = motions[..., None, None]
     x = torch.linspace(1 / columns - 1, 1 - 1 / columns, columns, device=bevs.device)
     y = torch.linspace(1 / rows - 1, 1 - 1 / rows, rows, device=bevs.device).unsqueeze(1)
     sample = affine[:, :, 0] * x + affine[:, :, 1] * y + affine[:, :, 2]  # (K, 2, H, W)
@@ -82,8 +107,8 @@ def warp_bev(bevs: Tensor, past_from_now: NDArray[np.float64], grid: BevGridConf
     return warped.permute(0, 2, 3, 1).flatten(1, 2).to(bevs.dtype)
 
 
-def _normalised(past_from_now: NDArray[np.float64], grid: BevGridConfig) -> NDArray[np.float64]:
-    """Planar motions (K, 2, 3) in coordinates that run from -1 to 1 over the grid, x first."""
+def planar_motions(past_from_now: NDArray[np.float64], grid: BevGridConfig) -> NDArray[np.float64]:
+    """(K, 2, 3), the planar part at z = 0 of motions (K, 4, 4), in coordinates from -1 to 1 over the grid, x first."""
     low, high = np.array(grid.range[:2]), np.array(grid.range[3:5])
     center, extent = (low + high) / 2, (high - low) / 2
     rotation, translation = past_from_now[:, :2, :2], past_from_now[:, :2, 3]
@@ -95,7 +120,7 @@ class BevBuffer:
     """The one place that remembers: a ring of tensors on the device, allocated with the first frame.
 
     Use: `admit` each new frame (applies the reset rules), `store` it, `recall` the frames that the model wants
-    beside it; later, for a model that wants future ones.
+    beside it; later, for a model that wants future ones. `recall` is `plan` on the host, then `align` on the device.
     """
 
     def __init__(
@@ -130,10 +155,14 @@ class BevBuffer:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def reset(self, reason: str) -> None:
-        """Forget everything; the next frame sees itself in every slot."""
+    def clear(self) -> None:
+        """Forget everything, uncounted; the ring's memory stays where it is."""
         self._entries.clear()
         self._last = None
+
+    def reset(self, reason: str) -> None:
+        """Forget everything; the next frame sees itself in every slot."""
+        self.clear()
         self._resets[reason] += 1
         LOGGER.info("temporal history reset: %s", reason)
 
@@ -152,18 +181,44 @@ class BevBuffer:
 
     def recall(self, now: EncodedFrame) -> Recall:
         """The model's frames around `now`, oldest first, in its BEV frame; an empty slot repeats its neighbour."""
+        plan = self.plan(now)
+        return Recall(self.align(now.bev, plan.past), plan.depth, plan.velocity_scale)
+
+    def plan(self, now: EncodedFrame) -> RecallPlan:
+        """What `align` needs for this frame; now.bev is looked at for its device alone."""
         stamps = self.stamps_ns
         nearest = self._slots.nearest(now.stamp_ns, stamps)
         chosen = self._slots.fill(nearest)
         used = sorted({index for index in chosen if index is not None})
-        bevs: dict[int | None, Tensor] = {None: now.bev}
-        if used:
-            entries = [self._entries[index] for index in used]
-            past_from_now = np.stack([geometry.invert(entry.world_from_bev) @ now.world_from_bev for entry in entries])
-            aligned = self._warp if self._mode == "warp" else self._reencode
-            bevs.update(zip(used, aligned(entries, past_from_now), strict=True))
-        scale = self._slots.velocity_scale(now.stamp_ns, nearest, stamps)
-        return Recall(torch.stack([bevs[index] for index in chosen], dim=1), len(used), scale)
+        entries = [self._entries[index] for index in used]
+        motions = [geometry.invert(entry.world_from_bev) @ now.world_from_bev for entry in entries]
+        device = now.bev.device
+        past = PastFrames(
+            cells=upload(np.array([entry.cell for entry in entries], np.int64), device),
+            motions=upload(self._as_inputs(entries, motions), device, torch.float32),
+            camera_valid=torch.cat([now.camera_valid[:0], *(entry.camera_valid for entry in entries)]),
+            order=upload(
+                np.array([len(used) if index is None else used.index(index) for index in chosen], np.int64), device
+            ),
+        )
+        return RecallPlan(past, len(used), self._slots.velocity_scale(now.stamp_ns, nearest, stamps))
+
+    def _as_inputs(self, entries: list[_Entry], past_from_now: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        if self._mode == "warp":
+            return planar_motions(np.array(past_from_now).reshape(-1, 4, 4), self._grid)
+        pairs = zip(entries, past_from_now, strict=True)
+        return np.array([entry.image_from_bev @ motion for entry, motion in pairs])
+
+    def align(self, bev: Tensor, past: PastFrames) -> Tensor:
+        """The model's frames (1, T, H*W, C) from the current one's BEV map (1, H*W, C) and the ring.
+
+        A function of tensors alone: what differs from frame to frame lies in its arguments and in the ring's cells.
+        """
+        maps = bev
+        if len(past.cells):
+            stored = self._warp(past) if self._mode == "warp" else self._reencode(past)
+            maps = torch.cat([stored, bev])
+        return maps.index_select(0, past.order).unsqueeze(0)
 
     def store(self, frame: EncodedFrame) -> None:
         """Remember a frame, unless it follows the last stored one too closely; the oldest makes room."""
@@ -183,15 +238,15 @@ class BevBuffer:
     def _free_cell(self) -> int:
         return (self._entries[-1].cell + 1) % self.capacity if self._entries else 0
 
-    def _warp(self, entries: list[_Entry], past_from_now: NDArray[np.float64]) -> list[Tensor]:
-        cells = torch.tensor([entry.cell for entry in entries], device=self._rings[0].device)
-        return list(warp_bev(self._rings[0][cells], past_from_now, self._grid).split(1))
+    def _warp(self, past: PastFrames) -> Tensor:
+        return warp_bev(self._rings[0].index_select(0, past.cells), past.motions, self._grid)
 
-    def _reencode(self, entries: list[_Entry], past_from_now: NDArray[np.float64]) -> list[Tensor]:
+    def _reencode(self, past: PastFrames) -> Tensor:
+        """One after the other, which bounds the memory."""
         bevs = []
-        for entry, motion in zip(entries, past_from_now, strict=True):
-            features = tuple(ring[entry.cell : entry.cell + 1] for ring in self._rings)
-            projection = torch.from_numpy(entry.image_from_bev @ motion)[None]
-            projection = projection.to(features[0].device, torch.float32)
-            bevs.append(self._encode_bev(features, projection, entry.camera_valid))
-        return bevs
+        for cell, projection, valid in zip(
+            past.cells.split(1), past.motions.split(1), past.camera_valid.split(1), strict=True
+        ):
+            features = tuple(ring.index_select(0, cell) for ring in self._rings)
+            bevs.append(self._encode_bev(features, projection, valid))
+        return torch.cat(bevs)

@@ -1,9 +1,14 @@
-"""Memory of a process that runs the network on the CPU."""
+"""Memory of the process, and the way from there to the device."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # names of malloc.h, without M_
 _NEVER = -1
@@ -21,3 +26,11 @@ def keep_freed_memory() -> None:
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, _NEVER)
         mallopt(_TOP_PAD, _GROWTH_BYTES)
+
+
+def upload(array: NDArray[np.generic], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """A small array on the device, in a type of its own or the array's, without waiting for a GPU."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, dtype, non_blocking=True)

@@ -15,20 +15,21 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from bevformer_ros import geometry
-from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame
+from bevformer_ros import geometry, steps
+from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame, PastFrames
 from bevformer_ros.config import load_yaml
-from bevformer_ros.history import MODEL_CHANGE, REQUEST, HistoryConfig
-from bevformer_ros.memory import keep_freed_memory
+from bevformer_ros.graphs import CudaGraphs, GraphRunner, Mark
+from bevformer_ros.history import MODEL_CHANGE, NANOSECONDS, REQUEST, HistoryConfig
+from bevformer_ros.memory import keep_freed_memory, upload
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
@@ -70,7 +71,8 @@ class Detector:
     The model given is changed in place (model.inference).
 
     trained: False while the weights are random, and the boxes mean nothing.
-    latencies_ms: of the last frame, by stage in the order in which the stages ran.
+    latencies_ms: of the last frame, by stage in the order in which the stages ran; on a GPU all stages up to the BEV
+    map are "encode" and all from the history to the boxes "detect", because each runs as one CUDA graph.
     """
 
     def __init__(
@@ -80,17 +82,19 @@ class Detector:
         device: str = "cpu",
         precision: Precision = "float32",
         history: HistoryConfig | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
         self.config: ModelConfig = model.config
         self.trained = trained
         self.latencies_ms: dict[str, float] = {}
         self._device = torch.device(device)
         self._dtype = getattr(torch, precision)
+        self._cuda_graphs = cuda_graphs
         self._model = prepare_for_inference(model, self._device, self._dtype)
         self._preprocess = Preprocessor(self.config.image, self._device)
-        self._history_config = history or HistoryConfig()
-        self._buffer = self._empty_buffer()
-        self._future_ns = round(self.config.temporal.frames[-1] * self.config.temporal.interval_s * 1e9)
+        self._buffer = BevBuffer(self.config.temporal, history or HistoryConfig(), self.config.bev, self._encode_past)
+        self._run = self._runner()
+        self._future_ns = round(self.config.temporal.frames[-1] * self.config.temporal.interval_s * NANOSECONDS)
         self._depth = 0
         if not trained:
             LOGGER.warning("%s has RANDOM weights: it runs, but its boxes mean nothing", self.config.name)
@@ -101,21 +105,24 @@ class Detector:
         return HistoryStatus(self._depth, slots, self._buffer.bytes, self._buffer.resets)
 
     def warm_up(self) -> None:
-        """Detect once on black images, so that not the first real frame pays for what libraries do but once. The
-        history begins anew, uncounted."""
+        """Detect on black images, so that no real frame pays for what libraries do but once, or for recording CUDA
+        graphs, of which each depth of the history has its own. The history begins anew, uncounted."""
         width, height = self.config.image.source_size
         intrinsics = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
         black = np.zeros((height, width, 3), np.uint8)
         forward = geometry.transform_from_rpy((0.0, 0.0, 0.0), (-np.pi / 2, 0.0, 0.0))
         cameras = tuple(CameraImage(name, 0, black, intrinsics, forward) for name in self.config.cameras)
-        for _ in self.replay([SurroundFrame(0, cameras, np.eye(4))]):
+        interval_ns = round(self.config.temporal.interval_s * NANOSECONDS)
+        count = len(self.config.temporal.frames) if self._device.type == "cuda" else 1
+        self._buffer.clear()
+        for _ in self.replay(SurroundFrame(step * interval_ns, cameras, np.eye(4)) for step in range(count)):
             pass
-        self._buffer = self._empty_buffer()
+        self._buffer.clear()
         self._depth = 0
         self.latencies_ms = {}
 
-    def _empty_buffer(self) -> BevBuffer:
-        return BevBuffer(self.config.temporal, self._history_config, self.config.bev, self._encode_bev)
+    def _runner(self) -> GraphRunner:
+        return GraphRunner(CudaGraphs() if self._device.type == "cuda" and self._cuda_graphs else None)
 
     def reset(self, reason: str = REQUEST) -> None:
         """Forget the past; counted under the reason."""
@@ -126,6 +133,7 @@ class Detector:
         network = _random_network(self.config, seed=0)
         load_weights(network, read_checkpoint(path).weights)
         self._model = prepare_for_inference(network, self._device, self._dtype)
+        self._run = self._runner()
         self.trained = True
         self.reset(MODEL_CHANGE)
 
@@ -173,43 +181,46 @@ class Detector:
             )
         entry = self._preprocess(frame)
         clock.mark("preprocess")
-        features = self._model.image_features(entry.images)
-        clock.mark("image_features")
-        proposals = self._model.propose(
-            features, self._upload(entry.intrinsics), self._upload(entry.camera_from_bev), entry.camera_valid
+        matrices = (entry.intrinsics, entry.camera_from_bev, entry.image_from_bev)
+        encoded: steps.Encoded = self._run(
+            "encode",
+            partial(steps.encode, self._model),
+            clock.mark,
+            entry.images,
+            entry.camera_valid,
+            *(upload(matrix[None], self._device, torch.float32) for matrix in matrices),
         )
-        if proposals is not None:
-            clock.mark("propose")
-        features = features[: self.config.encoder.image_levels]
-        bev = self._encode_bev(features, self._upload(entry.image_from_bev), entry.camera_valid)
-        clock.mark("encode_bev")
-        encoded = EncodedFrame(
-            frame.stamp_ns, frame.world_from_bev, bev, features, entry.image_from_bev, entry.camera_valid
+        bev, proposals = encoded.bev, encoded.proposals
+        if self._future_ns:  # outputs of a graph last until the next frame only
+            bev = bev.clone()
+            proposals = proposals and Proposals(*(values.clone() for values in proposals))
+        remembered = EncodedFrame(
+            frame.stamp_ns, frame.world_from_bev, bev, encoded.features, entry.image_from_bev, entry.camera_valid
         )
-        return _Encoded(encoded, proposals)
-
-    def _encode_bev(self, features: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor) -> Tensor:
-        width, height = self.config.image.padded_size
-        return self._model.encode_bev(features, image_from_bev, camera_valid, (height, width))
+        return _Encoded(remembered, proposals)
 
     @torch.inference_mode()
     def _detect(self, encoded: _Encoded, clock: StageClock) -> Detections3D:
-        recall = self._buffer.recall(encoded.frame)
-        clock.mark("history")
-        bev = self._model.fuse(recall.bevs)
-        clock.mark("fuse")
-        output = self._model.decode(bev, encoded.proposals)
-        clock.mark("decode")
-        detections = detections_from(output, encoded.proposals, encoded.frame.stamp_ns, self.config)
-        detections = replace(detections, velocities=detections.velocities * recall.velocity_scale)
-        self._depth = recall.depth
+        plan = self._buffer.plan(encoded.frame)
+        detected: steps.DetectedBoxes = self._run(
+            "detect", self._boxes_of, clock.mark, encoded.frame.bev, *plan.past, *(encoded.proposals or ())
+        )
+        detections = detections_from(detected, encoded.proposals, encoded.frame.stamp_ns)
+        detections = replace(detections, velocities=detections.velocities * plan.velocity_scale)
+        self._depth = plan.depth
         clock.mark("boxes")
         self.latencies_ms = clock.latencies_ms()
         return detections
 
-    def _upload(self, matrices: NDArray[np.float64]) -> Tensor:
-        """(N, ...) on the host -> (1, N, ...) float32 on the device."""
-        return torch.from_numpy(matrices)[None].to(self._device, torch.float32)
+    def _boxes_of(self, mark: Mark, bev: Tensor, *tensors: Tensor) -> steps.DetectedBoxes:
+        past, proposals = tensors[: len(PastFrames._fields)], tensors[len(PastFrames._fields) :]
+        return steps.detect(
+            self._model, self._buffer, mark, bev, PastFrames(*past), Proposals(*proposals) if proposals else None
+        )
+
+    def _encode_past(self, features: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor) -> Tensor:
+        width, height = self.config.image.padded_size
+        return self._model.encode_bev(features, image_from_bev, camera_valid, (height, width))
 
 
 class StageClock:

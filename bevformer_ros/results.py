@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevformer_ros.model.box_coding import decode_boxes
-from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.model.decoder import DecoderOutput
 from bevformer_ros.model.proposals import Proposals
+from bevformer_ros.steps import DetectedBoxes
 from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASSES, NO_ATTRIBUTE
 from bevformer_ros.types import Detections3D
 
@@ -17,21 +15,18 @@ from bevformer_ros.types import Detections3D
 _CAN_CARRY = np.array([[name in entry.attributes for name in ATTRIBUTE_NAMES] + [True] for entry in CLASSES])
 
 
-def detections_from(
-    output: DecoderOutput, proposals: Proposals | None, stamp_ns: int, config: ModelConfig
-) -> Detections3D:
-    """The last decoder layer's boxes that pass the score threshold, best first.
+def detections_from(detected: DetectedBoxes, proposals: Proposals | None, stamp_ns: int) -> Detections3D:
+    """The boxes that pass the score threshold, best first.
 
     A box whose query was a proposal takes over the proposal's attribute where its class can carry it.
     """
-    logits, codes = output.class_logits[-1], output.box_codes[-1]
-    decoded = decode_boxes(logits, codes, config.max_detections, config.score_threshold, output.padding_mask)
+    decoded = detected.boxes
     centers, sizes, yaws, velocities = (_numpy(values[0], np.float64) for values in decoded.boxes)
     labels, query = _numpy(decoded.labels[0], np.int64), _numpy(decoded.query[0], np.int64)
-    from_proposal = _numpy(output.from_proposal, np.bool_)[query]
+    from_proposal = _numpy(detected.from_proposal, np.bool_)[query]
     attributes = np.full(len(labels), NO_ATTRIBUTE, np.int64)
     if proposals is not None and from_proposal.any():
-        learned = len(output.from_proposal) - proposals.scores.shape[1]
+        learned = len(detected.from_proposal) - proposals.scores.shape[1]
         carried = _numpy(proposals.attributes[0], np.int64)[query[from_proposal] - learned]
         attributes[from_proposal] = np.where(_CAN_CARRY[labels[from_proposal], carried], carried, NO_ATTRIBUTE)
     usable = _numpy(decoded.valid[0], np.bool_) & _possible(centers, sizes, yaws, velocities)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bevformer_ros import geometry
-from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame, warp_bev
+from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame, planar_motions, warp_bev
 from bevformer_ros.history import HistoryConfig
 from bevformer_ros.model.config import BevGridConfig, TemporalConfig
 from bevformer_ros.types import CameraImage, SurroundFrame
@@ -27,11 +27,12 @@ def noise(grid, channels=3, seed=0):
 
 def warped(bev, past_from_now, grid):
     """(1, H, W, C) -> (1, H, W, C)."""
-    return warp_bev(bev.flatten(1, 2), past_from_now[None], grid).view_as(bev)
+    motions = torch.from_numpy(planar_motions(past_from_now[None], grid)).float()
+    return warp_bev(bev.flatten(1, 2), motions, grid).view_as(bev)
 
 
 def test_no_history_is_warped_to_no_history():
-    assert warp_bev(torch.zeros(0, 40 * 32, 3), np.zeros((0, 4, 4)), GRID).shape == (0, 40 * 32, 3)
+    assert warp_bev(torch.zeros(0, 40 * 32, 3), torch.zeros(0, 2, 3), GRID).shape == (0, 40 * 32, 3)
 
 
 def test_standing_still_changes_nothing():
@@ -248,3 +249,26 @@ def test_history_is_dropped_once_and_counted():
     buffer.reset("request")
     buffer.admit(surround(0))
     assert buffer.resets == {"backward_time": 1, "request": 1}
+
+
+@pytest.mark.parametrize("mode", ["warp", "reencode"])
+def test_the_current_frame_is_recalled_with_its_gradient(mode):
+    """As training uses it: the past is constant, what the model sees of the present is not."""
+    temporal = TemporalConfig(frames=(-2, -1, 0), mode=mode)
+    buffer = BevBuffer(temporal, HistoryConfig(), GRID, lambda *_: torch.ones(1, GRID.rows * GRID.columns, 2))
+    for step in range(3):
+        bev = torch.ones(1, GRID.rows * GRID.columns, 2, requires_grad=True)
+        now = encoded(500 * step, bev, features=(torch.ones(1, 1, 2, 3, 4),))
+        recall = buffer.recall(now)
+        recall.bevs.sum().backward()
+        assert recall.depth == step
+        torch.testing.assert_close(bev.grad, torch.full_like(bev, 1.0 if step else 3.0))
+        buffer.store(encoded(500 * step, bev.detach(), features=(torch.ones(1, 1, 2, 3, 4),)))
+
+
+def test_clearing_keeps_the_memory_and_counts_nothing():
+    buffer = warping_buffer((-1, 0), GRID)
+    buffer.store(encoded(0, torch.ones(1, GRID.rows * GRID.columns, 1)))
+    buffer.clear()
+    assert (len(buffer), buffer.resets) == (0, {})
+    assert buffer.bytes > 0

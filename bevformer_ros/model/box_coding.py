@@ -51,7 +51,8 @@ def box_codes_at(reference_points: Tensor, offsets: Tensor, grid: BevGridConfig)
 
     The branch gives the centre as an offset to the reference point (..., 3 in 0..1) in logit space.
     """
-    center_logits = offsets[..., [0, 1, 4]] + _inverse_sigmoid(reference_points)
+    # By slices: a list as an index would be copied to the device, which no CUDA graph can record.
+    center_logits = torch.cat([offsets[..., :2], offsets[..., 4:5]], dim=-1) + _inverse_sigmoid(reference_points)
     refined = center_logits.sigmoid()
     low, high = grid.range[:3], grid.range[3:]
     x, y, z = (refined[..., axis : axis + 1] * (high[axis] - low[axis]) + low[axis] for axis in range(3))

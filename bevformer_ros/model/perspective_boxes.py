@@ -182,8 +182,8 @@ def decode_boxes3d(
     pixel_size = torch.hypot(inverse[..., 0, 0], inverse[..., 1, 1])
     depths = (depths / (pixel_size * config.reference_focal_length)).clamp(*config.depth_range)
     local = matrix_from_quaternion(quaternions / quaternions.norm(dim=-1, keepdim=True).clamp(min=_TINY))
-    # The raw order is width, length, height.
-    sizes = (sizes[..., [1, 0, 2]].tanh() + 1) * canonical_sizes
+    width, length, height = sizes.unbind(-1)
+    sizes = (torch.stack([length, width, height], dim=-1).tanh() + 1) * canonical_sizes
     return rays * depths[..., None], sizes, compose(ray_frames(rays), local)
 
 

@@ -1,0 +1,74 @@
+"""The two steps from uploaded images to boxes, as functions of tensors alone: run eagerly, or recorded (graphs.py).
+
+A frame is encoded, stored, and its boxes are detected; before the last, time passes where a model wants future frames.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from bevformer_ros.bev_buffer import BevBuffer, PastFrames
+from bevformer_ros.graphs import Mark
+from bevformer_ros.model.box_coding import DecodedBoxes, decode_boxes
+from bevformer_ros.model.detector import BEVFormerV2
+from bevformer_ros.model.proposals import Proposals
+
+
+class Encoded(NamedTuple):
+    """features: the levels that the BEV encoder reads, each (1, N, C, h, w). bev: (1, H*W, C)."""
+
+    features: tuple[Tensor, ...]
+    bev: Tensor
+    proposals: Proposals | None
+
+
+class DetectedBoxes(NamedTuple):
+    """from_proposal: (Q,), for each of the decoder's queries."""
+
+    boxes: DecodedBoxes
+    from_proposal: Tensor
+
+
+def encode(
+    model: BEVFormerV2,
+    mark: Mark,
+    images: Tensor,
+    camera_valid: Tensor,
+    intrinsics: Tensor,
+    camera_from_bev: Tensor,
+    image_from_bev: Tensor,
+) -> Encoded:
+    """images (1, N, 3, H, W), camera_valid (1, N); matrices as the methods of BEVFormerV2 take them."""
+    features = model.image_features(images)
+    mark("image_features")
+    proposals = model.propose(features, intrinsics, camera_from_bev, camera_valid)
+    if proposals is not None:
+        mark("propose")
+    features = features[: model.config.encoder.image_levels]
+    width, height = model.config.image.padded_size
+    bev = model.encode_bev(features, image_from_bev, camera_valid, (height, width))
+    mark("encode_bev")
+    return Encoded(features, bev, proposals)
+
+
+def detect(
+    model: BEVFormerV2, buffer: BevBuffer, mark: Mark, bev: Tensor, past: PastFrames, proposals: Proposals | None
+) -> DetectedBoxes:
+    """bev: (1, H*W, C) of the current frame. past: from the buffer's plan for it."""
+    bevs = buffer.align(bev, past)
+    mark("history")
+    fused = model.fuse(bevs)
+    mark("fuse")
+    output = model.decode(fused, proposals)
+    config = model.config
+    boxes = decode_boxes(
+        output.class_logits[-1],
+        output.box_codes[-1],
+        config.max_detections,
+        config.score_threshold,
+        output.padding_mask,
+    )
+    mark("decode")
+    return DetectedBoxes(boxes, output.from_proposal)
