@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -101,21 +102,40 @@ class PerspectiveHead(nn.Module):
         return [self._level(features[level], level) for level in range(first_level, len(features))]
 
     def _level(self, feature: Tensor, level: int) -> PerspectiveLevel:
-        class_features = _through(self.class_tower, feature, level)
-        box2d_features = _through(self.box2d_tower, feature, level)
-        box3d_features = _through(self.box3d_tower, feature, level)
-        return PerspectiveLevel(
-            class_logits=self.class_logits(class_features),
-            box2d=(self.box2d(box2d_features) * self.box2d_scales[level]).relu(),
-            centerness=self.centerness(box2d_features),
-            quaternions=self.quaternion(box3d_features),
-            center_offsets=self.center_offset(box3d_features) * self.center_offset_scales[level],
-            depths=self.depth(box3d_features) * self.depth_scales[level] + self.depth_offsets[level],
-            sizes=self.size(box3d_features) * self.size_scales[level],
-            confidences=self.confidence(box3d_features) * self.confidence_scales[level],
-            attributes=self.attribute(class_features),
-            speeds=self.speed(class_features).relu(),
+        class_logits, attributes, speeds = _predict(
+            _through(self.class_tower, feature, level), self.class_logits, self.attribute, self.speed
         )
+        box2d, centerness = _predict(_through(self.box2d_tower, feature, level), self.box2d, self.centerness)
+        quaternions, center_offsets, depths, sizes, confidences = _predict(
+            _through(self.box3d_tower, feature, level),
+            self.quaternion,
+            self.center_offset,
+            self.depth,
+            self.size,
+            self.confidence,
+        )
+        return PerspectiveLevel(
+            class_logits=class_logits,
+            box2d=(box2d * self.box2d_scales[level]).relu(),
+            centerness=centerness,
+            quaternions=quaternions,
+            center_offsets=center_offsets * self.center_offset_scales[level],
+            depths=depths * self.depth_scales[level] + self.depth_offsets[level],
+            sizes=sizes * self.size_scales[level],
+            confidences=confidences * self.confidence_scales[level],
+            attributes=attributes,
+            speeds=speeds.relu(),
+        )
+
+
+def _predict(features: Tensor, *predictors: nn.Conv2d) -> tuple[Tensor, ...]:
+    """All predictors of a tower as one convolution: alone, one of few channels costs as much as one of many."""
+    weight = torch.cat([predictor.weight for predictor in predictors])
+    bias = torch.cat(
+        [weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias for layer in predictors]
+    )
+    outputs = F.conv2d(features, weight, bias, padding=1)
+    return outputs.split([predictor.out_channels for predictor in predictors], dim=1)
 
 
 def _tower(channels: int, depth: int, levels: int) -> nn.ModuleList:
