@@ -179,7 +179,7 @@ class Detector:
                 f"the frame has {len(frame.cameras)} cameras, the model {self.config.name} {expected}: "
                 f"{', '.join(self.config.cameras)}; give None for one that is missing"
             )
-        entry = self._preprocess(frame)
+        entry = self._preprocess(frame, clock.mark)
         clock.mark("preprocess")
         matrices = (entry.intrinsics, entry.camera_from_bev, entry.image_from_bev)
         encoded: steps.Encoded = self._run(
@@ -208,7 +208,7 @@ class Detector:
         detections = detections_from(detected, encoded.proposals, encoded.frame.stamp_ns)
         detections = replace(detections, velocities=detections.velocities * plan.velocity_scale)
         self._depth = plan.depth
-        clock.mark("boxes")
+        clock.mark("post")
         self.latencies_ms = clock.latencies_ms()
         return detections
 

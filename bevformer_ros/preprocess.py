@@ -9,6 +9,8 @@ Intrinsics follow the official rule u' = scale * (u - crop): half a pixel of the
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -19,6 +21,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from bevformer_ros.graphs import Mark, unmarked
+from bevformer_ros.memory import upload
 from bevformer_ros.model.config import ImageConfig
 from bevformer_ros.types import CameraImage, SurroundFrame
 
@@ -95,14 +99,14 @@ def normalise(image: NDArray[np.uint8], config: ImageConfig, padded_size: tuple[
     return result
 
 
-def resize_on_device(image: Tensor, plan: ImagePlan) -> Tensor:
-    """Device path of `resize`: uint8 (H, W, 3), already cropped -> float32 (3, h, w) of whole grey levels."""
-    pixels = image.permute(2, 0, 1).float()
+def resize_on_device(images: Tensor, plan: ImagePlan) -> Tensor:
+    """Device path of `resize`: (n, 3, H, W) of whole grey levels, already cropped -> the same, (n, 3, h, w)."""
+    pixels = images.float()
     width, height = plan.size
     # Like Pillow: first along the rows, then along the columns, whole grey levels in between.
-    for size in ((pixels.shape[1], width), (height, width)):
-        if pixels.shape[1:] != size:
-            pixels = functional.interpolate(pixels[None], size, mode="bicubic", antialias=True)[0]
+    for size in ((pixels.shape[2], width), (height, width)):
+        if pixels.shape[2:] != size:
+            pixels = functional.interpolate(pixels, size, mode="bicubic", antialias=True)
             pixels = (pixels + 0.5).floor().clamp(0, 255)
     return pixels.flip(-1) if plan.mirror else pixels
 
@@ -137,66 +141,77 @@ def image_from_bev(intrinsics: NDArray[np.float64], camera_from_bev: NDArray[np.
 class Preprocessor:
     """Turns surround frames into network input; keeps what depends on the calibration alone.
 
-    On the CPU the exact path is used, on an accelerator the device path, fed from pinned memory.
+    On the CPU the exact path is used, camera by camera in threads. On an accelerator it is the device path: bytes from
+    pinned memory, then undistortion, resize and normalisation of all cameras there, which the host does not wait for.
     """
 
-    def __init__(self, config: ImageConfig, device: torch.device) -> None:
+    def __init__(self, config: ImageConfig, device: torch.device, exact: bool | None = None) -> None:
+        """exact: which path; None for the one that belongs to the device."""
         self._config = config
         self._device = device
+        self._exact = device.type == "cpu" if exact is None else exact
         self._mean = torch.tensor(config.mean, device=device).view(3, 1, 1)
         self._deviation = torch.tensor(config.deviation, device=device).view(3, 1, 1)
         self._cameras: list[_CameraSlot | None] = []
+        self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="preprocess") if self._exact else None
 
-    def __call__(self, frame: SurroundFrame) -> NetworkInput:
+    def __call__(self, frame: SurroundFrame, mark: Mark = unmarked) -> NetworkInput:
         """Raises ValueError where a distortion or an image size cannot be handled."""
         if len(self._cameras) != len(frame.cameras):
             self._cameras = [None] * len(frame.cameras)
         count, (width, height) = len(frame.cameras), self._config.padded_size
         images = torch.zeros(1, count, 3, height, width, device=self._device)
         intrinsics, camera_from_bev = np.tile(np.eye(3), (count, 1, 1)), np.tile(np.eye(4), (count, 1, 1))
+        given: list[tuple[Tensor, _CameraSlot, NDArray[np.uint8]]] = []
         for index, camera in enumerate(frame.cameras):
             if camera is None:
                 continue
             slot = self._slot(index, camera)
-            self._fill(images[0, index], slot, slot.undistorted(camera.image))
+            given.append((images[0, index], slot, camera.image))
             intrinsics[index], camera_from_bev[index] = slot.intrinsics, camera.camera_from_bev
-        valid = torch.tensor([[camera is not None for camera in frame.cameras]], device=self._device)
+        if self._threads is not None:
+            list(self._threads.map(lambda item: self._fill_exactly(*item), given))
+        else:
+            self._fill_on_device(given, mark)
+        valid = upload(np.array([[camera is not None for camera in frame.cameras]]), self._device)
         return NetworkInput(images, valid, intrinsics, camera_from_bev)
 
     def _slot(self, index: int, camera: CameraImage) -> _CameraSlot:
         slot = self._cameras[index]
         if slot is None or not slot.serves(camera):
-            slot = self._cameras[index] = _CameraSlot(camera, self._config, self._device)
+            slot = self._cameras[index] = _CameraSlot(camera, self._config, None if self._exact else self._device)
         return slot
 
-    def _fill(self, target: Tensor, slot: _CameraSlot, image: NDArray[np.uint8]) -> None:
-        plan = slot.plan
-        if slot.staging is None:
-            target.copy_(torch.from_numpy(normalise(resize(image, plan), self._config, self._config.padded_size)))
-            return
-        left, top, right, bottom = plan.crop
-        slot.uploaded.synchronize()  # the last upload may still be reading
-        slot.staging.copy_(torch.from_numpy(image[top:bottom, left:right]))
-        pixels = resize_on_device(slot.staging.to(self._device, non_blocking=True), plan)
-        slot.uploaded.record()
-        target[:, : plan.size[1], : plan.size[0]] = (pixels - self._mean) / self._deviation
+    def _fill_exactly(self, target: Tensor, slot: _CameraSlot, image: NDArray[np.uint8]) -> None:
+        resized = resize(slot.undistorted(image), slot.plan)
+        target.copy_(torch.from_numpy(normalise(resized, self._config, self._config.padded_size)))
+
+    def _fill_on_device(self, given: list[tuple[Tensor, _CameraSlot, NDArray[np.uint8]]], mark: Mark) -> None:
+        """Cameras of the same plan, usually all, at once."""
+        by_plan: dict[ImagePlan, list[tuple[Tensor, Tensor]]] = {}
+        for target, slot, image in given:
+            assert slot.upload is not None
+            by_plan.setdefault(slot.plan, []).append((target, slot.upload(image)))
+        mark("upload")
+        for plan, pairs in by_plan.items():
+            pixels = resize_on_device(torch.stack([pixels for _, pixels in pairs]), plan)
+            for normalised, (target, _) in zip((pixels - self._mean) / self._deviation, pairs, strict=True):
+                target[:, : plan.size[1], : plan.size[0]] = normalised
 
 
 class _CameraSlot:
-    """What one camera's calibration and image size determine: plan, intrinsics, rectification, upload buffer."""
+    """What one camera's calibration and image size determine: plan, intrinsics, rectification, way to the device."""
 
-    def __init__(self, camera: CameraImage, config: ImageConfig, device: torch.device) -> None:
+    def __init__(self, camera: CameraImage, config: ImageConfig, device: torch.device | None) -> None:
+        """device: None for the exact path."""
         height, width = camera.image.shape[:2]
         self._size = (width, height)
         self._calibration = (camera.intrinsics.copy(), camera.distortion.copy())
         self.plan = ImagePlan.for_size(config, width, height)
         self.intrinsics = self.plan.intrinsics(camera.intrinsics)
-        self._maps = _rectification(camera)
-        left, top, right, bottom = self.plan.crop
-        self.staging: Tensor | None = None
-        if device.type == "cuda":
-            self.staging = torch.empty((bottom - top, right - left, 3), dtype=torch.uint8, pin_memory=True)
-            self.uploaded = torch.cuda.Event()
+        maps = _rectification(camera)
+        self._fixed_point_maps = None if maps is None else cv2.convertMaps(*maps, cv2.CV_16SC2)
+        self.upload = None if device is None else _Upload(maps, self._size, self.plan.crop, device)
 
     def serves(self, camera: CameraImage) -> bool:
         intrinsics, distortion = self._calibration
@@ -207,14 +222,53 @@ class _CameraSlot:
         )
 
     def undistorted(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if self._maps is None:
+        if self._fixed_point_maps is None:
             return image
-        columns, rows = self._maps
-        return cv2.remap(image, columns, rows, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+        return cv2.remap(image, *self._fixed_point_maps, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+
+
+class _Upload:
+    """One camera's pinned memory and, for a distorted image, the points at which the device samples it."""
+
+    def __init__(
+        self,
+        maps: tuple[NDArray, NDArray] | None,
+        size: tuple[int, int],
+        crop: tuple[int, int, int, int],
+        device: torch.device,
+    ) -> None:
+        left, top, right, bottom = crop
+        width, height = size
+        self._part = slice(top, bottom), slice(left, right)  # a rectified image is cropped before the upload
+        self._points: Tensor | None = None
+        if maps is not None:
+            columns, rows = (values[self._part] for values in maps)
+            points = np.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], axis=-1)
+            self._points = torch.from_numpy(points.astype(np.float32))[None].to(device)
+            self._part = slice(None), slice(None)
+        rows_columns = (height, width) if maps is not None else (bottom - top, right - left)
+        self._staging = torch.empty((*rows_columns, 3), dtype=torch.uint8, pin_memory=device.type == "cuda")
+        self._done = torch.cuda.Event() if device.type == "cuda" else None
+        self._device = device
+
+    def __call__(self, image: NDArray[np.uint8]) -> Tensor:
+        """(3, h, w) of whole grey levels on the device, undistorted and cropped."""
+        if self._done is not None:
+            self._done.synchronize()  # the last upload, a frame ago, may still be reading
+        self._staging.copy_(torch.from_numpy(image[self._part]))
+        pixels = self._staging.to(self._device, non_blocking=True).permute(2, 0, 1)
+        if self._done is not None:
+            self._done.record()
+        if self._points is None:
+            return pixels
+        sampled = functional.grid_sample(
+            pixels[None].float(), self._points, mode="bilinear", padding_mode="zeros", align_corners=False
+        )
+        return (sampled[0] + 0.5).floor()
 
 
 def _rectification(camera: CameraImage) -> tuple[NDArray, NDArray] | None:
-    """Maps for cv2.remap that undo the distortion and keep the intrinsics; None for a rectified image."""
+    """Columns and rows (H, W) of the image at which a rectified one with the same intrinsics looks; None if it is."""
     if not camera.distortion.any():
         return None
     if len(camera.distortion) not in _DISTORTION_LENGTHS:
@@ -224,5 +278,5 @@ def _rectification(camera: CameraImage) -> tuple[NDArray, NDArray] | None:
         )
     height, width = camera.image.shape[:2]
     return cv2.initUndistortRectifyMap(
-        camera.intrinsics, camera.distortion, np.eye(3), camera.intrinsics, (width, height), cv2.CV_16SC2
+        camera.intrinsics, camera.distortion, np.eye(3), camera.intrinsics, (width, height), cv2.CV_32FC1
     )

@@ -41,15 +41,17 @@ def encode(
     image_from_bev: Tensor,
 ) -> Encoded:
     """images (1, N, 3, H, W), camera_valid (1, N); matrices as the methods of BEVFormerV2 take them."""
-    features = model.image_features(images)
-    mark("image_features")
+    maps = model.backbone(images.flatten(0, 1))
+    mark("backbone")
+    features = tuple(level.unflatten(0, images.shape[:2]) for level in model.neck(maps))
+    mark("neck")
     proposals = model.propose(features, intrinsics, camera_from_bev, camera_valid)
     if proposals is not None:
-        mark("propose")
+        mark("perspective")
     features = features[: model.config.encoder.image_levels]
     width, height = model.config.image.padded_size
     bev = model.encode_bev(features, image_from_bev, camera_valid, (height, width))
-    mark("encode_bev")
+    mark("encoder")
     return Encoded(features, bev, proposals)
 
 
@@ -58,9 +60,9 @@ def detect(
 ) -> DetectedBoxes:
     """bev: (1, H*W, C) of the current frame. past: from the buffer's plan for it."""
     bevs = buffer.align(bev, past)
-    mark("history")
+    mark("buffer")
     fused = model.fuse(bevs)
-    mark("fuse")
+    mark("fusion")
     output = model.decode(fused, proposals)
     config = model.config
     boxes = decode_boxes(
@@ -70,5 +72,5 @@ def detect(
         config.score_threshold,
         output.padding_mask,
     )
-    mark("decode")
+    mark("decoder")
     return DetectedBoxes(boxes, output.from_proposal)

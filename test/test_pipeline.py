@@ -93,7 +93,7 @@ def test_detections_and_status_of_a_stream():
     assert depths == [0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2]  # a frame 0.4 s old already fills the slot at 0.5 s
     assert detect.history.bytes == detect._buffer.capacity * 20 * 16 * 32 * 4
     assert detect.history.resets == {}
-    stages = ["preprocess", "image_features", "encode_bev", "store", "history", "fuse", "decode", "boxes"]
+    stages = ["preprocess", "backbone", "neck", "encoder", "store", "buffer", "fusion", "decoder", "post"]
     assert list(detect.latencies_ms) == stages
     assert min(detect.latencies_ms.values()) >= 0
 
@@ -217,7 +217,7 @@ def test_replayed_steps_give_what_eager_ones_give(mode, tmp_path):
     replayed._run = recording_runner()
     for stamp in (0, 500, 1000, 1500, 1400, 1900):
         assert same(eager(surround(stamp)), replayed(surround(stamp)))
-    assert list(replayed.latencies_ms) == ["preprocess", "encode", "store", "detect", "boxes"]
+    assert list(replayed.latencies_ms) == ["preprocess", "encode", "store", "detect", "post"]
     assert recorders[0].recorded == 1 + 3  # one depth of the history after the other
     missing = surround(2400, cameras=(None, camera("RIGHT", -0.6, 1)))
     assert same(eager(missing), replayed(missing))
@@ -312,7 +312,7 @@ def test_two_stage_detections_carry_their_proposals():
     detect = detector(config)
     cameras = tuple(camera(name, index * np.pi / 3, index) for index, name in enumerate(config.cameras))
     detections = detect(surround(0, cameras=cameras))
-    assert "propose" in detect.latencies_ms
+    assert "perspective" in detect.latencies_ms
     assert detections.proposals is not None
     assert 0 < len(detections.proposals) <= 10
     assert detections.from_proposal.any()

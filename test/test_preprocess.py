@@ -16,6 +16,7 @@ from bevformer_ros.preprocess import ImagePlan, Preprocessor, image_from_bev, no
 from bevformer_ros.types import CameraImage, SurroundFrame
 
 CONFIG = ImageConfig()
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 BEHIND_BEV = geometry.transform_from_rpy((0, 0, 0), (-np.pi / 2, 0, 0))
 
 
@@ -208,17 +209,28 @@ def test_maps_are_kept_until_the_calibration_changes(monkeypatch):
 def test_device_path_stays_close_to_the_exact_path(width, height):
     image, plan = photo(width, height), ImagePlan.for_size(CONFIG, width, height)
     left, top, right, bottom = plan.crop
-    on_device = resize_on_device(torch.from_numpy(image[top:bottom, left:right].copy()), plan)
+    cropped = torch.from_numpy(image[top:bottom, left:right].copy()).permute(2, 0, 1)
+    on_device = resize_on_device(cropped[None], plan)[0]
     difference = np.abs(on_device.numpy().transpose(1, 2, 0) - resize(image, plan))
     assert difference.max() <= (0 if (width, height) == CONFIG.source_size else 2)
     assert (difference > 0).mean() <= 1e-2
     assert (difference > 1).mean() <= 1e-5
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_input_equals_cpu_input():
-    frame = surround(camera(), camera(1920, 1080, "CAM_BACK", seed=1), None)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])
+def test_device_path_of_a_set_of_different_cameras(device):
+    """One of another size, one distorted, one missing."""
+    frame = surround(camera(), camera(1920, 1080, "CAM_BACK", seed=1), camera(seed=2, distortion=DISTORTION), None)
     expected = Preprocessor(CONFIG, torch.device("cpu"))(frame)
-    actual = Preprocessor(CONFIG, torch.device("cuda"))(frame)
-    assert (actual.images.cpu() - expected.images).abs().max() <= 2.001
-    assert torch.equal(actual.camera_valid.cpu(), expected.camera_valid)
+    preprocess = Preprocessor(CONFIG, torch.device(device), exact=False)
+    for _ in range(2):  # the second time with what the first one kept
+        stages = []
+        actual = preprocess(frame, stages.append)
+        assert stages == ["upload"]
+        difference = (actual.images.cpu() - expected.images).abs()
+        assert difference[0, [0, 1, 3]].max() <= 2.001
+        # OpenCV samples a distorted image at 32nds of a pixel, which on noise makes a few grey levels.
+        assert difference[0, 2].max() <= 10
+        assert difference[0, 2].mean() <= 1
+        assert torch.equal(actual.camera_valid.cpu(), expected.camera_valid)
+        np.testing.assert_array_equal(actual.image_from_bev, expected.image_from_bev)
