@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -159,22 +160,18 @@ class Preprocessor:
         """Raises ValueError where a distortion or an image size cannot be handled."""
         if len(self._cameras) != len(frame.cameras):
             self._cameras = [None] * len(frame.cameras)
-        count, (width, height) = len(frame.cameras), self._config.padded_size
-        images = torch.zeros(1, count, 3, height, width, device=self._device)
+        count = len(frame.cameras)
         intrinsics, camera_from_bev = np.tile(np.eye(3), (count, 1, 1)), np.tile(np.eye(4), (count, 1, 1))
-        given: list[tuple[Tensor, _CameraSlot, NDArray[np.uint8]]] = []
+        given: list[_Given] = []
         for index, camera in enumerate(frame.cameras):
             if camera is None:
                 continue
             slot = self._slot(index, camera)
-            given.append((images[0, index], slot, camera.image))
+            given.append(_Given(index, slot, camera.image))
             intrinsics[index], camera_from_bev[index] = slot.intrinsics, camera.camera_from_bev
-        if self._threads is not None:
-            list(self._threads.map(lambda item: self._fill_exactly(*item), given))
-        else:
-            self._fill_on_device(given, mark)
+        images = self._on_device(given, count, mark) if self._threads is None else self._exactly(given, count)
         valid = upload(np.array([[camera is not None for camera in frame.cameras]]), self._device)
-        return NetworkInput(images, valid, intrinsics, camera_from_bev)
+        return NetworkInput(images[None], valid, intrinsics, camera_from_bev)
 
     def _slot(self, index: int, camera: CameraImage) -> _CameraSlot:
         slot = self._cameras[index]
@@ -182,21 +179,40 @@ class Preprocessor:
             slot = self._cameras[index] = _CameraSlot(camera, self._config, None if self._exact else self._device)
         return slot
 
-    def _fill_exactly(self, target: Tensor, slot: _CameraSlot, image: NDArray[np.uint8]) -> None:
-        resized = resize(slot.undistorted(image), slot.plan)
-        target.copy_(torch.from_numpy(normalise(resized, self._config, self._config.padded_size)))
+    def _exactly(self, given: list[_Given], count: int) -> Tensor:
+        width, height = self._config.padded_size
+        images = np.zeros((count, 3, height, width), np.float32)
 
-    def _fill_on_device(self, given: list[tuple[Tensor, _CameraSlot, NDArray[np.uint8]]], mark: Mark) -> None:
+        def fill(entry: _Given) -> None:
+            resized = resize(entry.slot.undistorted(entry.image), entry.slot.plan)
+            images[entry.index] = normalise(resized, self._config, self._config.padded_size)
+
+        assert self._threads is not None
+        list(self._threads.map(fill, given))
+        return torch.from_numpy(images).to(self._device)
+
+    def _on_device(self, given: list[_Given], count: int, mark: Mark) -> Tensor:
         """Cameras of the same plan, usually all, at once."""
-        by_plan: dict[ImagePlan, list[tuple[Tensor, Tensor]]] = {}
-        for target, slot, image in given:
-            assert slot.upload is not None
-            by_plan.setdefault(slot.plan, []).append((target, slot.upload(image)))
+        by_plan: dict[ImagePlan, list[tuple[int, Tensor]]] = {}
+        for entry in given:
+            assert entry.slot.upload is not None
+            by_plan.setdefault(entry.slot.plan, []).append((entry.index, entry.slot.upload(entry.image)))
         mark("upload")
+        width, height = self._config.padded_size
+        images = torch.zeros(count, 3, height, width, device=self._device)
         for plan, pairs in by_plan.items():
             pixels = resize_on_device(torch.stack([pixels for _, pixels in pairs]), plan)
-            for normalised, (target, _) in zip((pixels - self._mean) / self._deviation, pairs, strict=True):
-                target[:, : plan.size[1], : plan.size[0]] = normalised
+            for normalised, (index, _) in zip((pixels - self._mean) / self._deviation, pairs, strict=True):
+                images[index, :, : plan.size[1], : plan.size[0]] = normalised
+        return images
+
+
+class _Given(NamedTuple):
+    """index: of the camera in the frame."""
+
+    index: int
+    slot: _CameraSlot
+    image: NDArray[np.uint8]
 
 
 class _CameraSlot:
