@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -28,13 +28,15 @@ from bevformer_ros import benchmark_frames
 from bevformer_ros.config import load_yaml
 from bevformer_ros.memory import keep_freed_memory
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
-from bevformer_ros.model.config import ModelConfig, TemporalConfig
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.deformable_attention import DeformableAttention
 from bevformer_ros.model.deformable_attention_torch import grid_sample_attention
 from bevformer_ros.model.detector import build_detector
 from bevformer_ros.model.flops import PEAKS, StageWork, count_work, floor_ms
 from bevformer_ros.pipeline import Detector, Precision
 from bevformer_ros.share import config_file
+
+Mode = Literal["warp", "reencode"]
 
 # Our stages by the names under which their work is counted.
 _STAGE_OF_WORK = {
@@ -102,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cameras", type=int, help="1 to 8 (default: the model's)")
     parser.add_argument("--height", type=int, help="of the network's input, whose width follows (default: the model's)")
     parser.add_argument("--past-frames", type=int, help="that the model fuses with the current one")
-    parser.add_argument("--mode", choices=("warp", "reencode"), help="of the history (default: the model's)")
+    parser.add_argument("--mode", choices=get_args(Mode), help="of the history (default: the model's)")
     parser.add_argument("--naive", action="store_true", help="also time it with grid_sample and without CUDA graphs")
     parser.add_argument("--repeats", type=int, default=5, help="timed frames after some to warm up (default 5)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
@@ -128,7 +130,7 @@ def changed(
     cameras: int | None = None,
     height: int | None = None,
     past_frames: int | None = None,
-    mode: str | None = None,
+    mode: Mode | None = None,
 ) -> ModelConfig:
     """The model with other numbers, where they are given."""
     if cameras is not None:
@@ -159,9 +161,9 @@ def measure(
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
     errors = _errors(config, weights, device, precision) if precision != "float32" else {}
-    stages, end_to_end = _timed(_detector(config, weights, device, precision, cuda_graphs=False), repeats)
+    stages, end_to_end = timed(_detector(config, weights, device, precision, cuda_graphs=False), repeats)
     if on_gpu:  # on a CPU both are the same
-        _, end_to_end = _timed(_detector(config, weights, device, precision, cuda_graphs=True), repeats)
+        _, end_to_end = timed(_detector(config, weights, device, precision, cuda_graphs=True), repeats)
     memory_mb = _peak_memory_mb(device)
     device_name = torch.cuda.get_device_name(device) if on_gpu else device
     return Report(
@@ -176,7 +178,7 @@ def measure(
         parameters=sum(parameter.numel() for parameter in build_detector(config).parameters()),
         stages=_with_work(stages, _work(config), device_name, precision),
         end_to_end=Times.of(end_to_end),
-        naive=Times.of(_timed(_naive(config, weights, device, precision), repeats)[1]) if naive else None,
+        naive=Times.of(timed(_naive(config, weights, device, precision), repeats)[1]) if naive else None,
         peak_memory_mb=memory_mb,
         errors=errors,
     )
@@ -200,7 +202,7 @@ def _naive(config: ModelConfig, weights: Path | None, device: str, precision: Pr
     return detector
 
 
-def _timed(detector: Detector, repeats: int) -> tuple[dict[str, list[float]], list[float]]:
+def timed(detector: Detector, repeats: int) -> tuple[dict[str, list[float]], list[float]]:
     """Milliseconds by stage and end to end, of frames after the history has filled."""
     config = detector.config
     detector.warm_up()
@@ -213,7 +215,8 @@ def _timed(detector: Detector, repeats: int) -> tuple[dict[str, list[float]], li
             images = list(decoders.map(lambda file: cv2.imdecode(file, cv2.IMREAD_COLOR), files))
             decoded = time.perf_counter()
             pairs = zip(frame.cameras, images, strict=True)
-            detector(replace(frame, cameras=tuple(camera and replace(camera, image=image) for camera, image in pairs)))
+            cameras = (camera and replace(camera, image=np.asarray(image, np.uint8)) for camera, image in pairs)
+            detector(replace(frame, cameras=tuple(cameras)))
             ended = time.perf_counter()
             if step < len(config.temporal.frames):
                 continue
@@ -245,8 +248,7 @@ def _with_work(
 def _errors(config: ModelConfig, weights: Path | None, device: str, precision: Precision) -> dict[str, float]:
     """One frame whose history is itself, in both precisions; the decoder without proposals, which may change places."""
     reference, reduced = (
-        dict(_outputs(_detector(config, weights, device, kind, cuda_graphs=False)))
-        for kind in ("float32", precision)  # type: ignore[list-item]
+        dict(_outputs(_detector(config, weights, device, kind, cuda_graphs=False))) for kind in ("float32", precision)
     )
     return {name: _relative_error(reduced[name], expected) for name, expected in reference.items()}
 
@@ -278,9 +280,9 @@ def _peak_memory_mb(device: str) -> float:
 
 def table(report: Report) -> str:
     width, height = report.input_size
+    millions = f"{report.parameters / 1e6:.1f} M parameters"
     lines = [
-        f"{report.model}, {report.parameters / 1e6:.1f} M parameters, {report.precision} on {report.device}, "
-        f"{report.threads} CPU threads",
+        f"{report.model}, {millions}, {report.precision} on {report.device}, {report.threads} CPU threads",
         f"{report.cameras} cameras of {width} x {height}, {report.past_frames} past frames, {report.repeats} repeats",
         f"  {'ms':<20}{'median':>10}{'p95':>10}{'p99':>10}{'GFLOP':>10}{'of floor':>10}",
     ]

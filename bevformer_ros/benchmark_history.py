@@ -5,23 +5,23 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from statistics import median
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 
 from bevformer_ros import geometry
-from bevformer_ros.benchmark import measure, noise_seen_by_the_simulated_rig
+from bevformer_ros.benchmark import Mode, timed
+from bevformer_ros.benchmark_frames import frames
 from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame
 from bevformer_ros.config import load_yaml
 from bevformer_ros.history import NANOSECONDS, HistoryConfig
 from bevformer_ros.model.config import ModelConfig, TemporalConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
 from bevformer_ros.model.inference import prepare_for_inference
-from bevformer_ros.pipeline import Precision, StageClock
+from bevformer_ros.pipeline import Detector, Precision, StageClock
 from bevformer_ros.share import config_file
 
-Mode = Literal["warp", "reencode"]
 _SPEED = 10.0  # m/s, straight ahead
 
 
@@ -42,9 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_yaml(ModelConfig, config_file("models", arguments.model))
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.precision)
     torch.manual_seed(0)
-    single = build_detector(replace(config, temporal=TemporalConfig())).eval()
-    rest = measure(single, device, arguments.precision, arguments.repeats).total_ms
-    frame = _encoded_noise(single, device)
+    single = Detector(
+        build_detector(replace(config, temporal=TemporalConfig())), True, arguments.device, arguments.precision
+    )
+    rest = median(timed(single, arguments.repeats)[1])
+    frame = _encoded(single)
     print(f"{config.name}, {arguments.precision} on {arguments.device}, {torch.get_num_threads()} CPU threads")
     print(f"all that does not depend on history: {rest:.1f} ms")
     print("| mode | slots | store ms | history ms | fusion ms | frame ms | frames in ring | ring MB |")
@@ -52,8 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     for mode in arguments.modes:
         for slots in arguments.slots:
             temporal = replace(config.temporal, frames=tuple(range(-slots, 1)), mode=mode)
-            network = build_detector(replace(config, temporal=temporal)).eval()
-            network = prepare_for_inference(network, device, dtype)
+            network = prepare_for_inference(build_detector(replace(config, temporal=temporal)), device, dtype)
             times, buffer = _with_history(network, frame, device, arguments.repeats)
             milliseconds = [f"{value:.1f}" for value in (*times.values(), rest + sum(times.values()))]
             print(
@@ -66,14 +67,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @torch.inference_mode()
-def _encoded_noise(network: BEVFormerV2, device: torch.device) -> EncodedFrame:
-    config = network.config
-    inputs = noise_seen_by_the_simulated_rig(config, device)
-    valid = torch.ones(inputs.images.shape[:2], dtype=torch.bool, device=device)
-    features = network.image_features(inputs.images)[: config.encoder.image_levels]
-    size = (inputs.images.shape[-2], inputs.images.shape[-1])
-    bev = network.encode_bev(features, inputs.image_from_bev, valid, size)
-    return EncodedFrame(0, np.eye(4), bev, features, inputs.image_from_bev[0].double().cpu().numpy(), valid)
+def _encoded(detector: Detector) -> EncodedFrame:
+    network, config = detector.network, detector.config
+    entry = detector.preprocess(next(frames(config)))
+    features = network.image_features(entry.images)[: config.encoder.image_levels]
+    projections = torch.from_numpy(entry.image_from_bev)[None].to(entry.images.device, torch.float32)
+    width, height = config.image.padded_size
+    bev = network.encode_bev(features, projections, entry.camera_valid, (height, width))
+    return EncodedFrame(0, np.eye(4), bev, features, entry.image_from_bev, entry.camera_valid)
 
 
 @torch.inference_mode()

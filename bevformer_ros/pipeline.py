@@ -35,7 +35,7 @@ from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
 from bevformer_ros.model.inference import prepare_for_inference
 from bevformer_ros.model.proposals import Proposals
-from bevformer_ros.preprocess import Preprocessor
+from bevformer_ros.preprocess import NetworkInput, Preprocessor
 from bevformer_ros.results import detections_from
 from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
 
@@ -98,6 +98,15 @@ class Detector:
         self._depth = 0
         if not trained:
             LOGGER.warning("%s has RANDOM weights: it runs, but its boxes mean nothing", self.config.name)
+
+    @property
+    def network(self) -> BEVFormerV2:
+        """As it runs: see model.inference."""
+        return self._model
+
+    def preprocess(self, frame: SurroundFrame) -> NetworkInput:
+        """What the network would be given for a frame."""
+        return self._preprocess(frame)
 
     @property
     def history(self) -> HistoryStatus:

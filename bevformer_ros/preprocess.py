@@ -185,7 +185,7 @@ class Preprocessor:
 
         def fill(entry: _Given) -> None:
             resized = resize(entry.slot.undistorted(entry.image), entry.slot.plan)
-            images[entry.index] = normalise(resized, self._config, self._config.padded_size)
+            images[entry.camera] = normalise(resized, self._config, self._config.padded_size)
 
         assert self._threads is not None
         list(self._threads.map(fill, given))
@@ -196,7 +196,7 @@ class Preprocessor:
         by_plan: dict[ImagePlan, list[tuple[int, Tensor]]] = {}
         for entry in given:
             assert entry.slot.upload is not None
-            by_plan.setdefault(entry.slot.plan, []).append((entry.index, entry.slot.upload(entry.image)))
+            by_plan.setdefault(entry.slot.plan, []).append((entry.camera, entry.slot.upload(entry.image)))
         mark("upload")
         width, height = self._config.padded_size
         images = torch.zeros(count, 3, height, width, device=self._device)
@@ -208,9 +208,9 @@ class Preprocessor:
 
 
 class _Given(NamedTuple):
-    """index: of the camera in the frame."""
+    """camera: its number in the frame."""
 
-    index: int
+    camera: int
     slot: _CameraSlot
     image: NDArray[np.uint8]
 
