@@ -17,7 +17,7 @@ from bevformer_ros.config import CameraConfig
 from bevformer_ros.ros.calibration import UncalibratedError, camera_model
 from bevformer_ros.ros.conversions import stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
-from bevformer_ros.ros.image_decoding import decode_image
+from bevformer_ros.ros.image_decoding import GpuJpegDecoder, decode_image, is_jpeg
 from bevformer_ros.ros.patience import Waiting
 from bevformer_ros.types import CameraImage, SurroundFrame
 
@@ -68,13 +68,17 @@ class AssembledFrame:
 
 
 class FrameAssembler:
-    """Runs in the worker thread, but for set_camera_info, which any thread may call."""
+    """Runs in one thread, but for set_camera_info, which any thread may call."""
 
-    def __init__(self, cameras: Sequence[CameraConfig], ego_motion: EgoMotion, patience: Waiting) -> None:
+    def __init__(
+        self, cameras: Sequence[CameraConfig], ego_motion: EgoMotion, patience: Waiting, jpeg_decoder: str = "cpu"
+    ) -> None:
+        """jpeg_decoder: cpu or cuda. Raises ValueError where JPEGs cannot be decoded there."""
         self._cameras = cameras
         self._ego_motion = ego_motion
         self._patience = patience
         self._infos: list[CameraInfo | None] = [None] * len(cameras)
+        self._gpu_decoder = GpuJpegDecoder() if jpeg_decoder == "cuda" else None
         workers = min(len(cameras), os.cpu_count() or 1)
         self._decoders = ThreadPoolExecutor(workers, thread_name_prefix="image decoder")
 
@@ -117,6 +121,11 @@ class FrameAssembler:
         return AssembledFrame(SurroundFrame(images.stamp_ns, cameras, poses.world_from_bev), poses.output_from_bev)
 
     def _decode(self, images: ImageSet) -> list[NDArray[np.uint8] | None]:
+        if self._gpu_decoder is not None and all(message is None or is_jpeg(message) for message in images.messages):
+            try:
+                return self._gpu_decoder(images.messages)
+            except ValueError as error:
+                raise SetDroppedError("undecodable", str(error)) from error
         tasks = [
             None if message is None else self._decoders.submit(decode_image, message) for message in images.messages
         ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
 BgrImage = NDArray[np.uint8]
+_JPEG_START = b"\xff\xd8"
 
 # OpenCV names a Bayer pattern by the second row's second and third pixel, ROS by the first row's first two.
 _BAYER = {
@@ -98,3 +101,46 @@ def _decode_compressed(message: CompressedImage) -> BgrImage:
 
 def _converted(pixels: NDArray[Any], conversion: int) -> BgrImage:
     return np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
+
+
+def is_jpeg(message: Image | CompressedImage) -> bool:
+    """Whether the message is a JPEG of a colour image, to be decoded as it is."""
+    return (
+        isinstance(message, CompressedImage)
+        and "compressedDepth" not in message.format
+        and not message.format.startswith("bayer_")
+        and bytes(message.data[:2]) == _JPEG_START
+    )
+
+
+class GpuJpegDecoder:
+    """Decodes a set of JPEGs at once on a CUDA device by torchvision, whose results differ by a few grey levels.
+
+    The images come back to the host, where all else expects them. torchvision is not needed for anything else.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from torchvision.io import decode_jpeg
+        except (ImportError, RuntimeError) as error:
+            raise ValueError(
+                f"jpeg_decoder is cuda, but torchvision cannot be imported ({error}); install it for this torch, or "
+                "set jpeg_decoder to cpu"
+            ) from error
+        if not torch.cuda.is_available():
+            raise ValueError("jpeg_decoder is cuda, but there is no CUDA device; set jpeg_decoder to cpu")
+        self._decode = decode_jpeg
+
+    def __call__(self, messages: Sequence[CompressedImage | None]) -> list[BgrImage | None]:
+        """One image or None per message. Raises ValueError for data that are no whole JPEG."""
+        files = [torch.frombuffer(message.data, dtype=torch.uint8) for message in messages if message is not None]
+        try:
+            decoded = iter(self._decode(files, mode="RGB", device="cuda"))
+        except RuntimeError as error:
+            raise ValueError(f"a compressed image cannot be decoded on the GPU: {error}") from error
+        return [None if message is None else _bgr_on_host(next(decoded)) for message in messages]
+
+
+def _bgr_on_host(image: torch.Tensor) -> BgrImage:
+    """(3, H, W) RGB -> (H, W, 3) BGR."""
+    return np.asarray(image.flip(0).permute(1, 2, 0).contiguous().cpu().numpy())

@@ -65,6 +65,11 @@ class Settings:
         "QoS of the image and CameraInfo subscriptions; reliable receives nothing from a best-effort publisher",
         choices=("best_effort", "reliable"),
     )
+    jpeg_decoder: str = _parameter(
+        "cpu",
+        "what decodes sets of JPEGs: cpu, in threads, or cuda, which needs torchvision for CUDA",
+        choices=("cpu", "cuda"),
+    )
     image_depth: int = _parameter(5, "QoS history depth of the image and CameraInfo subscriptions", (1, 1000))
     transform_timeout_ms: float = _parameter(
         200.0, "how long a set waits for tf and CameraInfo that are late", (0.0, 10000.0)

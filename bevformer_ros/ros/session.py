@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from typing import Any
+from typing import Any, NamedTuple
 
 import message_filters
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -17,13 +17,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from bevformer_ros.config import RigConfig
 from bevformer_ros.pipeline import Detector, HistoryStatus
 from bevformer_ros.ros.ego_motion import EgoMotion
-from bevformer_ros.ros.frame_assembly import FrameAssembler, ImageSet, SetDroppedError, Stopwatch
+from bevformer_ros.ros.frame_assembly import AssembledFrame, FrameAssembler, ImageSet, SetDroppedError, Stopwatch
 from bevformer_ros.ros.outputs import Outputs
 from bevformer_ros.ros.parameters import Settings
 from bevformer_ros.ros.patience import Patience
 from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies
 from bevformer_ros.ros.synchronizer import MILLISECOND, SurroundSynchronizer
-from bevformer_ros.ros.worker import LatestWorker
+from bevformer_ros.ros.worker import PipelinedWorker
 from bevformer_ros.share import DDS_PROFILE_VARIABLE
 
 UNTRAINED = "UNTRAINED: the weights are random, the boxes mean nothing"
@@ -31,8 +31,17 @@ _EXPIRE_CALLS_PER_TIMEOUT = 4
 _LOG_INTERVAL_S = 5.0
 
 
+class _Assembled(NamedTuple):
+    """A set between the two threads."""
+
+    images: ImageSet
+    assembled: AssembledFrame
+    stopwatch: Stopwatch
+
+
 class DetectionSession:
-    """Callbacks run in the node's executor and only hand images on; the worker thread decodes, detects, publishes."""
+    """Callbacks run in the node's executor and only hand images on; one thread decodes them and waits for transforms,
+    while another detects in the set before and publishes."""
 
     def __init__(
         self,
@@ -53,8 +62,8 @@ class DetectionSession:
         self._patience = Patience(
             round(settings.transform_timeout_ms * MILLISECOND), lambda: node.get_clock().now().nanoseconds
         )
-        self._assembler = FrameAssembler(rig.cameras, ego_motion, self._patience)
-        self._worker = LatestWorker(self._process, lambda images: self._drop(images, "superseded"))
+        self._assembler = FrameAssembler(rig.cameras, ego_motion, self._patience, settings.jpeg_decoder)
+        self._worker = PipelinedWorker(self._assemble, self._process, lambda images: self._drop(images, "superseded"))
         self.synchronizer = SurroundSynchronizer(settings.synchronizer(rig))
         self.synchronizer.registerCallback(self._on_set)
         self.synchronizer.on_drop(self._on_set_dropped)
@@ -84,17 +93,16 @@ class DetectionSession:
         self.synchronizer.connectInput(*self._images)
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """End everything; whether the worker finished its current set within the timeout (None: wait for it)."""
+        """End everything; whether the current set was finished within the timeout (None: wait for it)."""
         self._node.destroy_timer(self._timer)
         for subscription in (*(image.sub for image in self._images), *self._infos):
             self._node.destroy_subscription(subscription)
         self._patience.stopped.set()
         ended = self._worker.stop(timeout_s)
-        if self._worker.waiting is not None:
-            self._drop(self._worker.waiting, "deactivated")
+        for images in self._worker.not_begun:
+            self._drop(images, "deactivated")
         self.synchronizer.clear("deactivated")
-        if ended:
-            self._assembler.close()
+        self._assembler.close()
         return ended
 
     def request_reset(self) -> None:
@@ -119,21 +127,28 @@ class DetectionSession:
     def _on_set_dropped(self, stamp_ns: int, messages: tuple[Any, ...], reason: str) -> None:
         self._drop(ImageSet(stamp_ns, messages, time.perf_counter()), reason)
 
-    def _process(self, images: ImageSet) -> None:
+    def _assemble(self, images: ImageSet) -> _Assembled | None:
+        stopwatch = Stopwatch(images.emitted_at)
+        stopwatch.lap("queue")
         try:
-            self._detect(images)
+            return _Assembled(images, self._assembler.assemble(images, stopwatch), stopwatch)
         except SetDroppedError as error:
             self._drop(images, error.reason, str(error))
         except Exception:  # the node must outlive a set that breaks it
             self._drop(images, "failed", traceback.format_exc())
+        return None
 
-    def _detect(self, images: ImageSet) -> None:
-        stopwatch = Stopwatch(images.emitted_at)
-        stopwatch.lap("queue")
+    def _process(self, prepared: _Assembled) -> None:
+        try:
+            self._detect(*prepared)
+        except Exception:  # as above
+            self._drop(prepared.images, "failed", traceback.format_exc())
+
+    def _detect(self, images: ImageSet, assembled: AssembledFrame, stopwatch: Stopwatch) -> None:
+        stopwatch.lap("wait_for_network")
         if self._reset_requested:
             self._reset_requested = False
             self._detector.reset("request")
-        assembled = self._assembler.assemble(images, stopwatch)
         detections = self._detector(assembled.frame)
         stopwatch.lap("detector")
         detections = detections.select(detections.scores >= self.score_threshold)

@@ -1,4 +1,4 @@
-"""One thread that always works on the newest item."""
+"""Two threads that hand one item on: while one works on it, the other prepares the next."""
 
 from __future__ import annotations
 
@@ -7,49 +7,81 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
 
 
-class LatestWorker(Generic[Item]):
-    """Calls work(item) in its own thread; an item that still waits when a newer one comes is superseded.
+class PipelinedWorker(Generic[Item, Prepared]):
+    """Calls work(prepare(item)), each in a thread of its own, always preparing the newest item.
 
-    work must not raise: an exception ends the thread. superseded is called in the thread of put().
+    One prepared item waits for the work at most: nothing is prepared in vain, and an item that still waits to be
+    prepared when a newer one comes is superseded. prepare gives None for an item that it has dropped. Neither may
+    raise: an exception ends the thread. superseded is called in the thread of put().
     """
 
-    def __init__(self, work: Callable[[Item], None], superseded: Callable[[Item], None]) -> None:
-        self._work = work
-        self._superseded = superseded
-        self._waiting: Item | None = None
+    def __init__(
+        self,
+        prepare: Callable[[Item], Prepared | None],
+        work: Callable[[Prepared], None],
+        superseded: Callable[[Item], None],
+    ) -> None:
+        self._prepare, self._work, self._superseded = prepare, work, superseded
+        self._waiting: Item | None = None  # to be prepared
+        self._next: Item | None = None  # being prepared, or prepared
+        self._prepared: Prepared | None = None
         self._stopping = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="detector worker", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=target, name=f"detector {name}", daemon=True)
+            for target, name in ((self._prepare_all, "preparation"), (self._work_on_all, "worker"))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def put(self, item: Item) -> None:
         with self._changed:
             replaced, self._waiting = self._waiting, item
-            self._changed.notify()
+            self._changed.notify_all()
         if replaced is not None:
             self._superseded(replaced)
 
     def stop(self, timeout_s: float | None = None) -> bool:
-        """Begin nothing more; whether the current item was finished within the timeout (None: wait for it)."""
+        """Begin nothing more; whether the current work was finished within the timeout (None: wait for it)."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+            self._changed.notify_all()
+        preparation, worker = self._threads
+        preparation.join()
+        worker.join(timeout_s)
+        return not worker.is_alive()
 
     @property
-    def waiting(self) -> Item | None:
-        """The item that was not begun."""
-        return self._waiting
+    def not_begun(self) -> list[Item]:
+        """After stop(): the items that were put and not worked on."""
+        return [item for item in (self._next, self._waiting) if item is not None]
 
-    def _run(self) -> None:
+    def _prepare_all(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._waiting is not None)
+                self._changed.wait_for(lambda: self._stopping or (self._waiting is not None and self._prepared is None))
                 if self._stopping:
                     return
                 item, self._waiting = self._waiting, None
+                self._next = item
             assert item is not None
-            self._work(item)
+            prepared = self._prepare(item)
+            with self._changed:
+                self._prepared = prepared
+                if prepared is None:
+                    self._next = None
+                self._changed.notify_all()
+
+    def _work_on_all(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._prepared is not None)
+                if self._stopping:
+                    return
+                prepared, self._prepared, self._next = self._prepared, None, None
+                self._changed.notify_all()
+            assert prepared is not None
+            self._work(prepared)

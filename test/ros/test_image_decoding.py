@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import array
 import builtins
+import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("sensor_msgs.msg", reason="needs the ROS environment that `make test` makes")
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from bevformer_ros.ros.image_decoding import decode_image
+from bevformer_ros.ros.image_decoding import GpuJpegDecoder, decode_image, is_jpeg
 
 HEIGHT, WIDTH = 6, 8
 
@@ -140,3 +144,36 @@ def test_unknown_encoding_names_the_remedy(colours, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_cv_bridge)
     with pytest.raises(ValueError, match=r"'bgr16' is not supported.*install cv_bridge"):
         decode_image(message_of(colours, "bgr16"))
+
+
+def jpeg_of(pixels, form="jpeg"):
+    return CompressedImage(format=form, data=cv2.imencode(".jpg", pixels)[1].tobytes())
+
+
+def test_what_counts_as_a_jpeg(colours):
+    assert is_jpeg(jpeg_of(colours, "bgr8; jpeg compressed bgr8"))
+    assert not is_jpeg(jpeg_of(colours[..., 0], "bayer_rggb8; jpeg compressed bayer_rggb8"))
+    assert not is_jpeg(CompressedImage(format="png", data=cv2.imencode(".png", colours)[1].tobytes()))
+    assert not is_jpeg(CompressedImage(format="jpeg", data=array.array("B")))
+    assert not is_jpeg(message_of(colours, "bgr8"))
+
+
+def test_decoding_on_a_gpu_with_a_decoder_that_stands_in(colours, monkeypatch):
+    def decode_jpeg(files, mode, device):
+        assert (mode, device) == ("RGB", "cuda")
+        images = [cv2.imdecode(file.numpy(), cv2.IMREAD_COLOR)[..., ::-1].copy() for file in files]
+        return [torch.from_numpy(image).permute(2, 0, 1) for image in images]
+
+    monkeypatch.setitem(sys.modules, "torchvision.io", SimpleNamespace(decode_jpeg=decode_jpeg))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    message = jpeg_of(colours)
+    first, second, third = GpuJpegDecoder()([message, None, message])
+    assert second is None
+    assert np.array_equal(first, decode_image(message))
+    assert np.array_equal(third, first)
+
+
+def test_a_gpu_decoder_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.io", None)
+    with pytest.raises(ValueError, match="jpeg_decoder is cuda, but torchvision cannot be imported"):
+        GpuJpegDecoder()

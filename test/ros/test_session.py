@@ -131,6 +131,7 @@ def test_a_set_becomes_boxes_above_the_threshold(bench):
         "queue",
         "decode_images",
         "wait_for_transforms",
+        "wait_for_network",
         "network",
         "publish",
     ]
@@ -150,17 +151,19 @@ def test_a_set_that_breaks_the_network_is_counted_and_the_next_one_goes_on(bench
     assert (status.sets_processed, drops(status)) == (1, {"failed": 1})
 
 
-def test_the_newest_set_is_next(bench):
+def test_one_set_is_prepared_ahead_and_then_the_newest_is_next(bench):
     bench.detector.gate = threading.Semaphore(0)
     bench.send(0)
     wait_until(lambda: bench.detector.frames, "the first set")
-    for tenth in (1, 2, 3):
+    bench.send(1)
+    wait_until(lambda: bench.session._worker._prepared is not None, "the second set to be decoded")
+    for tenth in (2, 3, 4):
         bench.send(tenth)
     assert drops(bench.wait(2)) == {"superseded": 2}
-    bench.detector.gate.release(2)
-    status = bench.wait(4)
-    assert (status.sets_processed, drops(status)) == (2, {"superseded": 2})
-    assert [frame.stamp_ns for frame in bench.detector.frames] == [SECOND, SECOND + 3 * SECOND // 10]
+    bench.detector.gate.release(3)
+    status = bench.wait(5)
+    assert (status.sets_processed, drops(status)) == (3, {"superseded": 2})
+    assert [frame.stamp_ns for frame in bench.detector.frames] == [SECOND + tenth * SECOND // 10 for tenth in (0, 1, 4)]
 
 
 def test_a_reset_is_done_before_the_next_set_and_once(bench):
