@@ -19,6 +19,7 @@ from bevformer_ros.simulation.rig import surround_rig
 from bevformer_ros.types import CameraImage, SurroundFrame
 
 MOST_CAMERAS = 8
+JPEG_QUALITY = 80
 _SPEED = 10.0  # m/s, straight ahead
 _SPARE_CAMERAS_TURN = 0.5  # radians by which a seventh and eighth camera look away from the first and second
 
@@ -45,7 +46,11 @@ def projections(config: ModelConfig) -> NDArray[np.float64]:
 
 def jpegs(frame: SurroundFrame) -> list[NDArray[np.uint8]]:
     """The frame's images as files."""
-    return [cv2.imencode(".jpg", camera.image)[1] for camera in frame.cameras if camera is not None]
+    return [
+        cv2.imencode(".jpg", camera.image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1]
+        for camera in frame.cameras
+        if camera is not None
+    ]
 
 
 def _cameras(config: ModelConfig) -> tuple[CameraImage, ...]:
@@ -60,11 +65,11 @@ def _cameras(config: ModelConfig) -> tuple[CameraImage, ...]:
         camera = rig[index % len(rig)]
         turn = geometry.transform_from_rpy((0.0, 0.0, 0.0), (0.0, 0.0, _SPARE_CAMERAS_TURN * (index // len(rig))))
         camera_from_bev = geometry.invert(turn @ camera.base_from_camera) @ base_from_bev
-        cameras.append(CameraImage(name, 0, _picture(width, height, index), camera.intrinsics, camera_from_bev))
+        cameras.append(CameraImage(name, 0, picture(width, height, index), camera.intrinsics, camera_from_bev))
     return tuple(cameras)
 
 
-def _picture(width: int, height: int, seed: int) -> NDArray[np.uint8]:
-    """Soft blots eight pixels wide: about three bits a pixel as a JPEG, like a sharp photo of a street."""
-    blots = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+def picture(width: int, height: int, seed: int) -> NDArray[np.uint8]:
+    """Soft blots, as many that a JPEG takes about a bit a pixel, like that of a street."""
+    blots = np.random.default_rng(seed).integers(0, 256, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
     return np.asarray(cv2.resize(blots, (width, height)), np.uint8)

@@ -23,6 +23,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("ablate", "bevformer_ros.ablate", "Train and score with and without parts of the design, as a table."),
     Command("benchmark", "bevformer_ros.benchmark", "Time each stage of a model and measure its memory."),
     Command("benchmark-history", "bevformer_ros.benchmark_history", "Time and memory of history, by number of slots."),
+    Command("benchmark-node", "bevformer_ros.ros.benchmark_node", "Run the whole node on six cameras and time it."),
     Command("benchmark-sync", "bevformer_ros.ros.benchmark_sync", "Measure receiving and synchronising six cameras."),
     Command("benchmark-world", "bevformer_ros.simulation.benchmark", "Images a second from the simulated world."),
     Command("convert", "bevformer_ros.convert", "Turn an official checkpoint into a .safetensors file."),

@@ -37,6 +37,10 @@ class ChildProcess:
         self.end()
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def status(self) -> int | None:
         """Exit status; None while it runs."""
         return self._process.poll()

@@ -56,17 +56,17 @@ def simulate(path: str | Path, rig: RigConfig, drive: Drive, storage: Storage = 
 
     Raises ValueError for a rig with cameras that the simulated car lacks.
     """
-    cameras = _cameras_of(rig, drive.size)
+    cameras = cameras_of(rig, drive.size)
     world = drive.world()
     with BagWriter(path, storage) as bag:
         bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
-        bag.write("/tf_static", _static_transforms(rig, cameras), START_NS)
+        bag.write("/tf_static", static_transforms(rig, cameras), START_NS)
         records = heapq.merge(_poses(world, rig, drive.end_ns), _sets(world, rig, cameras, drive.reference_stamps))
         for record in records:
             bag.write(record.topic, record.message, record.stamp_ns)
 
 
-def _cameras_of(rig: RigConfig, size: tuple[int, int]) -> tuple[SimulatedCamera, ...]:
+def cameras_of(rig: RigConfig, size: tuple[int, int]) -> tuple[SimulatedCamera, ...]:
     simulated = {camera.name: camera for camera in surround_rig(*size)}
     strangers = [camera.name for camera in rig.cameras if camera.name not in simulated]
     if strangers:
@@ -76,7 +76,7 @@ def _cameras_of(rig: RigConfig, size: tuple[int, int]) -> tuple[SimulatedCamera,
     return tuple(simulated[camera.name] for camera in rig.cameras)
 
 
-def _static_transforms(rig: RigConfig, cameras: Iterable[SimulatedCamera]) -> TFMessage:
+def static_transforms(rig: RigConfig, cameras: Iterable[SimulatedCamera]) -> TFMessage:
     mounts = [(LIDAR_FRAME, BASE_FROM_LIDAR), *((camera.name, camera.base_from_camera) for camera in cameras)]
     return TFMessage(transforms=[transform_to_message(pose, rig.base_frame, name, START_NS) for name, pose in mounts])
 
