@@ -24,6 +24,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("benchmark", "bevformer_ros.benchmark", "Time each stage of a model and measure its memory."),
     Command("benchmark-history", "bevformer_ros.benchmark_history", "Time and memory of history, by number of slots."),
     Command("benchmark-node", "bevformer_ros.ros.benchmark_node", "Run the whole node on six cameras and time it."),
+    Command("benchmark-scaling", "bevformer_ros.benchmark_scaling", "Plot time against cameras, size and history."),
     Command("benchmark-sync", "bevformer_ros.ros.benchmark_sync", "Measure receiving and synchronising six cameras."),
     Command("benchmark-world", "bevformer_ros.simulation.benchmark", "Images a second from the simulated world."),
     Command("convert", "bevformer_ros.convert", "Turn an official checkpoint into a .safetensors file."),

@@ -16,7 +16,7 @@ from torch import Tensor
 from bevformer_ros.config import from_dict, load_yaml
 from bevformer_ros.model.config import ImageConfig, ModelConfig, TimmConfig
 from bevformer_ros.model.detector import BEVFormerV2, build_detector
-from bevformer_ros.model.precision import set_precision
+from bevformer_ros.model.inference import prepare_for_inference
 from bevformer_ros.model.timm_backbone import TimmBackbone, import_timm, load_pretrained
 
 pytestmark = pytest.mark.skipif(
@@ -102,7 +102,7 @@ def test_channels_arrive_as_rgb() -> None:
 
 @pytest.mark.parametrize("name", ["dla46_c", "convnext_atto"])
 def test_reduced_precision(name: str) -> None:
-    detector = set_precision(detector_with(name).eval(), torch.bfloat16)
+    detector = prepare_for_inference(detector_with(name), torch.device("cpu"), torch.bfloat16)
     with torch.inference_mode():
         assert {level.dtype for level in detector.image_features(noise(detector.config))} == {torch.bfloat16}
 
