@@ -228,6 +228,26 @@ def test_replayed_steps_give_what_eager_ones_give(mode, tmp_path):
     assert [recorder.recorded for recorder in recorders] == [4, 2]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("mode", ["warp", "reencode"])
+def test_cuda_graphs_are_recorded_and_give_what_eager_steps_give(mode, precision, caplog):
+    config = replace(SMALL, temporal=TemporalConfig((-2, -1, 0), mode=mode))
+    detectors = []
+    for graphs in (False, True):
+        torch.manual_seed(0)
+        detectors.append(Detector(build_detector(config), True, "cuda", precision, cuda_graphs=graphs))
+    eager, graphed = detectors
+    graphed.warm_up()
+    recorded = graphed._run.recordings
+    assert recorded == 1 + 3
+    for stamp in (0, 500, 1000, 1500, 1400, 1900):
+        expected, actual = eager(surround(stamp)), graphed(surround(stamp))
+        np.testing.assert_allclose(actual.scores, expected.scores, atol=1e-4 if precision == "float32" else 1e-2)
+    assert graphed._run.recordings == recorded
+    assert "without CUDA graphs" not in caplog.text
+
+
 def test_replayed_future_frames_are_not_overwritten():
     config = replace(SMALL, temporal=TemporalConfig((-1, 0, 1), mode="warp"))
     frames = [surround(stamp) for stamp in range(0, 1500, 250)]
