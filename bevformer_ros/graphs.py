@@ -38,10 +38,15 @@ Record = Callable[[Callable[[], Any]], tuple[Callable[[], None], Any]]
 class CudaGraphs:
     """Records CUDA graphs that share their memory, since they run one after another on one stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        with torch.cuda.device(self._device):
+            return self._recorded(function)
+
+    def _recorded(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         stream = torch.cuda.Stream()  # recording is not possible on the default one
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

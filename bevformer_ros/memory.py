@@ -29,8 +29,8 @@ def keep_freed_memory() -> None:
 
 
 def upload(array: NDArray[np.generic], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """A small array on the device, in a type of its own or the array's, without waiting for a GPU."""
-    tensor = torch.from_numpy(array)
+    """A small array on the device, in another type if one is given, without waiting for a GPU."""
+    tensor = torch.from_numpy(array).to(dtype)
     if device.type == "cuda":
         tensor = tensor.pin_memory()
-    return tensor.to(device, dtype, non_blocking=True)
+    return tensor.to(device, non_blocking=True)

@@ -131,7 +131,7 @@ class Detector:
         self.latencies_ms = {}
 
     def _runner(self) -> GraphRunner:
-        return GraphRunner(CudaGraphs() if self._device.type == "cuda" and self._cuda_graphs else None)
+        return GraphRunner(CudaGraphs(self._device) if self._device.type == "cuda" and self._cuda_graphs else None)
 
     def reset(self, reason: str = REQUEST) -> None:
         """Forget the past; counted under the reason."""
@@ -236,7 +236,7 @@ class StageClock:
     """Milliseconds per stage; on a GPU by events on its stream, so that nothing waits before the last one."""
 
     def __init__(self, device: torch.device) -> None:
-        self._on_gpu = device.type == "cuda"
+        self._stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
         self._stages: list[str] = []
         self._times: list[float] = []
         self._events: list[torch.cuda.Event] = []
@@ -245,15 +245,15 @@ class StageClock:
     def mark(self, stage: str) -> None:
         """The stage ends here."""
         self._stages.append(stage)
-        if self._on_gpu:
+        if self._stream is not None:
             self._events.append(torch.cuda.Event(enable_timing=True))
-            self._events[-1].record()
+            self._events[-1].record(self._stream)
         else:
             self._times.append(1000 * time.perf_counter())
 
     def latencies_ms(self) -> dict[str, float]:
         """By stage, in the order of the marks."""
-        if self._on_gpu:
+        if self._stream is not None:
             self._events[-1].synchronize()
             spans = [before.elapsed_time(after) for before, after in pairwise(self._events)]
         else:

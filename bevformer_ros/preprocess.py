@@ -269,7 +269,7 @@ class _Upload:
         self._done.synchronize()  # the last upload, a frame ago, may still be reading
         self._staging.copy_(torch.from_numpy(image[self._part]))
         pixels = self._staging.to(self._device, non_blocking=True)
-        self._done.record()
+        self._done.record(torch.cuda.current_stream(self._device))
         return pixels if self._points is None else undistort_on_device(pixels, self._points)
 
 

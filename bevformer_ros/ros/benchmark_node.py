@@ -39,7 +39,7 @@ from bevformer_ros.ros.conversions import (
 )
 from bevformer_ros.ros.demo import prepare_environment
 from bevformer_ros.ros.simulate import camera_info, cameras_of, image_size, static_transforms
-from bevformer_ros.share import config_file
+from bevformer_ros.share import config_file, model_file
 
 _START_TIMEOUT_S = 180.0  # for loading and warming up a large network
 _DISCOVERY_S = 1.0
@@ -165,10 +165,11 @@ def _listen(arguments: argparse.Namespace, log: Path) -> _Listener:
 
 def _node_command(arguments: argparse.Namespace) -> list[str]:
     rig = _rig(arguments)
+    trained = arguments.weights or model_file(arguments.model).suffix == ".safetensors"
     parameters = {
         **{name: f"'{getattr(arguments, name)}'" for name in ("model", "weights", "device", "precision")},
         "rig": "nuscenes" if arguments.raw else "nuscenes_compressed",
-        "score_threshold": "0.2" if arguments.weights else "0.0",
+        "score_threshold": "0.2" if trained else "0.0",  # random scores are low
         **{f"cameras.{camera.name}.exposure_offset_ms": "0.0" for camera in rig.cameras},
     }
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
