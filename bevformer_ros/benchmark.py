@@ -255,7 +255,7 @@ def _errors(config: ModelConfig, weights: Path | None, device: str, precision: P
 
 def _outputs(detector: Detector) -> Iterator[tuple[str, Tensor]]:
     network, config = detector.network, detector.config
-    entry = detector.preprocess(next(benchmark_frames.frames(config)))
+    entry = detector.prepare(next(benchmark_frames.frames(config))).inputs
     matrices = torch.from_numpy(entry.image_from_bev)[None].to(entry.images.device, torch.float32)
     features = network.image_features(entry.images)
     width, height = config.image.padded_size

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 @torch.inference_mode()
 def _encoded(detector: Detector) -> EncodedFrame:
     network, config = detector.network, detector.config
-    entry = detector.preprocess(next(frames(config)))
+    entry = detector.prepare(next(frames(config))).inputs
     features = network.image_features(entry.images)[: config.encoder.image_levels]
     projections = torch.from_numpy(entry.image_from_bev)[None].to(entry.images.device, torch.float32)
     width, height = config.image.padded_size

@@ -27,7 +27,7 @@ from torch import Tensor
 from bevformer_ros import geometry, steps
 from bevformer_ros.bev_buffer import BevBuffer, EncodedFrame, PastFrames
 from bevformer_ros.config import load_yaml
-from bevformer_ros.graphs import CudaGraphs, GraphRunner, Mark
+from bevformer_ros.graphs import CudaGraphs, GraphRunner, Mark, unmarked
 from bevformer_ros.history import MODEL_CHANGE, NANOSECONDS, REQUEST, HistoryConfig
 from bevformer_ros.memory import keep_freed_memory, upload
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
@@ -55,6 +55,14 @@ class HistoryStatus:
     slots: int
     bytes: int
     resets: dict[str, int]
+
+
+@dataclass(frozen=True)
+class PreparedFrame:
+    """A frame with what the network is given for it."""
+
+    frame: SurroundFrame
+    inputs: NetworkInput
 
 
 @dataclass(frozen=True)
@@ -104,9 +112,18 @@ class Detector:
         """As it runs: see model.inference."""
         return self._model
 
-    def preprocess(self, frame: SurroundFrame) -> NetworkInput:
-        """What the network would be given for a frame."""
-        return self._preprocess(frame)
+    def prepare(self, frame: SurroundFrame, mark: Mark = unmarked) -> PreparedFrame:
+        """Preprocess a frame ahead: another thread may do it while this detector works on the frame before.
+
+        Raises ValueError as __call__ does.
+        """
+        expected = len(self.config.cameras)
+        if len(frame.cameras) != expected:
+            raise ValueError(
+                f"the frame has {len(frame.cameras)} cameras, the model {self.config.name} {expected}: "
+                f"{', '.join(self.config.cameras)}; give None for one that is missing"
+            )
+        return PreparedFrame(frame, self._preprocess(frame, mark))
 
     @property
     def history(self) -> HistoryStatus:
@@ -146,8 +163,8 @@ class Detector:
         self.trained = True
         self.reset(MODEL_CHANGE)
 
-    def __call__(self, frame: SurroundFrame) -> Detections3D:
-        """Boxes in the BEV frame at frame.stamp_ns.
+    def __call__(self, frame: SurroundFrame | PreparedFrame) -> Detections3D:
+        """Boxes in the BEV frame at the frame's stamp.
 
         Raises ValueError for a frame with another number of cameras than the model, and where the model wants
         future frames.
@@ -157,20 +174,21 @@ class Detector:
         (detections,) = self.replay([frame])
         return detections
 
-    def replay(self, frames: Iterable[SurroundFrame]) -> Iterator[Detections3D]:
+    def replay(self, frames: Iterable[SurroundFrame | PreparedFrame]) -> Iterator[Detections3D]:
         """Detections of a recording, in order; a frame's follow as soon as the last frame that it needs was read.
 
         Consumes the recording lazily. Where the frames end, or the history breaks off, the future frames that a
         model still wanted are filled like missing past ones: by the next older.
         """
         waiting: deque[_Encoded] = deque()
-        for frame in frames:
+        for given in frames:
+            frame = given.frame if isinstance(given, PreparedFrame) else given
             if self._buffer.break_before(frame) is not None:
                 yield from self._detect_all(waiting)
             clock = StageClock(self._device)
             with torch.inference_mode():
                 self._buffer.admit(frame)
-                waiting.append(self._encode(frame, clock))
+                waiting.append(self._encode(given, clock))
                 self._buffer.store(waiting[-1].frame)
                 clock.mark("store")
             while waiting and waiting[0].frame.stamp_ns + self._future_ns <= frame.stamp_ns:
@@ -181,15 +199,11 @@ class Detector:
         while waiting:
             yield self._detect(waiting.popleft(), StageClock(self._device))
 
-    def _encode(self, frame: SurroundFrame, clock: StageClock) -> _Encoded:
-        expected = len(self.config.cameras)
-        if len(frame.cameras) != expected:
-            raise ValueError(
-                f"the frame has {len(frame.cameras)} cameras, the model {self.config.name} {expected}: "
-                f"{', '.join(self.config.cameras)}; give None for one that is missing"
-            )
-        entry = self._preprocess(frame, clock.mark)
-        clock.mark("preprocess")
+    def _encode(self, given: SurroundFrame | PreparedFrame, clock: StageClock) -> _Encoded:
+        if isinstance(given, SurroundFrame):
+            given = self.prepare(given, clock.mark)
+            clock.mark("preprocess")
+        frame, entry = given.frame, given.inputs
         matrices = (entry.intrinsics, entry.camera_from_bev, entry.image_from_bev)
         encoded: steps.Encoded = self._run(
             "encode",

@@ -98,6 +98,13 @@ def test_detections_and_status_of_a_stream():
     assert min(detect.latencies_ms.values()) >= 0
 
 
+def test_a_frame_prepared_ahead_gives_the_same():
+    at_once, ahead = detector(), detector()
+    for stamp in (0, 500, 1000):
+        assert same(at_once(surround(stamp)), ahead(ahead.prepare(surround(stamp))))
+    assert "preprocess" not in ahead.latencies_ms
+
+
 def test_warming_up_leaves_no_trace():
     cold, warm = detector(), detector()
     warm.warm_up()

@@ -15,7 +15,7 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from bevformer_ros.config import RigConfig
-from bevformer_ros.pipeline import Detector, HistoryStatus
+from bevformer_ros.pipeline import Detector, HistoryStatus, PreparedFrame
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.frame_assembly import AssembledFrame, FrameAssembler, ImageSet, SetDroppedError, Stopwatch
 from bevformer_ros.ros.outputs import Outputs
@@ -36,12 +36,13 @@ class _Assembled(NamedTuple):
 
     images: ImageSet
     assembled: AssembledFrame
+    prepared: PreparedFrame
     stopwatch: Stopwatch
 
 
 class DetectionSession:
-    """Callbacks run in the node's executor and only hand images on; one thread decodes them and waits for transforms,
-    while another detects in the set before and publishes."""
+    """Callbacks run in the node's executor and only hand images on; one thread decodes them, waits for transforms and
+    preprocesses, while another detects in the set before and publishes."""
 
     def __init__(
         self,
@@ -131,7 +132,10 @@ class DetectionSession:
         stopwatch = Stopwatch(images.emitted_at)
         stopwatch.lap("queue")
         try:
-            return _Assembled(images, self._assembler.assemble(images, stopwatch), stopwatch)
+            assembled = self._assembler.assemble(images, stopwatch)
+            prepared = self._detector.prepare(assembled.frame)
+            stopwatch.lap("preprocess")
+            return _Assembled(images, assembled, prepared, stopwatch)
         except SetDroppedError as error:
             self._drop(images, error.reason, str(error))
         except Exception:  # the node must outlive a set that breaks it
@@ -144,12 +148,14 @@ class DetectionSession:
         except Exception:  # as above
             self._drop(prepared.images, "failed", traceback.format_exc())
 
-    def _detect(self, images: ImageSet, assembled: AssembledFrame, stopwatch: Stopwatch) -> None:
+    def _detect(
+        self, images: ImageSet, assembled: AssembledFrame, prepared: PreparedFrame, stopwatch: Stopwatch
+    ) -> None:
         stopwatch.lap("wait_for_network")
         if self._reset_requested:
             self._reset_requested = False
             self._detector.reset("request")
-        detections = self._detector(assembled.frame)
+        detections = self._detector(prepared)
         stopwatch.lap("detector")
         detections = detections.select(detections.scores >= self.score_threshold)
         self._outputs.publish_detections(detections, assembled.output_from_bev, self._record.period_ns)

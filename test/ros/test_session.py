@@ -45,6 +45,9 @@ class Detector:
     def reset(self, reason):
         self.resets.append((reason, len(self.frames)))
 
+    def prepare(self, frame):
+        return frame
+
     def __call__(self, frame):
         self.frames.append(frame)
         if self.gate is not None:
@@ -131,6 +134,7 @@ def test_a_set_becomes_boxes_above_the_threshold(bench):
         "queue",
         "decode_images",
         "wait_for_transforms",
+        "preprocess",
         "wait_for_network",
         "network",
         "publish",
