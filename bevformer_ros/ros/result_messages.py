@@ -34,7 +34,7 @@ class ResultMessages:
         wanted: Callable[[str], bool],
     ) -> Iterator[tuple[str, Any]]:
         """(topic, message). period_ns: time between sets, for the life of the markers; None while unknown. wanted:
-        whether anybody listens to a topic, asked for markers alone."""
+        whether anybody listens to a topic, asked for all but detections and kinematics."""
         detections, lifetime = detections_bev.transformed(output_from_bev), marker_lifetime_ns(period_ns)
         yield topics.DETECTIONS, detections_to_message(detections, self.frame)
         yield topics.KINEMATICS, kinematics_to_message(detections, self.frame)
@@ -42,7 +42,8 @@ class ResultMessages:
             yield topics.MARKERS, self.markers.write(detections, self.frame, lifetime)
         if detections.proposals is None:
             return
-        yield topics.PROPOSALS, detections_to_message(detections.proposals, self.frame)
+        if wanted(topics.PROPOSALS):
+            yield topics.PROPOSALS, detections_to_message(detections.proposals, self.frame)
         if wanted(topics.PROPOSAL_MARKERS):
             yield topics.PROPOSAL_MARKERS, self.proposal_markers.write(detections.proposals, self.frame, lifetime)
 
