@@ -32,7 +32,7 @@ class WorldReport:
 
 def measure(size: tuple[int, int], processes: int, frames: int) -> WorldReport:
     """Render `frames` sets of six images in each process, each from a world of its own."""
-    with ProcessPoolExecutor(processes, get_context("fork")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         list(pool.map(_render, range(processes), [size] * processes, [1] * processes))  # to start and warm up
         started = perf_counter()
         making = list(pool.map(_render, range(processes), [size] * processes, [frames] * processes))

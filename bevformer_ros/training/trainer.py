@@ -98,7 +98,15 @@ class Trainer:
         # With a generator of its own the loader draws nothing from the one that a checkpoint restores.
         generator = torch.Generator()
         return iter(
-            DataLoader(self._clips, batch_sampler=batches, num_workers=workers, collate_fn=list, generator=generator)
+            DataLoader(
+                self._clips,
+                batch_sampler=batches,
+                num_workers=workers,
+                collate_fn=list,
+                generator=generator,
+                # A forked process inherits locks of threads that it does not have, OpenCV's among them.
+                multiprocessing_context="spawn" if workers else None,
+            )
         )
 
     def train_round(self, clips: list[list[LabelledFrame]]) -> dict[str, float]:
