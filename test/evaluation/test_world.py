@@ -73,7 +73,8 @@ def test_the_truth_itself_is_perfect(truths, late):
 def test_proposals_are_scored_where_wanted(truths):
     scores = evaluate_world(Oracle(truths), DRIVES, proposals=True)
     for entry in present(scores):
-        assert entry.aps[0.5] < 0.1 and entry.aps[2.0] > 0.9
+        # Where objects stand a metre apart, a box beside its own takes its neighbour's place.
+        assert entry.aps[0.5] < 0.1 and entry.aps[2.0] > 0.8
         assert entry.errors["mATE"] == pytest.approx(1.0, abs=0.05)
 
 
