@@ -38,7 +38,7 @@ class Settings:
     """The node's parameters as they stand."""
 
     rig: str = _parameter("nuscenes", "cameras and frames: a name in config/rigs or the path of a rig YAML")
-    model: str = _parameter("tiny", "network: a name in weights or config/models, or a path of .safetensors or YAML")
+    model: str = _parameter("demo", "network: a name in weights or config/models, or a path of .safetensors or YAML")
     weights: str = _parameter("", "path of weights (.pth or .safetensors); empty for the model's own, or random ones")
     device: str = _parameter("auto", f"where the network runs: {DEVICE_PATTERN}; auto takes a GPU if there is one")
     precision: Precision = _parameter(  # noqa: RUF009 (a field, as the others)

@@ -11,8 +11,11 @@ import pytest
 
 pytest.importorskip("nuscenes", reason="needs nuscenes-devkit, which `make env` installs")
 
-from bevformer_ros.evaluation.world import evaluate_world
+from bevformer_ros.evaluation.world import KEYFRAME_RATE, evaluate_world
+from bevformer_ros.pipeline import load_detector
+from bevformer_ros.share import model_file
 from bevformer_ros.simulation.drive import Drive, observations
+from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
 from bevformer_ros.types import Detections3D, SurroundFrame
 
 DRIVES = [Drive(seed, seconds=1.5, rate=2.0, size=(160, 90)) for seed in (9000, 9001)]
@@ -81,3 +84,9 @@ def test_proposals_are_scored_where_wanted(truths):
 def test_a_model_without_proposals_is_refused():
     with pytest.raises(ValueError, match="oracle makes no proposals"):
         evaluate_world(Oracle({}, makes_proposals=False), DRIVES, proposals=True)
+
+
+def test_the_demo_weights_see_worlds_they_never_learned_from():
+    drives = [Drive(seed, seconds=3.0, rate=KEYFRAME_RATE) for seed in EVALUATION_SEEDS[:2]]
+    scores = evaluate_world(load_detector(model_file("demo")), drives)
+    assert np.mean([entry.ap for entry in present(scores)]) > 0.3

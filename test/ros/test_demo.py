@@ -47,6 +47,15 @@ def test_demo_ends_with_a_table_and_a_picture(tmp_path, start_process):
     assert any(array.detections for array in arrays), "boxes of random weights take the way out, too"
 
 
+def test_demo_finds_most_of_a_world_that_its_weights_never_saw(tmp_path, start_process):
+    demo = start_process([*DEMO, "--out", tmp_path / "out"])
+    assert demo.wait(180) == 0, demo.output
+    assert "model demo" in demo.output and "UNTRAINED" not in demo.output
+    found = re.search(r"^(\d+) of (\d+) objects found .*, (\d+) of (\d+) boxes false", demo.output, re.MULTILINE)
+    hits, objects, false, boxes = map(int, found.groups())
+    assert hits > 0.5 * objects and false < 0.5 * boxes, demo.output
+
+
 def test_demo_of_trained_weights_counts_what_is_found(tmp_path, start_process):
     """Random ones, which the demo cannot know: their scores are too low for any box."""
     config = load_yaml(ModelConfig, SMALLEST)
