@@ -123,7 +123,7 @@ def test_the_shipped_configuration_is_one_of_all_parts(tmp_path):
     for arm in ARMS.values():
         arm.configure(config, model)
     drives = Study(config, model, tmp_path, tmp_path, EVALUATION_SEEDS[:2]).drives()
-    assert [(drive.seed, drive.size) for drive in drives] == [(9000, (480, 270)), (9001, (480, 270))]
+    assert [(drive.seed, drive.size) for drive in drives] == [(9000, (320, 180)), (9001, (320, 180))]
     require_training_seeds(range(*config.world.seeds))
 
 
