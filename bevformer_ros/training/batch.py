@@ -21,6 +21,7 @@ from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASSES
 from bevformer_ros.training.bev_loss import BevTruth
 from bevformer_ros.training.labelled_frame import LabelledFrame
 from bevformer_ros.training.perspective_targets import NO_ATTRIBUTE, PerspectiveTruth
+from bevformer_ros.training.visibility import at_exposure
 from bevformer_ros.types import Detections3D, SurroundFrame
 
 _SMALLEST_SIDE = 2.0  # pixels of the network input that an object must show along both axes
@@ -82,38 +83,28 @@ def _perspective_truths(
     sample: LabelledFrame, entry: NetworkInput, config: ModelConfig, device: torch.device
 ) -> list[PerspectiveTruth]:
     return [
-        perspective_truth_of(
-            sample,
-            index,
-            entry.intrinsics[index],
-            0 if camera is None else (camera.stamp_ns - sample.frame.stamp_ns) * 1e-9,
-            config,
-            device,
-        )
-        for index, camera in enumerate(sample.frame.cameras)
+        _perspective_truth(sample, index, entry.intrinsics[index], config, device)
+        for index in range(len(sample.frame.cameras))
     ]
 
 
-def perspective_truth_of(
-    sample: LabelledFrame,
-    index: int,
-    intrinsics: NDArray[np.float64],
-    delay: float,
-    config: ModelConfig,
-    device: torch.device,
+def _perspective_truth(
+    sample: LabelledFrame, index: int, intrinsics: NDArray[np.float64], config: ModelConfig, device: torch.device
 ) -> PerspectiveTruth:
-    """What the camera at an index shows, where it was when the camera exposed, `delay` seconds after the stamp."""
-    camera, visible = sample.frame.cameras[index], sample.visible[:, index]
+    """What the camera at an index shows, where it was when the camera exposed; nothing where the camera is missing."""
+    camera = sample.frame.cameras[index]
+    visible = sample.visible[:, index] & (camera is not None)
     truth, known = sample.truth.select(visible), sample.velocity_known[visible]
-    camera_from_bev = np.eye(4) if camera is None else camera.camera_from_bev
-    moved = truth.centers + delay * np.pad(truth.velocities, ((0, 0), (0, 1)))
-    centers = geometry.apply(camera_from_bev, moved)
-    corners = geometry.apply(camera_from_bev, geometry.box_corners(moved, truth.sizes, truth.yaws))
-    boxes2d, sides = projected_boxes2d(intrinsics, corners, config.image.padded_size)
+    camera_from_bev = np.eye(4)
+    if camera is not None:
+        truth, camera_from_bev = at_exposure(camera, truth), camera.camera_from_bev
+    centers = geometry.apply(camera_from_bev, truth.centers)
+    boxes2d, sides = projected_boxes2d(
+        intrinsics, geometry.apply(camera_from_bev, truth.corners()), config.image.padded_size
+    )
     assert config.perspective is not None
     nearest, farthest = config.perspective.depth_range
-    chosen = (camera is not None) & (sides.min(1, initial=np.inf) >= _SMALLEST_SIDE)
-    chosen = chosen & (centers[:, 2] > nearest) & (centers[:, 2] < farthest)
+    chosen = (sides >= _SMALLEST_SIDE).all(axis=1) & (centers[:, 2] > nearest) & (centers[:, 2] < farthest)
     rotations = camera_from_bev[:3, :3] @ _rotations(truth.yaws)
     speeds = np.where(known, np.linalg.norm(truth.velocities, axis=1), np.nan)
     parts = (boxes2d, truth.labels, centers, truth.sizes, rotations, _attribute_slots(truth), speeds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -114,11 +115,4 @@ def _split(batch: Batch, features: tuple[Tensor, ...], bev: Tensor) -> list[Enco
 
 
 def _detached(entry: EncodedFrame) -> EncodedFrame:
-    return EncodedFrame(
-        entry.stamp_ns,
-        entry.world_from_bev,
-        entry.bev.detach(),
-        tuple(level.detach() for level in entry.features),
-        entry.image_from_bev,
-        entry.camera_valid,
-    )
+    return replace(entry, bev=entry.bev.detach(), features=tuple(level.detach() for level in entry.features))

@@ -176,7 +176,8 @@ class Trainer:
                 part.load_state_dict(state[name])
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{path}: is of another model or run, give another directory: {error}") from error
-        torch.set_rng_state(state["random"].cpu())
+        if self.rank == 0:  # whose it is; with it all processes would drop the same
+            torch.set_rng_state(state["random"].cpu())
         self.round = state["round"]
 
     def _stateful(self) -> dict[str, Any]:

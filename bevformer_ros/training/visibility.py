@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +20,15 @@ def shown_by(camera: CameraImage, boxes: Detections3D) -> NDArray[np.bool_]:
 
     boxes: in the BEV frame at their stamp, from where they move on until the camera exposes.
     """
-    delay = (camera.stamp_ns - boxes.stamp_ns) * 1e-9
-    centers = boxes.centers + delay * np.pad(boxes.velocities, ((0, 0), (0, 1)))
-    corners = geometry.apply(camera.camera_from_bev, geometry.box_corners(centers, boxes.sizes, boxes.yaws))
+    corners = geometry.apply(camera.camera_from_bev, at_exposure(camera, boxes).corners())
     height, width = camera.image.shape[:2]
     return np.array([_box_shows(box, camera.intrinsics, width, height) for box in corners], np.bool_)
+
+
+def at_exposure(camera: CameraImage, boxes: Detections3D) -> Detections3D:
+    """The boxes (in the BEV frame at their stamp) where they have moved on to when the camera exposes."""
+    delay = (camera.stamp_ns - boxes.stamp_ns) * 1e-9
+    return replace(boxes, centers=boxes.centers + delay * np.pad(boxes.velocities, ((0, 0), (0, 1))))
 
 
 def _box_shows(corners: NDArray[np.float64], intrinsics: NDArray[np.float64], width: int, height: int) -> bool:
