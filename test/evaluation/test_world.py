@@ -23,7 +23,8 @@ DRIVES = [Drive(seed, seconds=1.5, rate=2.0, size=(160, 90)) for seed in (9000, 
 
 @dataclass
 class Oracle:
-    """Finds what the truth has; of the perspective head, 0.6 m beside it: nearer than any neighbour. late: results come only at the end."""
+    """Finds what the truth has; of the perspective head, 0.6 m beside it. late: results come only at the
+    end."""
 
     truths: dict[tuple[str, int], Detections3D]
     late: bool = False
