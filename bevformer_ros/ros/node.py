@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import rclpy
 import torch
@@ -26,11 +27,14 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 from tf2_ros import TransformListener
 
+from bevformer_ros.compute_threads import in_passing_thread
 from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.pipeline import Detector
 from bevformer_ros.ros import parameters, topics
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
 from bevformer_ros.ros.network import device_of, load_network
 from bevformer_ros.ros.outputs import Outputs
+from bevformer_ros.ros.parameters import Settings
 from bevformer_ros.ros.session import UNTRAINED, DetectionSession
 from bevformer_ros.ros.synchronizer import MILLISECOND
 from bevformer_ros.share import config_file, model_file
@@ -133,10 +137,9 @@ class DetectorNode(Node):
     def _activate(self) -> None:
         assert self._rig is not None
         settings = self._settings
-        detector = load_network(settings, self._rig)
+        detector = in_passing_thread(partial(_warm_network, settings, self._rig))
         if detector.config.temporal.frames[-1] > 0:
             raise ValueError(f"{detector.config.name} uses future frames and cannot run live; replay a bag with it")
-        detector.warm_up()
         if not detector.trained:
             self.get_logger().error(UNTRAINED)
         self._session = DetectionSession(self, settings, self._rig, self._ego_motion, self._outputs, detector)
@@ -199,6 +202,12 @@ class DetectorNode(Node):
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+
+def _warm_network(settings: Settings, rig: RigConfig) -> Detector:
+    detector = load_network(settings, rig)
+    detector.warm_up()
+    return detector
 
 
 def main() -> int:

@@ -8,12 +8,14 @@ import traceback
 from typing import Any, NamedTuple
 
 import message_filters
+import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from bevformer_ros.compute_threads import compute_with
 from bevformer_ros.config import RigConfig
 from bevformer_ros.pipeline import Detector, HistoryStatus, PreparedFrame
 from bevformer_ros.ros.ego_motion import EgoMotion
@@ -56,6 +58,7 @@ class DetectionSession:
         self.score_threshold = settings.score_threshold
         self._node, self._rig, self._detector, self._outputs = node, rig, detector, outputs
         self._reset_requested = False
+        self._threads = torch.get_num_threads()
         self._profile_checked = False
         self._received = [0] * len(rig.cameras)
         names = tuple(camera.name for camera in rig.cameras)
@@ -129,6 +132,7 @@ class DetectionSession:
         self._drop(ImageSet(stamp_ns, messages, time.perf_counter()), reason)
 
     def _assemble(self, images: ImageSet) -> _Assembled | None:
+        compute_with(1)
         stopwatch = Stopwatch(images.emitted_at)
         stopwatch.lap("queue")
         try:
@@ -143,6 +147,7 @@ class DetectionSession:
         return None
 
     def _process(self, prepared: _Assembled) -> None:
+        compute_with(self._threads)
         try:
             self._detect(*prepared)
         except Exception:  # as above
