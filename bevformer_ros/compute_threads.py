@@ -1,8 +1,8 @@
 """How many threads torch computes with, told for one thread of the process at a time.
 
-In the OpenMP runtime every thread that computes in parallel keeps a team. Once the teams together have more threads than
-the machine has cores, their members go to sleep between any two operations: on two cores the demo's network takes half
-as long again then. So one thread has the team, the others compute alone.
+In the OpenMP runtime every thread that computes in parallel keeps a team. Once the teams together have more threads
+than the machine has cores, their members go to sleep between any two operations: on two cores the demo's network takes
+half as long again then. So one thread has the team, the others compute alone.
 """
 
 from __future__ import annotations

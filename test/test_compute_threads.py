@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,14 +12,15 @@ import torch
 from bevformer_ros.compute_threads import compute_with, in_passing_thread
 
 THREADS = 3
+TASKS = Path("/proc/self/task")
 
 
-def threads_of_process() -> set[str]:
-    return set(os.listdir("/proc/self/task"))
+def threads_of_process() -> set[Path]:
+    return set(TASKS.iterdir())
 
 
-def threads_begun_by_computing() -> set[str]:
-    if not Path("/proc/self/task").is_dir():
+def threads_begun_by_computing() -> set[Path]:
+    if not TASKS.is_dir():
         pytest.skip("threads are counted as Linux shows them")
     before = threads_of_process()
     torch.ones(1 << 20).sqrt()
@@ -36,7 +36,7 @@ def test_a_thread_that_computes_alone_begins_no_others_whatever_other_threads_ha
 
 
 def test_a_team_ends_with_its_thread() -> None:
-    def work() -> set[str]:
+    def work() -> set[Path]:
         compute_with(THREADS)
         return threads_begun_by_computing()
 

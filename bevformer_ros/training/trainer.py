@@ -6,7 +6,7 @@ import csv
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from bevformer_ros.model.checkpoint import save_checkpoint
+from bevformer_ros.model.checkpoint import load_weights, save_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.detector import build_detector
 from bevformer_ros.model.timm_backbone import load_pretrained
@@ -37,7 +37,15 @@ class Trainer:
     """One process's part of a run. With torchrun (WORLD_SIZE set) every process trains on its own clips and the
     gradients are averaged; losses are normalised by each process's own objects."""
 
-    def __init__(self, config: TrainingConfig, model: ModelConfig, drives: DriveDataset, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        model: ModelConfig,
+        drives: DriveDataset,
+        device: str = "cpu",
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """weights: to start from, instead of random ones. Raises ValueError where they do not fit the model."""
         self.config = config
         self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if device == "cuda":
@@ -48,7 +56,10 @@ class Trainer:
         torch.manual_seed(config.seed)
         # Channels last: convolutions in half precision are up to twice as fast with it, on CPU and GPU.
         detector = build_detector(model)
-        load_pretrained(detector.backbone)
+        if weights is None:
+            load_pretrained(detector.backbone)
+        else:
+            load_weights(detector, weights)
         detector.to(self._device)
         detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.trained = TrainedDetector(detector, config)

@@ -26,6 +26,7 @@ from bevformer_ros.model.config import (
     ProposalConfig,
     TemporalConfig,
 )
+from bevformer_ros.model.detector import build_detector
 from bevformer_ros.training.config import AugmentationConfig, OptimiserConfig, PerspectiveLossConfig, TrainingConfig
 from bevformer_ros.training.trainer import CHECKPOINT, METRICS, WEIGHTS, Trainer, learning_rate_share
 
@@ -82,6 +83,25 @@ def test_a_run_leaves_metrics_and_weights_that_load(tmp_path: Path) -> None:
     assert {"bev_classes", "bev_boxes", "perspective_classes", "perspective_depths", "gradient_norm"} < set(rows[0])
     checkpoint = read_checkpoint(tmp_path / WEIGHTS)
     assert checkpoint.config == MODEL
+
+
+def test_a_run_starts_from_the_weights_that_it_is_given_and_goes_on_from_its_own(tmp_path: Path) -> None:
+    given = build_detector(MODEL).state_dict()
+    trainer = Trainer(CONFIG, MODEL, DRIVES, weights=given)
+    for state in (trainer.trained.detector.state_dict(), trainer.averaged_weights()):
+        assert all(torch.equal(state[name], given[name]) for name in given)
+    trainer.train_round(next(trainer._loader(0)))
+    trainer.save(tmp_path)
+    resumed = Trainer(CONFIG, MODEL, DRIVES, weights=given)
+    resumed.restore(tmp_path / CHECKPOINT)
+    learned = trainer.averaged_weights()
+    assert all(torch.equal(value, learned[name]) for name, value in resumed.averaged_weights().items())
+
+
+def test_weights_of_another_model_to_start_from_are_refused() -> None:
+    given = build_detector(replace(MODEL, channels=32)).state_dict()
+    with pytest.raises(ValueError, match="shape"):
+        Trainer(CONFIG, MODEL, DRIVES, weights=given)
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
