@@ -35,7 +35,6 @@ Write = Callable[[str, Any, int], None]
 
 @dataclass(frozen=True)
 class _InWork:
-    images: ImageSet
     assembled: AssembledFrame
     stopwatch: Stopwatch
 
@@ -57,11 +56,12 @@ class BagReplay:
         self._record = DetectorRecord(names, detector.config.name, detector.trained)
         self._buffer = LoopingBuffer(Duration(nanoseconds=round(settings.transform_cache_s * 1e9)))
         ego_motion = EgoMotion(self._buffer, rig, settings.output_frame)
-        self._assembler = FrameAssembler(rig.cameras, ego_motion, self)
+        sync = settings.synchronizer(rig)
+        self._assembler = FrameAssembler(rig.cameras, sync.minimum_cameras, ego_motion, self)
         self._results = ResultMessages(ego_motion.output_frame)
         self._waiting: deque[ImageSet] = deque()
         self._in_work: dict[int, _InWork] = {}
-        self._synchronizer = SurroundSynchronizer(settings.synchronizer(rig))
+        self._synchronizer = SurroundSynchronizer(sync)
         self._synchronizer.registerCallback(self._on_set)
         self._synchronizer.on_drop(self._on_set_dropped)
         self._now_ns = bag.start_ns
@@ -100,7 +100,7 @@ class BagReplay:
             except SetDroppedError as error:
                 self._drop(images, error.reason)
                 continue
-            self._in_work[images.stamp_ns] = _InWork(images, assembled, stopwatch)
+            self._in_work[images.stamp_ns] = _InWork(assembled, stopwatch)
             yield assembled.frame
 
     def retry(self, attempt: Callable[[], Result], late: type[Exception]) -> Result:
@@ -138,7 +138,7 @@ class BagReplay:
             self._write_message(topics.resolved(topic), message, detections_bev.stamp_ns)
         work.stopwatch.lap("write")
         stages = stage_latencies(work.stopwatch.laps, self._detector.latencies_ms)
-        self._write_status(work.images, stages)
+        self._write_status(work.assembled.images, stages)
 
     def _on_set(self, stamp_ns: int, messages: tuple[Any, ...]) -> None:
         self._waiting.append(ImageSet(stamp_ns, messages, time.perf_counter()))
@@ -152,7 +152,8 @@ class BagReplay:
     def _write_status(self, images: ImageSet, latencies_ms: dict[str, float], drop_reason: str = "") -> None:
         report = report_of(images, self._rig.base_frame, latencies_ms, sum(latencies_ms.values(), 0.0), drop_reason)
         history = None if drop_reason else self._detector.history
-        self.status = self._record.add(report, dict(self._synchronizer.images_dropped), history)
+        images_dropped = {**self._synchronizer.images_dropped, "undecodable": self._assembler.undecodable}
+        self.status = self._record.add(report, images_dropped, history)
         self._write_message(topics.resolved(topics.STATUS), self.status, images.stamp_ns)
 
 

@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,11 @@ class ImageSet:
     messages: tuple[Image | CompressedImage | None, ...]
     emitted_at: float
 
+    def only(self, wanted: Sequence[bool]) -> ImageSet:
+        """Without the images of the other cameras."""
+        messages = zip(self.messages, wanted, strict=True)
+        return replace(self, messages=tuple(message if kept else None for message, kept in messages))
+
     @property
     def skew_ms(self) -> float:
         """Newest minus oldest image stamp."""
@@ -61,20 +67,36 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class AssembledFrame:
-    """output_from_bev: (4, 4), from the BEV frame to the frame in which the boxes are wanted, at the stamp."""
+    """images: the set without what could not be decoded. faults: why not, camera by camera.
 
+    output_from_bev: (4, 4), from the BEV frame to the frame in which the boxes are wanted, at the stamp.
+    """
+
+    images: ImageSet
+    faults: tuple[str, ...]
     frame: SurroundFrame
     output_from_bev: NDArray[np.float64]
 
 
 class FrameAssembler:
-    """Runs in one thread, but for set_camera_info, which any thread may call."""
+    """Runs in one thread, but for set_camera_info, which any thread may call.
+
+    undecodable: how many images were.
+    """
 
     def __init__(
-        self, cameras: Sequence[CameraConfig], ego_motion: EgoMotion, patience: Waiting, jpeg_decoder: str = "cpu"
+        self,
+        cameras: Sequence[CameraConfig],
+        minimum_cameras: int,
+        ego_motion: EgoMotion,
+        patience: Waiting,
+        jpeg_decoder: str = "cpu",
     ) -> None:
-        """jpeg_decoder: cpu or cuda. Raises ValueError where JPEGs cannot be decoded there."""
+        """minimum_cameras: so many images of a set must be fit to be decoded. jpeg_decoder: cpu or cuda. Raises
+        ValueError where JPEGs cannot be decoded there."""
+        self.undecodable = 0
         self._cameras = cameras
+        self._minimum_cameras = minimum_cameras
         self._ego_motion = ego_motion
         self._patience = patience
         self._infos: list[CameraInfo | None] = [None] * len(cameras)
@@ -92,7 +114,8 @@ class FrameAssembler:
     def assemble(self, images: ImageSet, stopwatch: Stopwatch) -> AssembledFrame:
         """Raises SetDroppedError with the reason undecodable, no_camera_info, uncalibrated, unusable_camera_info,
         unstamped or no_transform."""
-        pixels = self._decode(images)
+        pixels, faults = self._decode(images)
+        images = images.only([image is not None for image in pixels])
         stopwatch.lap("decode_images")
         models = [
             None if image is None else self._camera_model(index, image.shape[1], image.shape[0])
@@ -118,24 +141,30 @@ class FrameAssembler:
             )
         )
         stopwatch.lap("wait_for_transforms")
-        return AssembledFrame(SurroundFrame(images.stamp_ns, cameras, poses.world_from_bev), poses.output_from_bev)
+        frame = SurroundFrame(images.stamp_ns, cameras, poses.world_from_bev)
+        return AssembledFrame(images, faults, frame, poses.output_from_bev)
 
-    def _decode(self, images: ImageSet) -> list[NDArray[np.uint8] | None]:
+    def _decode(self, images: ImageSet) -> tuple[list[NDArray[np.uint8] | None], tuple[str, ...]]:
+        """Images, None where there is none, and what was wrong with those that are damaged."""
         if self._gpu_decoder is not None and all(message is None or is_jpeg(message) for message in images.messages):
-            try:
-                return self._gpu_decoder(images.messages)
-            except ValueError as error:
-                raise SetDroppedError("undecodable", str(error)) from error
+            # It does not tell which one is damaged; the CPU does.
+            with suppress(ValueError):
+                return self._gpu_decoder(images.messages), ()
         tasks = [
             None if message is None else self._decoders.submit(decode_image, message) for message in images.messages
         ]
         decoded: list[NDArray[np.uint8] | None] = []
+        faults: list[str] = []
         for camera, task in zip(self._cameras, tasks, strict=True):
             try:
                 decoded.append(None if task is None else task.result())
             except ValueError as error:
-                raise SetDroppedError("undecodable", f"{camera.name}: {error}") from error
-        return decoded
+                decoded.append(None)
+                faults.append(f"{camera.name}: {error}")
+        self.undecodable += len(faults)
+        if faults and sum(image is not None for image in decoded) < self._minimum_cameras:
+            raise SetDroppedError("undecodable", "; ".join(faults))
+        return decoded, tuple(faults)
 
     def _camera_model(self, index: int, width: int, height: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         camera = self._cameras[index]

@@ -36,7 +36,6 @@ _LOG_INTERVAL_S = 5.0
 class _Assembled(NamedTuple):
     """A set between the two threads."""
 
-    images: ImageSet
     assembled: AssembledFrame
     prepared: PreparedFrame
     stopwatch: Stopwatch
@@ -66,9 +65,12 @@ class DetectionSession:
         self._patience = Patience(
             round(settings.transform_timeout_ms * MILLISECOND), lambda: node.get_clock().now().nanoseconds
         )
-        self._assembler = FrameAssembler(rig.cameras, ego_motion, self._patience, settings.jpeg_decoder)
+        sync = settings.synchronizer(rig)
+        self._assembler = FrameAssembler(
+            rig.cameras, sync.minimum_cameras, ego_motion, self._patience, settings.jpeg_decoder
+        )
         self._worker = PipelinedWorker(self._assemble, self._process, lambda images: self._drop(images, "superseded"))
-        self.synchronizer = SurroundSynchronizer(settings.synchronizer(rig))
+        self.synchronizer = SurroundSynchronizer(sync)
         self.synchronizer.registerCallback(self._on_set)
         self.synchronizer.on_drop(self._on_set_dropped)
         self._subscribe(settings)
@@ -137,9 +139,12 @@ class DetectionSession:
         stopwatch.lap("queue")
         try:
             assembled = self._assembler.assemble(images, stopwatch)
+            if assembled.faults:
+                faults = "; ".join(assembled.faults)
+                self._node.get_logger().error(f"images left out: {faults}", throttle_duration_sec=_LOG_INTERVAL_S)
             prepared = self._detector.prepare(assembled.frame)
             stopwatch.lap("preprocess")
-            return _Assembled(images, assembled, prepared, stopwatch)
+            return _Assembled(assembled, prepared, stopwatch)
         except SetDroppedError as error:
             self._drop(images, error.reason, str(error))
         except Exception:  # the node must outlive a set that breaks it
@@ -151,11 +156,10 @@ class DetectionSession:
         try:
             self._detect(*prepared)
         except Exception:  # as above
-            self._drop(prepared.images, "failed", traceback.format_exc())
+            self._drop(prepared.assembled.images, "failed", traceback.format_exc())
 
-    def _detect(
-        self, images: ImageSet, assembled: AssembledFrame, prepared: PreparedFrame, stopwatch: Stopwatch
-    ) -> None:
+    def _detect(self, assembled: AssembledFrame, prepared: PreparedFrame, stopwatch: Stopwatch) -> None:
+        images = assembled.images
         stopwatch.lap("wait_for_network")
         if self._reset_requested:
             self._reset_requested = False
@@ -185,7 +189,8 @@ class DetectionSession:
         drop_reason: str = "",
     ) -> None:
         report = report_of(images, self._rig.base_frame, latencies_ms, total_ms, drop_reason)
-        self._outputs.publish_status(self._record.add(report, dict(self.synchronizer.images_dropped), history))
+        images_dropped = {**self.synchronizer.images_dropped, "undecodable": self._assembler.undecodable}
+        self._outputs.publish_status(self._record.add(report, images_dropped, history))
 
 
 def warn_without_dds_profile(node: Node) -> None:

@@ -154,4 +154,4 @@ class DetectorRecord:
 
 
 def _reason_counts(counts: Mapping[str, int]) -> list[ReasonCount]:
-    return [ReasonCount(reason=reason, count=count) for reason, count in counts.items()]
+    return [ReasonCount(reason=reason, count=count) for reason, count in counts.items() if count]

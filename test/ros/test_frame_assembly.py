@@ -38,7 +38,7 @@ def buffer():
 
 @pytest.fixture
 def assembler(buffer):
-    made = FrameAssembler(RIG.cameras, EgoMotion(buffer, RIG), Patience(0, lambda: 0))
+    made = FrameAssembler(RIG.cameras, 6, EgoMotion(buffer, RIG), Patience(0, lambda: 0))
     for index in range(len(RIG.cameras)):
         made.set_camera_info(index, info_of())
     yield made
@@ -93,6 +93,24 @@ def broken(images):
     images.messages[3].data = images.messages[3].data[:5]
 
 
+def test_a_damaged_image_is_left_out_where_enough_others_remain(buffer):
+    assembler = FrameAssembler(RIG.cameras, 5, EgoMotion(buffer, RIG), Patience(0, lambda: 0))
+    for index in range(len(RIG.cameras)):
+        assembler.set_camera_info(index, info_of())
+    images = image_set()
+    broken(images)
+    assembled = assembler.assemble(images, Stopwatch(0.0))
+    rest = [index != 3 for index in range(6)]
+    assert [camera is not None for camera in assembled.frame.cameras] == rest
+    assert [message is not None for message in assembled.images.messages] == rest
+    assert len(assembled.faults) == 1 and assembled.faults[0].startswith("CAM_BACK: image holds 5 bytes")
+    images.messages[1].encoding = "nonsense"
+    with pytest.raises(SetDroppedError, match="CAM_FRONT_RIGHT: .*nonsense.*; CAM_BACK: "):
+        assembler.assemble(images, Stopwatch(0.0))
+    assert assembler.undecodable == 3
+    assembler.close()
+
+
 def unknown_frame(images):
     images.messages[3].header.frame_id = "nowhere"
 
@@ -120,7 +138,7 @@ def too_late(images):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_sets_that_cannot_become_frames(buffer, spoil, info, reason, text):
-    assembler = FrameAssembler(RIG.cameras, EgoMotion(buffer, RIG), Patience(0, lambda: 0))
+    assembler = FrameAssembler(RIG.cameras, 6, EgoMotion(buffer, RIG), Patience(0, lambda: 0))
     for index in range(len(RIG.cameras)):
         if index != 3:
             assembler.set_camera_info(index, info_of())
@@ -148,7 +166,7 @@ def test_boxes_of_the_real_keyframe_land_where_its_own_matrices_say(shared_direc
         buffer.set_transform(message.transforms[0], "bag")
     for transform in messages["/tf_static"].transforms:
         buffer.set_transform_static(transform, "bag")
-    assembler = FrameAssembler(rig.cameras, EgoMotion(buffer, rig), Patience(0, lambda: 0))
+    assembler = FrameAssembler(rig.cameras, 6, EgoMotion(buffer, rig), Patience(0, lambda: 0))
     for index, camera in enumerate(rig.cameras):
         assembler.set_camera_info(index, messages[camera.camera_info_topic])
     keyframe = load_keyframe(folder)
