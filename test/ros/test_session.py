@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("tf2_ros", reason="needs the ROS environment that `make test` makes")
 
 import rclpy
+import torch
 from rclpy.lifecycle import Node
 from sensor_msgs.msg import CameraInfo
 from support import wait_until
@@ -32,7 +33,10 @@ LONG = 10.0
 
 
 class Detector:
-    """Finds boxes of the scores 0.9, 0.5 and 0.1. fail: raise instead. gate: wait for it before each frame."""
+    """Finds boxes of the scores 0.9, 0.5 and 0.1. fail: raise instead. gate: wait for it before each frame.
+
+    threads: what torch computes with in prepare() and in the call, set by set.
+    """
 
     config = SimpleNamespace(name="double")
     trained = False
@@ -41,14 +45,17 @@ class Detector:
 
     def __init__(self):
         self.fail, self.gate, self.resets, self.frames = False, None, [], []
+        self.threads = {"prepare": [], "detect": []}
 
     def reset(self, reason):
         self.resets.append((reason, len(self.frames)))
 
     def prepare(self, frame):
+        self.threads["prepare"].append(torch.get_num_threads())
         return frame
 
     def __call__(self, frame):
+        self.threads["detect"].append(torch.get_num_threads())
         self.frames.append(frame)
         if self.gate is not None:
             assert self.gate.acquire(timeout=LONG)
@@ -143,6 +150,13 @@ def test_a_set_becomes_boxes_above_the_threshold(bench):
     assert list(bench.outputs.detections[0].scores) == [0.9, 0.5]
     wait_until(lambda: bench.outputs.warnings, "the overlay")
     assert "UNTRAINED" in bench.outputs.warnings[0]
+
+
+def test_the_network_alone_has_all_threads(bench):
+    for count in (1, 2):
+        bench.send(count)
+        bench.wait(count)
+    assert bench.detector.threads == {"prepare": [1, 1], "detect": [torch.get_num_threads()] * 2}
 
 
 def test_a_set_that_breaks_the_network_is_counted_and_the_next_one_goes_on(bench):
