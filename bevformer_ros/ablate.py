@@ -16,7 +16,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bevformer_ros.config import load_yaml
 from bevformer_ros.evaluation.world import KEYFRAME_RATE, evaluate_world
@@ -30,7 +32,8 @@ from bevformer_ros.training.curves import draw_curves, read_metrics
 from bevformer_ros.training.train import open_dataset
 from bevformer_ros.training.trainer import METRICS, WEIGHTS, Trainer
 
-COLUMNS = ("mAP", "NDS", "mATE", "mAVE")
+COLUMNS = ("mAP", "NDS", "mATE", "mAVE", "class loss", "box loss")
+_FINAL_SHARE = 0.1  # of a run's rounds, over which its losses at the end are averaged
 
 
 @dataclass(frozen=True)
@@ -139,9 +142,11 @@ class Study:
         Trainer(config, model, drives, self.device).run(directory, workers=self.workers)
         detector = load_detector(directory / WEIGHTS, device=self.device)
         scores = evaluate_world(detector, self.drives(), ARMS[arm].scores_proposals, self.workers)
+        metrics = read_metrics(directory / METRICS)
         result = {
             **self.conditions(arm, seed),
-            "training_seconds": float(read_metrics(directory / METRICS)["seconds"].sum()),
+            "training_seconds": float(metrics["seconds"].sum()),
+            "final_losses": final_losses(metrics),
             "machine": machine(self.device),
             "scores": scores.as_json(),
         }
@@ -160,6 +165,12 @@ class Study:
         return {arm: [entry for entry in entries if entry] for arm, entries in found.items() if any(entries)}
 
 
+def final_losses(metrics: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Means at the end of a run, by name. The decoder's tell arms apart long before it finds anything."""
+    names = [name for name in metrics if name.startswith(("bev_", "perspective_"))]
+    return {name: float(metrics[name][-math.ceil(_FINAL_SHARE * len(metrics[name])) :].mean()) for name in names}
+
+
 def machine(device: str) -> str:
     """What a run's time depends on."""
     processor = f"{platform.machine()}, {torch.get_num_threads()} CPU threads"
@@ -169,22 +180,32 @@ def machine(device: str) -> str:
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Markdown: mean and standard deviation over the runs of each arm."""
+    """Markdown: mean and standard deviation over the runs of each arm; the losses are the decoder's at the end."""
     lines = [f"| arm | runs | {' | '.join(COLUMNS)} | minutes |", f"|---|{'---|' * (len(COLUMNS) + 2)}"]
     for arm, entries in results.items():
-        cells = [_cell([_figure(entry["scores"], column) for entry in entries]) for column in COLUMNS]
+        cells = [_cell([_figure(entry, column) for entry in entries]) for column in COLUMNS]
         minutes = mean(entry["training_seconds"] for entry in entries) / 60
         lines.append(f"| {arm} | {len(entries)} | {' | '.join(cells)} | {minutes:.1f} |")
     return "\n".join(lines)
 
 
-def _figure(scores: dict[str, Any], column: str) -> float:
-    return float({"mAP": scores["mean_ap"], "NDS": scores["nds"], **scores["errors"]}[column])
+def _figure(result: dict[str, Any], column: str) -> float:
+    """Not a number for the decoder's losses where it has not learned."""
+    scores, losses = result["scores"], result["final_losses"]
+    figures = {
+        "mAP": scores["mean_ap"],
+        "NDS": scores["nds"],
+        **scores["errors"],
+        "class loss": losses.get("bev_classes", math.nan),
+        "box loss": losses.get("bev_boxes", math.nan),
+    }
+    return float(figures[column])
 
 
 def _cell(values: list[float]) -> str:
-    spread = stdev(values) if len(values) > 1 else math.nan
-    return f"{mean(values):.3f}" + ("" if math.isnan(spread) else f" ± {spread:.3f}")
+    if math.isnan(mean(values)):
+        return ""
+    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

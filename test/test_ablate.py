@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 
 import cv2
+import numpy as np
 import pytest
 from support import REPOSITORY
 
 pytest.importorskip("nuscenes", reason="needs nuscenes-devkit, which `make env` installs")
 
 from bevformer_ros import ablate
-from bevformer_ros.ablate import ARMS, Study, table
+from bevformer_ros.ablate import ARMS, Study, final_losses, table
 from bevformer_ros.cli import main
 from bevformer_ros.config import load_yaml
 from bevformer_ros.model.config import ModelConfig
@@ -21,6 +23,7 @@ from bevformer_ros.share import config_file
 from bevformer_ros.simulation.seeds import EVALUATION_SEEDS, require_training_seeds
 from bevformer_ros.training.config import PerspectiveLossConfig, TrainingConfig, WorldDataConfig
 from bevformer_ros.training.step import TrainedDetector
+from bevformer_ros.training.trainer import METRICS
 
 MODEL = REPOSITORY / "test" / "smallest_two_stage.yaml"
 CONFIG = TrainingConfig(
@@ -77,6 +80,9 @@ def test_a_run_leaves_one_file_and_is_not_done_again(folder, monkeypatch):
     written = json.loads((folder / "two_stage_seed1.json").read_text(encoding="utf-8"))
     assert (written["arm"], written["seed"], written["worlds"]) == ("two_stage", 1, [9000, 9001])
     assert 0 <= written["scores"]["nds"] <= 1
+    with (folder / "two_stage_seed1" / METRICS).open(encoding="utf-8") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert written["final_losses"]["bev_boxes"] == float(last["bev_boxes"])
     assert written["training_seconds"] > 0 and "CPU threads" in written["machine"]
     monkeypatch.setattr(ablate, "Trainer", None)
     assert study(folder).run("two_stage", 1) == written
@@ -100,11 +106,22 @@ def test_the_table_has_the_runs_that_there_are(folder):
     ("maps", "cell"), [([0.2], "| 0.200 |"), ([0.1, 0.3], "| 0.200 ± 0.141 |"), ([0.1, 0.2, 0.3], "| 0.200 ± 0.100 |")]
 )
 def test_the_table_gives_mean_and_standard_deviation(maps, cell):
-    errors = {"mATE": 0.5, "mAVE": 1.25}
-    runs = [{"scores": {"mean_ap": value, "nds": 0.4, "errors": errors}, "training_seconds": 90.0} for value in maps]
+    scores = {"nds": 0.4, "errors": {"mATE": 0.5, "mAVE": 1.25}}
+    losses = {"bev_classes": 1.5, "bev_boxes": 7.0}
+    runs = [
+        {"scores": {"mean_ap": value, **scores}, "training_seconds": 90.0, "final_losses": losses} for value in maps
+    ]
     lines = table({"both": runs}).splitlines()
-    assert lines[0] == "| arm | runs | mAP | NDS | mATE | mAVE | minutes |"
+    assert lines[0] == "| arm | runs | mAP | NDS | mATE | mAVE | class loss | box loss | minutes |"
     assert lines[2].startswith(f"| both | {len(maps)} {cell} 0.400") and lines[2].endswith("| 1.5 |")
+    assert "| 1.500" in lines[2] and "| 7.000" in lines[2]
+    without = table({"perspective": [{**run, "final_losses": {"perspective_classes": 0.3}} for run in runs]})
+    assert [cell.strip() for cell in without.splitlines()[2].split("|")][7:9] == ["", ""]
+
+
+def test_losses_at_the_end_are_means_over_the_last_tenth():
+    metrics = {"round": np.arange(20.0), "bev_boxes": np.arange(20.0), "perspective_depths": np.full(20, 2.0)}
+    assert final_losses(metrics) == {"bev_boxes": 18.5, "perspective_depths": 2.0}
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
