@@ -30,9 +30,9 @@ def dds_profile() -> Path:
     return share_directory() / "config" / "dds" / "fastdds_large_images.xml"
 
 
-def malloc_settings() -> dict[str, str]:
-    """Environment variables for processes that handle large images (config/malloc.env)."""
-    lines = (share_directory() / "config" / "malloc.env").read_text(encoding="utf-8").splitlines()
+def process_settings() -> dict[str, str]:
+    """Environment variables for the node and whatever else handles large images (config/process.env)."""
+    lines = (share_directory() / "config" / "process.env").read_text(encoding="utf-8").splitlines()
     return dict(line.split("=") for line in lines if not line.startswith("#"))
 
 

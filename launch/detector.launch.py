@@ -6,7 +6,7 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from bevformer_ros.share import DDS_PROFILE_VARIABLE, dds_profile, malloc_settings, share_directory
+from bevformer_ros.share import DDS_PROFILE_VARIABLE, dds_profile, process_settings, share_directory
 
 SHARE = share_directory()
 YES_OR_NO = ["true", "false"]
@@ -69,10 +69,10 @@ def generate_launch_description():
                 description="Fast DDS profile with room for large images; camera drivers need it too; empty for none",
             ),
             DeclareLaunchArgument(
-                "tune_malloc",
+                "tune_process",
                 default_value="true",
                 choices=YES_OR_NO,
-                description="keep the memory of large images in the process (config/malloc.env)",
+                description="memory and waiting threads as the node wants them (config/process.env)",
             ),
             OpaqueFunction(function=start_nodes),
         ]
@@ -85,7 +85,7 @@ def start_nodes(context):
 
     given = {name: ParameterValue(value(name), value_type=str) for name in TEXT_PARAMETERS if value(name)}
     given.update({name: value(name) == "true" for name in SWITCH_PARAMETERS if value(name)})
-    environment = malloc_settings() if value("tune_malloc") == "true" else {}
+    environment = process_settings() if value("tune_process") == "true" else {}
     if value("dds_profile"):
         environment[DDS_PROFILE_VARIABLE] = value("dds_profile")
 

@@ -187,7 +187,7 @@ def write_environment(sourced: list[str]) -> None:
         f'export AMENT_PREFIX_PATH="{VENV}${{AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}}"',
         f'export LD_LIBRARY_PATH="{":".join(map(str, libraries))}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"',
         f'export {dds_variable}="${{{dds_variable}:-{DDS_PROFILE}}}"',
-        f'set -a; . "{REPOSITORY}/config/malloc.env"; set +a',
+        f'set -a; . "{REPOSITORY}/config/process.env"; set +a',
     ]
     if not sourced:
         lines.append("export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}")

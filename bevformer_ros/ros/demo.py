@@ -31,7 +31,7 @@ from bevformer_ros.ros.demo_summary import Summary, summarise
 from bevformer_ros.ros.draw import write_picture
 from bevformer_ros.ros.parameters import Settings
 from bevformer_ros.ros.simulate import DEFAULT_RIG, simulate
-from bevformer_ros.share import DDS_PROFILE_VARIABLE, config_file, dds_profile, malloc_settings, model_file
+from bevformer_ros.share import DDS_PROFILE_VARIABLE, config_file, dds_profile, model_file, process_settings
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
 from bevformer_ros.types import Detections3D
@@ -42,6 +42,7 @@ UNTRAINED = "UNTRAINED network (random weights): its boxes mean nothing, so thes
 
 _START_TIMEOUT_S = 120.0
 _SEED = EVALUATION_SEEDS.start  # the weights know nothing of it
+_SCORE_THRESHOLD = 0.3  # near the best balance of what is found and what is false with the shipped weights
 _NEAR = 30.0  # metres
 _HIT_DISTANCE = 2.0  # metres from the object, as for the benchmark's errors
 _SILENCE_S = 15.0  # after the bag's end, without news from the detector: nothing more will come
@@ -137,9 +138,9 @@ def _run_detector(out: Path, drive_bag: Path, result_bag: Path, sets: int, model
 def _detector_command(model: str, weights: str) -> list[str]:
     parameters = {"rig": DEFAULT_RIG, "model": model, "weights": weights, "image_reliability": "reliable"}
     overrides = [word for name, value in parameters.items() for word in ("-p", f"{name}:='{value}'")]
-    if not weights and model_file(model).suffix != ".safetensors":
-        # Random scores are low: with the default threshold no box would take the way out.
-        overrides += ["-p", "score_threshold:=0.0"]
+    trained = weights or model_file(model).suffix == ".safetensors"
+    # Random scores are low: with any threshold no box would take the way out.
+    overrides += ["-p", f"score_threshold:={_SCORE_THRESHOLD if trained else 0.0}"]
     return [sys.executable, "-m", "bevformer_ros.ros.node", "--ros-args", "-p", "use_sim_time:=true", *overrides]
 
 
@@ -207,7 +208,7 @@ def _say(text: str) -> None:
 def prepare_environment() -> None:
     """What every process of the demo inherits, unless the user has set it."""
     os.environ.setdefault(DDS_PROFILE_VARIABLE, str(dds_profile()))
-    for variable, value in malloc_settings().items():
+    for variable, value in process_settings().items():
         os.environ.setdefault(variable, value)
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     # A domain of its own keeps the demo's /clock and cameras out of any other ROS on this machine.

@@ -121,7 +121,7 @@ def test_every_argument_is_described(launch):
     for name, argument in launch.arguments.items():
         assert argument.description, name
     expected = {"rig", "model", "weights", "device", "precision", "namespace", "use_sim_time", "rviz", "autostart"}
-    assert expected | {"dds_profile", "tune_malloc"} <= set(launch.arguments)
+    assert expected | {"dds_profile", "tune_process"} <= set(launch.arguments)
 
 
 def test_plain_launch_leaves_the_defaults_to_the_node(launch, monkeypatch):
@@ -143,9 +143,9 @@ def test_arguments_become_parameters_of_the_node(launch):
 
 def test_environment_can_be_chosen(launch, monkeypatch):
     monkeypatch.setenv(DDS_PROFILE_VARIABLE, "mine.xml")
-    (node,) = launch(tune_malloc="false")
+    (node,) = launch(tune_process="false")
     assert node.additional_env == {DDS_PROFILE_VARIABLE: "mine.xml"}
-    (node,) = launch(tune_malloc="false", dds_profile="")
+    (node,) = launch(tune_process="false", dds_profile="")
     assert node.additional_env == {}
 
 
