@@ -34,5 +34,5 @@ setup(
         "backbones": ["timm", "torchvision"],
         "curves": ["matplotlib"],
     },
-    entry_points={"console_scripts": ["bevformer-ros = bevformer_ros.cli:main"]},
+    entry_points={"console_scripts": ["bevformer-ros = bevformer_ros.commands.cli:main"]},
 )

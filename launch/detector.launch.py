@@ -6,7 +6,7 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from bevformer_ros.share import DDS_PROFILE_VARIABLE, dds_profile, process_settings, share_directory
+from bevformer_ros.resources import DDS_PROFILE_VARIABLE, dds_profile, process_settings, share_directory
 
 SHARE = share_directory()
 YES_OR_NO = ["true", "false"]

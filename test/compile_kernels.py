@@ -9,7 +9,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from bevformer_ros.model import deformable_attention_triton as kernels
+from bevformer_ros.model.attention import triton_sampling as kernels
 
 TYPES = {
     **dict.fromkeys(("value", "offsets", "output", "output_gradient"), "*bf16"),

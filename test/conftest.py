@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support import DDS_PROFILE, REPOSITORY, RunningProcess, free_domain_id
 
-from bevformer_ros.share import DDS_PROFILE_VARIABLE
+from bevformer_ros.resources import DDS_PROFILE_VARIABLE
 
 # Where the tests themselves were started to ignore it ("&" in a script), what they start must still end by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""Our configuration, and our detector, of a model that the goldens describe in the official (mmcv) style."""
+"""Our configuration, and our network, of a model that the goldens describe in the official (mmcv) style."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bevformer_ros.model.config import (
     PerspectiveHeadConfig,
     TemporalConfig,
 )
-from bevformer_ros.model.detector import BEVFormerV2, build_detector
+from bevformer_ros.model.network import BEVFormerV2, build_network
 
 OFFICIAL_HEADS = 8
 OFFICIAL_POINTS = 4
@@ -102,11 +102,11 @@ def perspective_config(official: dict[str, Any]) -> PerspectiveHeadConfig:
 
 
 def golden_detector(tensors: dict[str, Tensor], description: dict[str, Any]) -> BEVFormerV2:
-    """The detector that a golden case describes, with the official weights of the case, in eval mode."""
+    """The network that a golden case describes, with the official weights of the case, in eval mode."""
     official = {
         name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")
     }
     cameras = len(official["pts_bbox_head.transformer.cams_embeds"])
-    detector = build_detector(model_config(description["model_cfg"], cameras))
-    load_weights(detector, weights_from_official(official))
-    return detector.eval()
+    network = build_network(model_config(description["model_cfg"], cameras))
+    load_weights(network, weights_from_official(official))
+    return network.eval()

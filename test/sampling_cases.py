@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bevformer_ros.model.deformable_attention_torch import LevelShapes, View
+from bevformer_ros.model.attention.torch_sampling import LevelShapes, View
 
 HEADS, CHANNELS = 2, 8
 PYRAMID: LevelShapes = ((7, 11), (2, 3), (1, 2))

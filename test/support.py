@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SMALLEST = REPOSITORY / "test" / "smallest.yaml"  # a model configuration that takes no time
 DDS_PROFILE = REPOSITORY / "config" / "dds" / "fastdds_large_images.xml"
 
 

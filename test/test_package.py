@@ -18,8 +18,8 @@ from support import DDS_PROFILE, REPOSITORY
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
 from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.model.detector import build_detector
-from bevformer_ros.share import config_file, model_file, share_directory
+from bevformer_ros.model.network import build_network
+from bevformer_ros.resources import config_file, model_file, share_directory
 from bevformer_ros.training.config import TrainingConfig
 
 MANIFEST = ElementTree.parse(REPOSITORY / "package.xml").getroot()
@@ -138,7 +138,7 @@ def test_executables_do_nothing_when_a_process_that_they_spawned_imports_them(tm
     (written,) = re.findall(r"file\(WRITE \$\{script\}\n(.*?)\n  \)", CMAKE, re.DOTALL)
     text = "".join(ast.literal_eval(line.strip()) for line in written.splitlines())
     script = tmp_path / "bevformer-ros"
-    script.write_text(text.replace("${module}", "bevformer_ros.cli"), encoding="utf-8")
+    script.write_text(text.replace("${module}", "bevformer_ros.commands.cli"), encoding="utf-8")
     runpy.run_path(str(script), run_name="__mp_main__")
     with pytest.raises(SystemExit):
         runpy.run_path(str(script), run_name="__main__")
@@ -158,7 +158,7 @@ def test_every_shipped_yaml_loads(path):
 def test_shipped_weights_fit_the_configuration_of_their_name(path):
     checkpoint = read_checkpoint(path)
     assert checkpoint.config == load_yaml(ModelConfig, config_file("models", path.stem))
-    assert load_weights(build_detector(checkpoint.config), checkpoint.weights) == []
+    assert load_weights(build_network(checkpoint.config), checkpoint.weights) == []
     assert path.stat().st_size < 50e6
 
 
@@ -168,7 +168,7 @@ def test_a_model_is_its_weights_where_there_are_any(tmp_path, monkeypatch):
         (path if not path.suffix else path.parent).mkdir(parents=True, exist_ok=True)
         if path.suffix:
             path.touch()
-    monkeypatch.setattr("bevformer_ros.share.share_directory", lambda: tmp_path)
+    monkeypatch.setattr("bevformer_ros.resources.share_directory", lambda: tmp_path)
     assert model_file("a") == tmp_path / "config" / "models" / "a.yaml"
     assert model_file("b") == tmp_path / "weights" / "b.safetensors"
     assert model_file("b.safetensors") == Path("b.safetensors")
@@ -191,10 +191,10 @@ def test_share_directory_of_the_checkout():
 
 @pytest.mark.parametrize("library", ["lib/python3.12/site-packages", "local/lib/python3.10/dist-packages"])
 def test_share_directory_of_a_prefix(tmp_path, library):
-    module = tmp_path / library / "bevformer_ros" / "share.py"
+    module = tmp_path / library / "bevformer_ros" / "resources.py"
     module.parent.mkdir(parents=True)
-    shutil.copy(REPOSITORY / "bevformer_ros" / "share.py", module)
-    command = [sys.executable, "-c", "from share import share_directory; print(share_directory())"]
+    shutil.copy(REPOSITORY / "bevformer_ros" / "resources.py", module)
+    command = [sys.executable, "-c", "from resources import share_directory; print(share_directory())"]
     missing = subprocess.run(command, cwd=module.parent, capture_output=True, text=True)
     assert "finds no config/" in missing.stderr
     rigs = tmp_path / "share" / "bevformer_ros" / "config" / "rigs"

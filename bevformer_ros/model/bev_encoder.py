@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bevformer_ros.model.attention.deformable_attention import DeformableAttention
+from bevformer_ros.model.attention.torch_sampling import LevelShapes, View
 from bevformer_ros.model.config import BevGridConfig, EncoderConfig
-from bevformer_ros.model.deformable_attention import DeformableAttention
-from bevformer_ros.model.deformable_attention_torch import LevelShapes, View
 from bevformer_ros.model.layers import feed_forward
 
 _NEAREST_DEPTH = 1e-5

@@ -140,14 +140,14 @@ def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], config: Mod
     save_file(tensors, path, metadata={_CONFIG_KEY: json.dumps(asdict(config))})
 
 
-def load_weights(detector: nn.Module, weights: Mapping[str, Tensor], partial: bool = False) -> list[str]:
-    """Put weights (our names) into a detector; returns what did not fit, which is empty unless partial.
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], partial: bool = False) -> list[str]:
+    """Put weights (our names) into a network; returns what did not fit, which is empty unless partial.
 
     Strict unless partial: ValueError names every missing, unexpected and misshaped tensor. partial loads what has
-    the same name and shape and leaves the rest as it was. A two-stage detector also takes weights without any second
+    the same name and shape and leaves the rest as it was. A two-stage network also takes weights without any second
     stage, as all released ones are, with a warning: its proposal queries stay as they were.
     """
-    expected = detector.state_dict()
+    expected = network.state_dict()
     if not any(name.startswith(_SECOND_STAGE) for name in weights):
         second_stage = [name for name in expected if name.startswith(_SECOND_STAGE)]
         if second_stage:
@@ -169,7 +169,7 @@ def load_weights(detector: nn.Module, weights: Mapping[str, Tensor], partial: bo
             + "\n  ".join(problems)
         )
     fitting = {name: tensor for name, tensor in weights.items() if name in expected and name not in misshaped}
-    detector.load_state_dict(fitting, strict=False)
+    network.load_state_dict(fitting, strict=False)
     return problems
 
 

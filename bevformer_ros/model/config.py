@@ -246,7 +246,7 @@ NUSCENES_CAMERAS = (
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One detector. The defaults throughout are those of the released bevformerv2-r50-t1-base.
+    """One network. The defaults throughout are those of the released bevformerv2-r50-t1-base.
 
     cameras: names in the order of the camera embeddings. channels: of image features, BEV map and queries.
     backbone: our ResNet, or with a `name` one of timm's. pyramid_levels: feature maps of the neck, from stride 8.

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bevformer_ros.model.attention.deformable_attention import DeformableAttention
+from bevformer_ros.model.attention.torch_sampling import View
 from bevformer_ros.model.box_coding import BOX_CODE_SIZE, box_codes_at
 from bevformer_ros.model.config import BevGridConfig, DecoderConfig
-from bevformer_ros.model.deformable_attention import DeformableAttention
-from bevformer_ros.model.deformable_attention_torch import View
-from bevformer_ros.model.hybrid_queries import ObjectQueries
 from bevformer_ros.model.layers import feed_forward
+from bevformer_ros.model.object_queries import ObjectQueries
 
 _PRIOR_PROBABILITY = 0.01
 

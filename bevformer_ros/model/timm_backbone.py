@@ -58,7 +58,7 @@ class TimmBackbone(nn.Module):
 def load_pretrained(backbone: nn.Module) -> None:
     """What training does once before its first step: timm's weights, where the configuration asks for them.
 
-    Building a detector never downloads anything, because what runs on a car has weights of its own.
+    Building a network never downloads anything, because what runs on a car has weights of its own.
     """
     if isinstance(backbone, TimmBackbone) and backbone.config.pretrained:
         backbone.load_published_weights()

@@ -11,9 +11,9 @@ from bevformer_ros.msg import DetectorStatus, ReasonCount, StageLatency
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from bevformer_ros.pipeline import HistoryStatus
+from bevformer_ros.inference.pipeline import HistoryStatus
 from bevformer_ros.ros.conversions import header_of
-from bevformer_ros.ros.frame_assembly import ImageSet
+from bevformer_ros.ros.node.frame_assembly import ImageSet
 
 _PERIOD_SMOOTHING = 0.2
 _NO_HISTORY = HistoryStatus(depth=0, slots=0, bytes=0, resets={})

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bevformer_ros import geometry
+from bevformer_ros.inference.preprocessing import NetworkInput, Preprocessor
 from bevformer_ros.model.box_coding import Boxes
 from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.preprocess import NetworkInput, Preprocessor
 from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASSES
 from bevformer_ros.training.bev_loss import BevTruth
 from bevformer_ros.training.labelled_frame import LabelledFrame

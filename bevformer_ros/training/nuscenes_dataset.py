@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros import geometry
-from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.nuscenes_data import (
+from bevformer_ros.datasets.nuscenes_tables import (
     pose_matrix,
     sample_annotations,
     samples_of_scene,
@@ -20,6 +19,7 @@ from bevformer_ros.nuscenes_data import (
     sensor_pose,
     stamp_ns,
 )
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.training.labelled_frame import LabelledFrame
 from bevformer_ros.training.visibility import shown_by
 from bevformer_ros.types import CameraImage, SurroundFrame

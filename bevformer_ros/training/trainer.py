@@ -19,16 +19,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from bevformer_ros.inference.preprocessing import Preprocessor
 from bevformer_ros.model.checkpoint import load_weights, save_checkpoint
 from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.model.detector import build_detector
+from bevformer_ros.model.network import build_network
 from bevformer_ros.model.timm_backbone import load_pretrained
-from bevformer_ros.preprocess import Preprocessor
 from bevformer_ros.training.batch import make_batch
 from bevformer_ros.training.clips import Clips
 from bevformer_ros.training.config import OptimiserConfig, TrainingConfig
 from bevformer_ros.training.labelled_frame import DriveDataset, LabelledFrame
-from bevformer_ros.training.step import TrainedDetector
+from bevformer_ros.training.network_with_losses import NetworkWithLosses
 
 CHECKPOINT, WEIGHTS, METRICS = "checkpoint.pt", "weights.safetensors", "metrics.csv"
 
@@ -55,14 +55,14 @@ class Trainer:
             distributed.init_process_group("nccl" if device == "cuda" else "gloo")
         torch.manual_seed(config.seed)
         # Channels last: convolutions in half precision are up to twice as fast with it, on CPU and GPU.
-        detector = build_detector(model)
+        network = build_network(model)
         if weights is None:
-            load_pretrained(detector.backbone)
+            load_pretrained(network.backbone)
         else:
-            load_weights(detector, weights)
-        detector.to(self._device)
-        detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.trained = TrainedDetector(detector, config)
+            load_weights(network, weights)
+        network.to(self._device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.trained = NetworkWithLosses(network, config)
         self._forward: nn.Module = self.trained
         if self.processes > 1:
             self._forward = DistributedDataParallel(self.trained)
@@ -74,7 +74,7 @@ class Trainer:
         self._schedule = LambdaLR(self._optimiser, lambda step: learning_rate_share(step, steps, optimiser))
         self._scaler = torch.amp.GradScaler(device, enabled=config.precision == "float16")
         self.average = AveragedModel(
-            self.trained.detector, multi_avg_fn=get_ema_multi_avg_fn(optimiser.ema_decay), use_buffers=True
+            self.trained.network, multi_avg_fn=get_ema_multi_avg_fn(optimiser.ema_decay), use_buffers=True
         )
         self._preprocess = Preprocessor(model.image, self._device)
         self._clips = Clips(drives, config, model.cameras)
@@ -128,7 +128,7 @@ class Trainer:
         sums: dict[str, float] = {}
         steps = min(len(clip) for clip in clips)
         for index in range(steps):
-            batch = make_batch([clip[index] for clip in clips], self._preprocess, self.trained.detector.config)
+            batch = make_batch([clip[index] for clip in clips], self._preprocess, self.trained.network.config)
             with torch.autocast(
                 self._device.type, getattr(torch, self.config.precision), self.config.precision != "float32"
             ):
@@ -159,14 +159,14 @@ class Trainer:
         self._scaler.step(self._optimiser)
         self._scaler.update()
         self._schedule.step()
-        self.average.update_parameters(self.trained.detector)
+        self.average.update_parameters(self.trained.network)
         return norm
 
     def averaged_weights(self) -> dict[str, Tensor]:
         return self.average.module.state_dict()
 
     def save(self, directory: Path) -> None:
-        save_checkpoint(directory / WEIGHTS, self.averaged_weights(), self.trained.detector.config)
+        save_checkpoint(directory / WEIGHTS, self.averaged_weights(), self.trained.network.config)
         unfinished = directory / f"{CHECKPOINT}.unfinished"
         torch.save(self._state(), unfinished)
         unfinished.replace(directory / CHECKPOINT)
@@ -193,7 +193,7 @@ class Trainer:
 
     def _stateful(self) -> dict[str, Any]:
         return {
-            "detector": self.trained.detector,
+            "network": self.trained.network,
             "average": self.average,
             "optimiser": self._optimiser,
             "schedule": self._schedule,

@@ -13,12 +13,12 @@ pytest.importorskip("nuscenes", reason="needs nuscenes-devkit, which `make env` 
 from miniature_nuscenes import SPLIT, VERSION, write_miniature
 from nuscenes.eval.detection.evaluate import DetectionEval
 
+from bevformer_ros.datasets.nuscenes_tables import open_dataset, sample_annotations, sample_pose
 from bevformer_ros.evaluation.attributes import with_guessed_attributes
 from bevformer_ros.evaluation.matching import match
 from bevformer_ros.evaluation.protocol import EvaluationSample, protocol, score
-from bevformer_ros.evaluation.submission import SampleResult, write_submission
+from bevformer_ros.evaluation.submission_file import SampleResult, write_submission
 from bevformer_ros.evaluation.table import score_table
-from bevformer_ros.nuscenes_data import open_dataset, sample_annotations, sample_pose
 from bevformer_ros.taxonomy import ATTRIBUTE_ID, CLASS_ID, CLASS_NAMES, CLASSES, NO_ATTRIBUTE
 from bevformer_ros.types import Detections3D
 

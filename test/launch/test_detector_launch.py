@@ -16,8 +16,9 @@ from support import DDS_PROFILE, REPOSITORY
 
 pytest.importorskip("rclpy", reason="needs the ROS environment that `make test` makes")
 
-from bevformer_ros.ros import parameters, topics
-from bevformer_ros.share import DDS_PROFILE_VARIABLE
+from bevformer_ros.resources import DDS_PROFILE_VARIABLE
+from bevformer_ros.ros import topics
+from bevformer_ros.ros.node import parameters
 
 LAUNCH_FILE = REPOSITORY / "launch" / "detector.launch.py"
 CMAKE = (REPOSITORY / "CMakeLists.txt").read_text()

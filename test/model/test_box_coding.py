@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support import REPOSITORY
 from torch import Tensor
 
 from bevformer_ros import geometry
-from bevformer_ros.keyframe import keyframe_truth, load_keyframe
+from bevformer_ros.datasets.keyframe import keyframe_truth, load_keyframe
 from bevformer_ros.model.box_coding import (
     Boxes,
     boxes_to_codes,
@@ -21,7 +21,7 @@ from bevformer_ros.model.box_coding import (
     official_to_boxes,
 )
 
-KEYFRAME = Path(__file__).parents[3] / "shared" / "data" / "nuscenes_frame"
+KEYFRAME = REPOSITORY.parent / "shared" / "data" / "nuscenes_frame"
 
 
 def boxes(*yaws: float) -> Boxes:

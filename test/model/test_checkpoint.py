@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import REPOSITORY
 from torch import nn
 
 from bevformer_ros.config import load_yaml
 from bevformer_ros.model.checkpoint import load_weights, name_from_official, read_checkpoint, save_checkpoint
 from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.model.detector import build_detector
+from bevformer_ros.model.network import build_network
 
-TINY = Path(__file__).parents[2] / "config" / "models" / "tiny.yaml"
+TINY = REPOSITORY / "config" / "models" / "tiny.yaml"
 
 
 class RunsCode:
@@ -94,13 +95,13 @@ def test_safetensors_without_a_configuration(tmp_path: Path) -> None:
 
 def test_there_and_back_with_the_configuration(tmp_path: Path) -> None:
     config = load_yaml(ModelConfig, TINY)
-    detector = build_detector(config)
-    save_checkpoint(tmp_path / "tiny.safetensors", detector.state_dict(), config)
+    network = build_network(config)
+    save_checkpoint(tmp_path / "tiny.safetensors", network.state_dict(), config)
     checkpoint = read_checkpoint(tmp_path / "tiny.safetensors")
     assert checkpoint.config == config
-    other = build_detector(checkpoint.config)
+    other = build_network(checkpoint.config)
     assert load_weights(other, checkpoint.weights) == []
-    for name, tensor in detector.state_dict().items():
+    for name, tensor in network.state_dict().items():
         assert torch.equal(other.state_dict()[name], tensor), name
 
 

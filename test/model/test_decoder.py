@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bevformer_ros.model.config import BevGridConfig, DecoderConfig
 from bevformer_ros.model.decoder import Decoder
-from bevformer_ros.model.hybrid_queries import ObjectQueries
+from bevformer_ros.model.object_queries import ObjectQueries
 
 GRID = BevGridConfig(rows=5, columns=7)
 CHANNELS, CLASSES, LAYERS = 8, 3, 2

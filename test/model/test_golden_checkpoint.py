@@ -10,15 +10,16 @@ import pytest
 import torch
 from golden_detections import assert_same_detections, official_rows
 from official_config import model_config
+from support import REPOSITORY
 
 from bevformer_ros.config import load_yaml
 from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.checkpoint import NOT_IN_THE_NETWORK, load_weights, name_from_official, read_checkpoint
 from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.model.detector import build_detector
+from bevformer_ros.model.network import build_network
 
 KEYS = golden_cases.DIRECTORY / "case6_state_dict_keys.json"
-MODELS = Path(__file__).parents[2] / "config" / "models"
+MODELS = REPOSITORY / "config" / "models"
 
 
 @pytest.mark.skipif(not KEYS.is_file(), reason=f"{KEYS} is absent")
@@ -28,7 +29,7 @@ MODELS = Path(__file__).parents[2] / "config" / "models"
 def test_official_keys_map_one_to_one(name: str) -> None:
     official = json.loads(KEYS.read_text(encoding="utf-8"))["configs"][name.replace("_", "-") + "-24ep"]
     with torch.device("meta"):
-        ours = build_detector(load_yaml(ModelConfig, MODELS / f"{name}.yaml"))
+        ours = build_network(load_yaml(ModelConfig, MODELS / f"{name}.yaml"))
     theirs = {key: value for key, value in official["keys"].items() if key not in NOT_IN_THE_NETWORK}
     renamed = {name_from_official(key): (tuple(shape), dtype) for key, (shape, dtype) in theirs.items()}
     assert len(renamed) == len(theirs) == official["n_keys"] - len(NOT_IN_THE_NETWORK)
@@ -49,19 +50,19 @@ def test_mmcv_checkpoint(path: Path) -> None:
         if name not in NOT_IN_THE_NETWORK:
             assert torch.equal(checkpoint.weights[name_from_official(name)], tensor), name
 
-    detector = build_detector(model_config(description["model_cfg"])).eval()
-    assert load_weights(detector, checkpoint.weights) == []
+    network = build_network(model_config(description["model_cfg"])).eval()
+    assert load_weights(network, checkpoint.weights) == []
     with torch.no_grad():
         height, width = tensors["inputs.img_shape"][0, :2].tolist()
         image_from_bev = tensors["inputs.lidar2img"].unsqueeze(0)
         bevs = [
-            detector.encode_bev(detector.image_features(images), image_from_bev, None, (height, width))
+            network.encode_bev(network.image_features(images), image_from_bev, None, (height, width))
             for images in tensors["inputs.img"].unbind(1)
         ]
-        decoded = detector.decode(detector.fuse(torch.stack(bevs, dim=1)))
+        decoded = network.decode(network.fuse(torch.stack(bevs, dim=1)))
     golden_cases.assert_equal(decoded.class_logits, tensors["outputs.all_cls_scores"], "all_cls_scores")
     golden_cases.assert_equal(decoded.box_codes, tensors["outputs.all_bbox_preds"], "all_bbox_preds")
-    best = decode_boxes(decoded.class_logits[-1], decoded.box_codes[-1], detector.config.max_detections, 0.0)
+    best = decode_boxes(decoded.class_logits[-1], decoded.box_codes[-1], network.config.max_detections, 0.0)
     boxes, scores, labels = official_rows(best)
     boxes[:, 2] -= boxes[:, 5] / 2
     expected = tuple(tensors[f"outputs.final.{name}"] for name in ("boxes_3d", "scores_3d", "labels_3d"))

@@ -1,4 +1,4 @@
-"""The single-frame detector against the official code, stage by stage (golden case 1)."""
+"""The single-frame network against the official code, stage by stage (golden case 1)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor
 from bevformer_ros.model.bev_encoder import pillar_points, project_pillars
 from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.decoder import DecoderOutput
-from bevformer_ros.model.detector import BEVFormerV2
+from bevformer_ros.model.network import BEVFormerV2
 
 
 class Run(NamedTuple):
     """One variant, run once for all tests of this file."""
 
-    detector: BEVFormerV2
+    network: BEVFormerV2
     description: dict[str, Any]
     images: Tensor
     image_from_bev: Tensor
@@ -37,21 +37,21 @@ class Run(NamedTuple):
 def run(request: pytest.FixtureRequest) -> Run:
     path: Path = request.param
     tensors, description = golden_cases.load(path)
-    detector = golden_detector(tensors, description)
+    network = golden_detector(tensors, description)
     encoder_layers: list[Tensor] = []
     decoder_states: list[Tensor] = []
-    for layer in detector.bev_encoder.layers:
+    for layer in network.bev_encoder.layers:
         layer.register_forward_hook(lambda _module, _inputs, output: encoder_layers.append(output))
-    for layer in detector.decoder.layers:
+    for layer in network.decoder.layers:
         layer.register_forward_hook(lambda _module, _inputs, output: decoder_states.append(output))
     images = tensors["inputs.img"][:, -1]
     image_from_bev = tensors["inputs.lidar2img"].unsqueeze(0)
     with torch.no_grad():
-        features = detector.image_features(images)
-        bev = detector.encode_bev(features, image_from_bev, None, image_size(tensors))
-        decoded = detector.decode(detector.fuse(bev.unsqueeze(1)))
+        features = network.image_features(images)
+        bev = network.encode_bev(features, image_from_bev, None, image_size(tensors))
+        decoded = network.decode(network.fuse(bev.unsqueeze(1)))
     return Run(
-        detector,
+        network,
         description,
         images,
         image_from_bev,
@@ -71,7 +71,7 @@ def image_size(tensors: dict[str, Tensor]) -> tuple[int, int]:
 
 def test_backbone(run: Run) -> None:
     with torch.no_grad():
-        levels = run.detector.backbone(run.images.flatten(0, 1))
+        levels = run.network.backbone(run.images.flatten(0, 1))
     for index, level in enumerate(levels):
         golden_cases.assert_equal(level, run.expected[f"backbone.{index}"], f"backbone.{index}")
 
@@ -82,7 +82,7 @@ def test_neck(run: Run) -> None:
 
 
 def test_projection_of_the_pillars(run: Run) -> None:
-    config = run.detector.config
+    config = run.network.config
     points = pillar_points(config.bev, config.encoder.pillar_points, torch.device("cpu"))
     height, width = run.images.shape[-2:]
     projection = project_pillars(points, run.image_from_bev, (height, width), None)
@@ -101,7 +101,7 @@ def test_bev_encoder(run: Run) -> None:
 def test_decoder(run: Run) -> None:
     states = run.expected["decoder_states"].transpose(1, 2)  # (L, B, Q, C)
     golden_cases.assert_equal(torch.stack(run.decoder_states), states, "decoder_states")
-    low, high = torch.tensor(run.detector.config.bev.range).view(2, 3)
+    low, high = torch.tensor(run.network.config.bev.range).view(2, 3)
     references = (run.decoded.box_codes[..., [0, 1, 4]] - low) / (high - low)
     golden_cases.assert_equal(references, run.expected["decoder_references"], "decoder_references")
     golden_cases.assert_equal(run.decoded.class_logits, run.expected["all_cls_scores"], "all_cls_scores")
@@ -109,7 +109,7 @@ def test_decoder(run: Run) -> None:
 
 
 def test_boxes(run: Run) -> None:
-    config = run.detector.config
+    config = run.network.config
     decoded = decode_boxes(run.decoded.class_logits[-1], run.decoded.box_codes[-1], config.max_detections, 0.0)
     boxes, scores, labels = official_rows(decoded)
     coder = tuple(run.expected[f"coder.{name}"] for name in ("bboxes", "scores", "labels"))

@@ -1,4 +1,4 @@
-"""The temporal, group-DETR detector against the official code, also with frames missing (golden case 2)."""
+"""The temporal, group-DETR network against the official code, also with frames missing (golden case 2)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import Tensor
 from bevformer_ros.model.bev_encoder import pillar_points, project_pillars
 from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.decoder import DecoderOutput
-from bevformer_ros.model.detector import BEVFormerV2
+from bevformer_ros.model.network import BEVFormerV2
 
 
 class Run(NamedTuple):
     """One variant; bevs: frame index to BEV map, every one encoded with its images seen from the current frame."""
 
-    detector: BEVFormerV2
+    network: BEVFormerV2
     inputs: dict[str, Tensor]
     expected: dict[str, Tensor]
     bevs: dict[int, Tensor]
@@ -32,16 +32,16 @@ class Run(NamedTuple):
 def run(request: pytest.FixtureRequest) -> Run:
     path: Path = request.param
     tensors, description = golden_cases.load(path)
-    detector = golden_detector(tensors, description)
+    network = golden_detector(tensors, description)
     inputs = golden_cases.part(tensors, "inputs.")
     height, width = inputs["img_shape"][0, :2].tolist()
     bevs = {}
     with torch.no_grad():
         for index, frame in enumerate(description["frames"]):
-            features = detector.image_features(inputs["img"][:, index])
+            features = network.image_features(inputs["img"][:, index])
             image_from_bev = inputs[f"frame{frame}.lidar2img"].unsqueeze(0)
-            bevs[frame] = detector.encode_bev(features, image_from_bev, None, (height, width))
-    return Run(detector, inputs, golden_cases.part(tensors, "outputs."), bevs)
+            bevs[frame] = network.encode_bev(features, image_from_bev, None, (height, width))
+    return Run(network, inputs, golden_cases.part(tensors, "outputs."), bevs)
 
 
 def fuse(run: Run, missing: frozenset[int] = frozenset()) -> Tensor:
@@ -50,16 +50,16 @@ def fuse(run: Run, missing: frozenset[int] = frozenset()) -> Tensor:
     for frame in sorted(missing, key=abs):
         filled[frame] = filled[frame + 1 if frame < 0 else frame - 1]
     with torch.no_grad():
-        return run.detector.fuse(torch.stack([filled[frame] for frame in run.detector.config.temporal.frames], dim=1))
+        return run.network.fuse(torch.stack([filled[frame] for frame in run.network.config.temporal.frames], dim=1))
 
 
 def decode(run: Run, bev: Tensor) -> DecoderOutput:
     with torch.no_grad():
-        return run.detector.decode(bev)
+        return run.network.decode(bev)
 
 
 def test_projection_of_every_frame(run: Run) -> None:
-    config = run.detector.config
+    config = run.network.config
     points = pillar_points(config.bev, config.encoder.pillar_points, torch.device("cpu"))
     height, width = run.inputs["img"].shape[-2:]
     for frame in run.bevs:
@@ -85,7 +85,7 @@ def test_decoder_uses_the_first_group(run: Run) -> None:
     decoded = decode(run, fuse(run))
     golden_cases.assert_equal(decoded.class_logits, run.expected["all_cls_scores"], "all_cls_scores")
     golden_cases.assert_equal(decoded.box_codes, run.expected["all_bbox_preds"], "all_bbox_preds")
-    best = decode_boxes(decoded.class_logits[-1], decoded.box_codes[-1], run.detector.config.max_detections, 0.0)
+    best = decode_boxes(decoded.class_logits[-1], decoded.box_codes[-1], run.network.config.max_detections, 0.0)
     expected = tuple(run.expected[f"coder.{name}"] for name in ("bboxes", "scores", "labels"))
     assert_same_detections(official_rows(best), expected, "coder")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import ideal_head
 import numpy as np
 import pytest
 import torch
+from support import REPOSITORY
 from torch import Tensor
 
 from bevformer_ros import geometry
@@ -19,7 +19,7 @@ from bevformer_ros.model.proposals import ProposalMaker, Proposals
 from bevformer_ros.taxonomy import CLASS_ID
 from bevformer_ros.types import Detections3D
 
-FRAME = Path(__file__).parents[3] / "shared" / "data" / "nuscenes_frame" / "frame.json"
+FRAME = REPOSITORY.parent / "shared" / "data" / "nuscenes_frame" / "frame.json"
 WIDE = (-100.0, -100.0, -10.0, 100.0, 100.0, 10.0)
 HEAD = PerspectiveHeadConfig()
 DEFAULT = ProposalConfig()

@@ -1,4 +1,4 @@
-"""One backbone of each family of timm, in the whole detector."""
+"""One backbone of each family of timm, in the whole network."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from support import REPOSITORY
 from torch import Tensor
 
 from bevformer_ros.config import from_dict, load_yaml
+from bevformer_ros.inference.network_preparation import prepare_for_inference
 from bevformer_ros.model.config import ImageConfig, ModelConfig, TimmConfig
-from bevformer_ros.model.detector import BEVFormerV2, build_detector
-from bevformer_ros.model.inference import prepare_for_inference
+from bevformer_ros.model.network import BEVFormerV2, build_network
 from bevformer_ros.model.timm_backbone import TimmBackbone, import_timm, load_pretrained
 
 pytestmark = pytest.mark.skipif(
@@ -43,7 +43,7 @@ def config_with(backbone: TimmConfig, image: ImageConfig = IMAGE) -> ModelConfig
 
 def detector_with(name: str) -> BEVFormerV2:
     torch.manual_seed(0)
-    return build_detector(config_with(TimmConfig(name)))
+    return build_network(config_with(TimmConfig(name)))
 
 
 def noise(config: ModelConfig, batch: int = 2) -> Tensor:
@@ -53,15 +53,15 @@ def noise(config: ModelConfig, batch: int = 2) -> Tensor:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_family_builds_and_learns(name: str) -> None:
-    detector = detector_with(name)
-    features = detector.image_features(noise(detector.config))
+    network = detector_with(name)
+    features = network.image_features(noise(network.config))
     assert [tuple(level.shape) for level in features] == [
         (2, 1, 16, height, width) for height, width in ((8, 20), (4, 10), (2, 5), (1, 3), (1, 2))
     ]
     sum(level.sin().sum() for level in features).backward()
     missed = [
         key
-        for part in (detector.backbone, detector.neck)
+        for part in (network.backbone, network.neck)
         for key, parameter in part.named_parameters()
         if parameter.grad is None
     ]
@@ -69,21 +69,21 @@ def test_each_family_builds_and_learns(name: str) -> None:
 
 
 def test_the_whole_detector_learns() -> None:
-    detector = detector_with("swin_tiny_patch4_window7_224")
-    width, height = detector.config.image.padded_size
+    network = detector_with("swin_tiny_patch4_window7_224")
+    width, height = network.config.image.padded_size
     image_from_bev = torch.tensor([[60.0, width / 2, 0, 0], [0, height / 2, -60, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
-    output = detector(noise(detector.config), image_from_bev.expand(2, 1, 4, 4))
+    output = network(noise(network.config), image_from_bev.expand(2, 1, 4, 4))
     (output.class_logits.sin().sum() + output.box_codes.sin().sum()).backward()
-    assert all(parameter.grad is not None for parameter in detector.backbone.parameters())
-    assert all(parameter.grad.isfinite().all() for parameter in detector.backbone.parameters())
+    assert all(parameter.grad is not None for parameter in network.backbone.parameters())
+    assert all(parameter.grad.isfinite().all() for parameter in network.backbone.parameters())
 
 
 def test_a_detector_can_be_copied_and_its_configuration_written() -> None:
     """Averages of weights are copies; checkpoints hold the configuration as plain data."""
-    detector = detector_with("resnet18")
-    twin = copy.deepcopy(detector)
-    assert twin.state_dict().keys() == detector.state_dict().keys()
-    assert from_dict(ModelConfig, lists_for_tuples(asdict(detector.config))) == detector.config
+    network = detector_with("resnet18")
+    twin = copy.deepcopy(network)
+    assert twin.state_dict().keys() == network.state_dict().keys()
+    assert from_dict(ModelConfig, lists_for_tuples(asdict(network.config))) == network.config
 
 
 def lists_for_tuples(value: object) -> object:
@@ -102,9 +102,9 @@ def test_channels_arrive_as_rgb() -> None:
 
 @pytest.mark.parametrize("name", ["dla46_c", "convnext_atto"])
 def test_reduced_precision(name: str) -> None:
-    detector = prepare_for_inference(detector_with(name), torch.device("cpu"), torch.bfloat16)
+    network = prepare_for_inference(detector_with(name), torch.device("cpu"), torch.bfloat16)
     with torch.inference_mode():
-        assert {level.dtype for level in detector.image_features(noise(detector.config))} == {torch.bfloat16}
+        assert {level.dtype for level in network.image_features(noise(network.config))} == {torch.bfloat16}
 
 
 def test_published_weights_are_fetched_only_when_training_asks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,13 +119,13 @@ def test_published_weights_are_fetched_only_when_training_asks(monkeypatch: pyte
         return model
 
     monkeypatch.setattr(timm, "create_model", fake_download)
-    detector = build_detector(config_with(TimmConfig("resnet18.a1_in1k", pretrained=True), image))
+    network = build_network(config_with(TimmConfig("resnet18.a1_in1k", pretrained=True), image))
     assert published == []
-    load_pretrained(detector.backbone)
+    load_pretrained(network.backbone)
     (source,) = published
-    for name, tensor in detector.backbone.body.state_dict().items():
+    for name, tensor in network.backbone.body.state_dict().items():
         torch.testing.assert_close(tensor, source.state_dict()[name], rtol=0, atol=0)
-    load_pretrained(build_detector(config_with(TimmConfig("resnet18"))).backbone)
+    load_pretrained(build_network(config_with(TimmConfig("resnet18"))).backbone)
     assert len(published) == 1
 
 
@@ -148,10 +148,10 @@ def test_the_documented_configuration_is_accepted() -> None:
 )
 def test_what_is_refused(config: TimmConfig, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        build_detector(config_with(config))
+        build_network(config_with(config))
 
 
 def test_a_missing_timm_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ValueError, match="'resnet18' is one of timm's, which cannot be imported .*: pip install timm"):
-        build_detector(config_with(TimmConfig("resnet18")))
+        build_network(config_with(TimmConfig("resnet18")))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ pytest.importorskip("tf2_ros", reason="needs the ROS environment that `make test
 
 from rclpy.duration import Duration
 from rclpy.time import Time
+from support import REPOSITORY
 from tf2_ros import Buffer, ExtrapolationException, LookupException, TransformException
 
 from bevformer_ros import geometry
@@ -17,7 +17,6 @@ from bevformer_ros.config import BevFrameConfig, RigConfig, load_yaml
 from bevformer_ros.ros.conversions import transform_to_message
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer, StampedFrame
 
-REPOSITORY = Path(__file__).parents[2]
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
 SECOND = 1_000_000_000
 

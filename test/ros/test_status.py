@@ -6,7 +6,7 @@ pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `m
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from bevformer_ros.pipeline import HistoryStatus
+from bevformer_ros.inference.pipeline import HistoryStatus
 from bevformer_ros.ros.conversions import header_of
 from bevformer_ros.ros.status import DetectorRecord, SetReport
 

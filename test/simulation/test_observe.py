@@ -1,9 +1,8 @@
 """Frames and truth of the world: they must agree with one another and with the rig that the node reads."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from support import REPOSITORY
 
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
@@ -12,7 +11,7 @@ from bevformer_ros.simulation.render import render
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
 from bevformer_ros.simulation.world import START_NS, World
 
-RIG_FILE = Path(__file__).parents[2] / "config/rigs/nuscenes.yaml"
+RIG_FILE = REPOSITORY / "config/rigs/nuscenes.yaml"
 
 STAMP = START_NS + 3_000_000_000
 

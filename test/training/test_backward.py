@@ -1,4 +1,4 @@
-"""Both losses of the whole two-stage detector, with query groups and empty proposal slots."""
+"""Both losses of the whole two-stage network, with query groups and empty proposal slots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support import REPOSITORY
 from bevformer_ros.config import load_yaml
 from bevformer_ros.model.box_coding import Boxes
 from bevformer_ros.model.config import ModelConfig, ProposalConfig
-from bevformer_ros.model.detector import BEVFormerV2, build_detector
+from bevformer_ros.model.network import BEVFormerV2, build_network
 from bevformer_ros.training.bev_loss import BevTruth, bev_loss
 from bevformer_ros.training.config import BevLossConfig, PerspectiveLossConfig
 from bevformer_ros.training.perspective_loss import perspective_loss
@@ -19,7 +19,7 @@ from bevformer_ros.training.perspective_targets import PerspectiveTruth
 
 
 @pytest.fixture
-def detector() -> BEVFormerV2:
+def network() -> BEVFormerV2:
     """The shipped small one, on a smaller image and BEV map; it finds proposals from noise."""
     torch.manual_seed(0)
     shipped = load_yaml(ModelConfig, REPOSITORY / "config" / "models" / "tiny_two_stage.yaml")
@@ -32,7 +32,7 @@ def detector() -> BEVFormerV2:
         dropout=0.0,
         max_detections=20,
     )
-    return build_detector(config)
+    return build_network(config)
 
 
 def bev_truth(count: int) -> BevTruth:
@@ -53,10 +53,10 @@ def perspective_truth(count: int) -> PerspectiveTruth:
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_every_parameter_gets_a_gradient(detector: BEVFormerV2, count: int) -> None:
+def test_every_parameter_gets_a_gradient(network: BEVFormerV2, count: int) -> None:
     """Also without a single object: training on several GPUs waits for the gradient of every parameter."""
-    config = detector.config
-    assert detector.perspective_head is not None and config.perspective is not None
+    config = network.config
+    assert network.perspective_head is not None and config.perspective is not None
     width, height = config.image.padded_size
     images = torch.randn(1, 6, 3, height, width)
     intrinsics = torch.tensor([[300.0, 0, width / 2], [0, 300, height / 2], [0, 0, 1]]).repeat(1, 6, 1, 1)
@@ -64,9 +64,9 @@ def test_every_parameter_gets_a_gradient(detector: BEVFormerV2, count: int) -> N
     image_from_bev = camera_from_bev.clone()
     image_from_bev[..., :3, :] = intrinsics @ camera_from_bev[..., :3, :]
 
-    features = detector.image_features(images)
-    levels = detector.perspective_head([level.flatten(0, 1) for level in features])
-    output = detector(images, image_from_bev, intrinsics, camera_from_bev)
+    features = network.image_features(images)
+    levels = network.perspective_head([level.flatten(0, 1) for level in features])
+    output = network(images, image_from_bev, intrinsics, camera_from_bev)
     assert output.padding_mask is not None and output.padding_mask.any()
     assert not output.padding_mask[:, output.from_proposal].all()
     dense = perspective_loss(
@@ -76,6 +76,6 @@ def test_every_parameter_gets_a_gradient(detector: BEVFormerV2, count: int) -> N
     (dense.total + matched.total).backward()
 
     assert not matched.assigned[:, output.padding_mask].ge(0).any()
-    without = [name for name, parameter in detector.named_parameters() if parameter.grad is None]
+    without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
     assert without == []
-    assert all(parameter.grad.isfinite().all() for parameter in detector.parameters())
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())

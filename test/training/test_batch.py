@@ -10,8 +10,8 @@ import torch
 from drives import labelled_frame, pixels_of
 
 from bevformer_ros import geometry
+from bevformer_ros.inference.preprocessing import Preprocessor
 from bevformer_ros.model.config import ImageConfig, ModelConfig
-from bevformer_ros.preprocess import Preprocessor
 from bevformer_ros.taxonomy import CLASS_ID
 from bevformer_ros.training.batch import make_batch, projected_boxes2d
 from bevformer_ros.training.labelled_frame import LabelledFrame

@@ -15,7 +15,7 @@ from official_config import model_config
 from torch import Tensor
 
 from bevformer_ros.model.checkpoint import NOT_IN_THE_NETWORK, load_weights, name_from_official, weights_from_official
-from bevformer_ros.model.detector import BEVFormerV2, build_detector
+from bevformer_ros.model.network import BEVFormerV2, build_network
 from bevformer_ros.training.bev_loss import BevLoss, bev_loss
 from bevformer_ros.training.config import BevLossConfig, PerspectiveLossConfig
 from bevformer_ros.training.perspective_loss import PerspectiveLoss, perspective_loss
@@ -38,7 +38,7 @@ PERSPECTIVE_NAMES = {
 class Step(NamedTuple):
     """One training step. augmentation: "noaug" or "aug", which names the expected tensors."""
 
-    detector: BEVFormerV2
+    network: BEVFormerV2
     expected: dict[str, Tensor]
     gradient_norms: dict[str, float]
     bevs: Tensor
@@ -57,7 +57,7 @@ def step(request: pytest.FixtureRequest, augmentation: str) -> Step:
     path: Path = request.param
     tensors, description = golden_cases.load(path)
     source, official = golden_cases.load(path.with_name(f"{description['uses_weights_and_inputs_of']}.safetensors"))
-    detector = detector_without_dropout(source, official)
+    network = detector_without_dropout(source, official)
     truth = tensors["inputs.gt.boxes_lidar_bottom_center"]
     flipped, bev_warp = False, None
     if augmentation == "aug":
@@ -65,27 +65,27 @@ def step(request: pytest.FixtureRequest, augmentation: str) -> Step:
         flipped, bev_warp = True, tensors["inputs.aug.bda_mat"]
 
     frames = official["frames"]
-    features, bevs = encode_frames(detector, golden_cases.part(source, "inputs."), frames, flipped, bev_warp)
-    fused = detector.fuse(bevs)
-    config = detector.config
+    features, bevs = encode_frames(network, golden_cases.part(source, "inputs."), frames, flipped, bev_warp)
+    fused = network.fuse(bevs)
+    config = network.config
     objects = bev_truth(truth, tensors["inputs.gt.labels"])
-    bev = bev_loss(detector.decode(fused), [objects], BevLossConfig(), config.decoder.groups)
-    perspective = perspective_step(detector, features, tensors)
+    bev = bev_loss(network.decode(fused), [objects], BevLossConfig(), config.decoder.groups)
+    perspective = perspective_step(network, features, tensors)
     (bev.total + perspective.total).backward()
     norms = description["grad_norms"][augmentation]
-    return Step(detector, golden_cases.part(tensors, f"outputs.{augmentation}."), norms, bevs, fused, bev, perspective)
+    return Step(network, golden_cases.part(tensors, f"outputs.{augmentation}."), norms, bevs, fused, bev, perspective)
 
 
 def detector_without_dropout(tensors: dict[str, Tensor], description: dict[str, Any]) -> BEVFormerV2:
     official = golden_cases.part(tensors, "weights.")
     cameras = len(official["pts_bbox_head.transformer.cams_embeds"])
-    detector = build_detector(replace(model_config(description["model_cfg"], cameras), dropout=0.0))
-    load_weights(detector, weights_from_official(official))
-    return detector
+    network = build_network(replace(model_config(description["model_cfg"], cameras), dropout=0.0))
+    load_weights(network, weights_from_official(official))
+    return network
 
 
 def encode_frames(
-    detector: BEVFormerV2, inputs: dict[str, Tensor], frames: list[int], flipped: bool, bev_warp: Tensor | None
+    network: BEVFormerV2, inputs: dict[str, Tensor], frames: list[int], flipped: bool, bev_warp: Tensor | None
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Features of the current frame and BEV maps (B, T, Q, C); history in eval mode and without gradient."""
     height, width = inputs["img_shape"][0, :2].tolist()
@@ -93,20 +93,20 @@ def encode_frames(
     bevs = []
     for index, frame in enumerate(frames):
         images = inputs["img"][:, index]
-        detector.train(frame == 0)
+        network.train(frame == 0)
         with torch.set_grad_enabled(frame == 0):
-            features = detector.image_features(images.flip(-1) if flipped else images)
+            features = network.image_features(images.flip(-1) if flipped else images)
             if flipped:
                 features = tuple(level.flip(-1) for level in features)
-            bev = detector.encode_bev(features, inputs[f"frame{frame}.lidar2img"].unsqueeze(0), None, (height, width))
-            bevs.append(bev if bev_warp is None else warp_bev(bev, bev_warp, detector))
+            bev = network.encode_bev(features, inputs[f"frame{frame}.lidar2img"].unsqueeze(0), None, (height, width))
+            bevs.append(bev if bev_warp is None else warp_bev(bev, bev_warp, network))
     assert frames[-1] == 0
     return features, torch.stack(bevs, dim=1)
 
 
-def warp_bev(bev: Tensor, matrix: Tensor, detector: BEVFormerV2) -> Tensor:
+def warp_bev(bev: Tensor, matrix: Tensor, network: BEVFormerV2) -> Tensor:
     """BEV map (B, Q, C) in the augmented frame; matrix: (3, 3) that takes augmented to original positions."""
-    grid = detector.config.bev
+    grid = network.config.bev
     x = (torch.arange(grid.columns) + 0.5) / grid.columns * 2 - 1
     y = (torch.arange(grid.rows) + 0.5) / grid.rows * 2 - 1
     cells = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)  # (rows, columns, 2)
@@ -115,11 +115,9 @@ def warp_bev(bev: Tensor, matrix: Tensor, detector: BEVFormerV2) -> Tensor:
     return warped.flatten(2).transpose(1, 2)
 
 
-def perspective_step(
-    detector: BEVFormerV2, features: tuple[Tensor, ...], tensors: dict[str, Tensor]
-) -> PerspectiveLoss:
+def perspective_step(network: BEVFormerV2, features: tuple[Tensor, ...], tensors: dict[str, Tensor]) -> PerspectiveLoss:
     cameras = tensors["inputs.mono_cams"]
-    head = detector.perspective_head
+    head = network.perspective_head
     assert head is not None
     levels = head([level[0, cameras] for level in features])
     truth = [perspective_truth(tensors, f"inputs.mono{image}.") for image in range(len(cameras))]
@@ -127,7 +125,7 @@ def perspective_step(
 
 
 def test_golden_features(step: Step) -> None:
-    for index, frame in enumerate(step.detector.config.temporal.frames):
+    for index, frame in enumerate(step.network.config.temporal.frames):
         name = f"bev_history.{frame}" if frame else "bev_current"
         golden_cases.assert_equal(step.bevs[:, index], step.expected[name], name)
     golden_cases.assert_equal(step.fused, step.expected["bev_fused"], "bev_fused")
@@ -145,7 +143,7 @@ def test_golden_losses(step: Step) -> None:
 
 
 def test_golden_gradients(step: Step) -> None:
-    parameters = dict(step.detector.named_parameters())
+    parameters = dict(step.network.named_parameters())
     for official, gradient in golden_cases.part(step.expected, "grad.").items():
         actual = parameters[name_from_official(official)].grad
         assert actual is not None, official
@@ -162,5 +160,5 @@ def test_golden_gradients(step: Step) -> None:
 
 def test_golden_statistics_of_batch_norm_move_with_the_current_frame_only(step: Step) -> None:
     for official, expected in golden_cases.part(step.expected, "after.").items():
-        actual = step.detector.get_buffer(name_from_official(official))
+        actual = step.network.get_buffer(name_from_official(official))
         golden_cases.assert_equal(actual, expected, official)

@@ -16,8 +16,8 @@ from nuscenes.utils.geometry_utils import BoxVisibility, box_in_image
 from pyquaternion import Quaternion
 
 from bevformer_ros import geometry
+from bevformer_ros.datasets.nuscenes_tables import open_dataset, samples_of_scene
 from bevformer_ros.model.config import BevGridConfig, ModelConfig, TemporalConfig
-from bevformer_ros.nuscenes_data import open_dataset, samples_of_scene
 from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASS_NAMES
 from bevformer_ros.training.nuscenes_dataset import NuscenesDataset
 

@@ -26,7 +26,7 @@ from bevformer_ros.model.config import (
     ProposalConfig,
     TemporalConfig,
 )
-from bevformer_ros.model.detector import build_detector
+from bevformer_ros.model.network import build_network
 from bevformer_ros.training.config import AugmentationConfig, OptimiserConfig, PerspectiveLossConfig, TrainingConfig
 from bevformer_ros.training.trainer import CHECKPOINT, METRICS, WEIGHTS, Trainer, learning_rate_share
 
@@ -70,7 +70,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -
     assert resumed.round == 4
     whole, parts = (read_checkpoint(tmp_path / name / WEIGHTS).weights for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    states = [torch.load(tmp_path / name / CHECKPOINT, weights_only=True)["detector"] for name in ("whole", "parts")]
+    states = [torch.load(tmp_path / name / CHECKPOINT, weights_only=True)["network"] for name in ("whole", "parts")]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
@@ -86,9 +86,9 @@ def test_a_run_leaves_metrics_and_weights_that_load(tmp_path: Path) -> None:
 
 
 def test_a_run_starts_from_the_weights_that_it_is_given_and_goes_on_from_its_own(tmp_path: Path) -> None:
-    given = build_detector(MODEL).state_dict()
+    given = build_network(MODEL).state_dict()
     trainer = Trainer(CONFIG, MODEL, DRIVES, weights=given)
-    for state in (trainer.trained.detector.state_dict(), trainer.averaged_weights()):
+    for state in (trainer.trained.network.state_dict(), trainer.averaged_weights()):
         assert all(torch.equal(state[name], given[name]) for name in given)
     trainer.train_round(next(trainer._loader(0)))
     trainer.save(tmp_path)
@@ -99,7 +99,7 @@ def test_a_run_starts_from_the_weights_that_it_is_given_and_goes_on_from_its_own
 
 
 def test_weights_of_another_model_to_start_from_are_refused() -> None:
-    given = build_detector(replace(MODEL, channels=32)).state_dict()
+    given = build_network(replace(MODEL, channels=32)).state_dict()
     with pytest.raises(ValueError, match="shape"):
         Trainer(CONFIG, MODEL, DRIVES, weights=given)
 
@@ -139,7 +139,7 @@ def test_one_backward_pass_reaches_every_trainable_parameter(
 ) -> None:
     trainer = Trainer(config, model, DRIVES)
     trainer.train_round(next(trainer._loader(0)))
-    for name, parameter in trainer.trained.detector.named_parameters():
+    for name, parameter in trainer.trained.network.named_parameters():
         if name.split(".")[0] in frozen:
             assert not parameter.requires_grad and parameter.grad is None, name
         else:
@@ -159,7 +159,7 @@ def test_size_ranges_for_other_levels_are_refused() -> None:
 def test_a_loss_that_is_no_number_stops_the_run() -> None:
     trainer = Trainer(CONFIG, MODEL, DRIVES)
     with torch.no_grad():
-        next(trainer.trained.detector.decoder.parameters()).fill_(math.nan)
+        next(trainer.trained.network.decoder.parameters()).fill_(math.nan)
     with pytest.raises(FloatingPointError, match="round 1"):
         trainer.train_round(next(trainer._loader(0)))
 

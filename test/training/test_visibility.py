@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bevformer_ros.keyframe import keyframe_surround_frame, keyframe_truth, load_keyframe
+from bevformer_ros.datasets.keyframe import keyframe_surround_frame, keyframe_truth, load_keyframe
 from bevformer_ros.training.visibility import shown_by
 from bevformer_ros.types import CameraImage, Detections3D
 

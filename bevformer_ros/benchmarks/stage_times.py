@@ -1,0 +1,305 @@
+"""`bevformer-ros benchmark`: time per stage and end to end from JPEG files to boxes, memory, and share of the floor.
+
+The detector runs as the node runs it, on frames with a full history, files decoded in threads before. Stages are timed
+without CUDA graphs, which cannot be timed inside; end to end with them. What messages cost, `benchmark-node` tells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from bevformer_ros.benchmarks import frames as benchmark_frames
+from bevformer_ros.benchmarks.flops import PEAKS, StageWork, count_work, floor_ms
+from bevformer_ros.config import load_yaml
+from bevformer_ros.inference.memory import keep_freed_memory
+from bevformer_ros.inference.pipeline import Detector, Precision
+from bevformer_ros.model.attention.deformable_attention import DeformableAttention
+from bevformer_ros.model.attention.torch_sampling import grid_sample_attention
+from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
+from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.model.network import build_network
+from bevformer_ros.resources import config_file
+
+Mode = Literal["warp", "reencode"]
+
+# Our stages by the names under which their work is counted.
+_STAGE_OF_WORK = {
+    "backbone": "backbone",
+    "neck": "neck",
+    "perspective head": "perspective",
+    "BEV encoder": "encoder",
+    "temporal fusion": "fusion",
+    "decoder": "decoder",
+}
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of the repeats."""
+
+    median: float
+    p95: float
+    p99: float
+
+    @classmethod
+    def of(cls, milliseconds: list[float]) -> Times:
+        return cls(*(float(value) for value in np.percentile(milliseconds, (50, 95, 99))))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """gflop: counted work, None where none is counted. floor_share: the least time it could take on this device by its
+    data sheet, relative to the median; None for a device whose data sheet we do not have."""
+
+    times: Times
+    gflop: float | None = None
+    floor_share: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """end_to_end: from files to boxes on the host. naive: the same with grid_sample and no CUDA graph, if asked for.
+
+    peak_memory_mb: of the process on a CPU, of the device's tensors on a GPU, without the naive runs. errors: largest
+    difference from the same weights in float32, relative to the largest value; empty in float32.
+    """
+
+    model: str
+    device: str
+    precision: str
+    threads: int
+    repeats: int
+    cameras: int
+    input_size: tuple[int, int]
+    past_frames: int
+    parameters: int
+    stages: dict[str, Stage]
+    end_to_end: Times
+    naive: Times | None
+    peak_memory_mb: float
+    errors: dict[str, float]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="bevformerv2_r50_t1_base", help="name in config/models, or a YAML file")
+    parser.add_argument("--weights", help="an official .pth or our .safetensors; random without")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="(default %(default)s)")
+    parser.add_argument("--cameras", type=int, help="1 to 8 (default: the model's)")
+    parser.add_argument("--height", type=int, help="of the network's input, whose width follows (default: the model's)")
+    parser.add_argument("--past-frames", type=int, help="that the model fuses with the current one")
+    parser.add_argument("--mode", choices=get_args(Mode), help="of the history (default: the model's)")
+    parser.add_argument("--naive", action="store_true", help="also time it with grid_sample and without CUDA graphs")
+    parser.add_argument("--repeats", type=int, default=5, help="timed frames after some to warm up (default 5)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.repeats < 1:
+        raise ValueError(f"--repeats must be at least 1, got {arguments.repeats}")
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
+    config = load_yaml(ModelConfig, config_file("models", arguments.model))
+    config = changed(config, arguments.cameras, arguments.height, arguments.past_frames, arguments.mode)
+    weights = None if arguments.weights is None else Path(arguments.weights)
+    report = measure(config, weights, arguments.device, arguments.precision, arguments.repeats, arguments.naive)
+    print(json.dumps(asdict(report), indent=2) if arguments.json else table(report))
+    return 0
+
+
+def changed(
+    config: ModelConfig,
+    cameras: int | None = None,
+    height: int | None = None,
+    past_frames: int | None = None,
+    mode: Mode | None = None,
+) -> ModelConfig:
+    """The model with other numbers, where they are given."""
+    if cameras is not None:
+        if not 1 <= cameras <= benchmark_frames.MOST_CAMERAS:
+            raise ValueError(f"--cameras must lie in 1..{benchmark_frames.MOST_CAMERAS}, got {cameras}")
+        spare = tuple(f"CAM_{number}" for number in range(len(config.cameras) + 1, cameras + 1))
+        config = replace(config, cameras=(*config.cameras, *spare)[:cameras])
+    if height is not None:
+        config = replace(config, image=replace(config.image, height=height))
+    if past_frames is not None:
+        if past_frames < 0:
+            raise ValueError(f"--past-frames must be 0 or more, got {past_frames}")
+        config = replace(config, temporal=replace(config.temporal, frames=tuple(range(-past_frames, 1))))
+    if mode is not None:
+        config = replace(config, temporal=replace(config.temporal, mode=mode))
+    return config
+
+
+def measure(
+    config: ModelConfig,
+    weights: Path | None = None,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    repeats: int = 5,
+    naive: bool = False,
+) -> Report:
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    errors = _errors(config, weights, device, precision) if precision != "float32" else {}
+    stages, end_to_end = timed(_detector(config, weights, device, precision, cuda_graphs=False), repeats)
+    if on_gpu:  # on a CPU both are the same
+        _, end_to_end = timed(_detector(config, weights, device, precision, cuda_graphs=True), repeats)
+    memory_mb = _peak_memory_mb(device)
+    device_name = torch.cuda.get_device_name(device) if on_gpu else device
+    return Report(
+        model=config.name,
+        device=device_name,
+        precision=precision,
+        threads=torch.get_num_threads(),
+        repeats=repeats,
+        cameras=len(config.cameras),
+        input_size=config.image.padded_size,
+        past_frames=len(config.temporal.frames) - 1,
+        parameters=sum(parameter.numel() for parameter in build_network(config).parameters()),
+        stages=_with_work(stages, _work(config), device_name, precision),
+        end_to_end=Times.of(end_to_end),
+        naive=Times.of(timed(_naive(config, weights, device, precision), repeats)[1]) if naive else None,
+        peak_memory_mb=memory_mb,
+        errors=errors,
+    )
+
+
+def _detector(
+    config: ModelConfig, weights: Path | None, device: str, precision: Precision, cuda_graphs: bool
+) -> Detector:
+    torch.manual_seed(0)
+    network = build_network(config)
+    if weights is not None:
+        load_weights(network, read_checkpoint(weights).weights)
+    return Detector(network, True, device, precision, cuda_graphs=cuda_graphs)  # trained or not: no warning here
+
+
+def _naive(config: ModelConfig, weights: Path | None, device: str, precision: Precision) -> Detector:
+    detector = _detector(config, weights, device, precision, cuda_graphs=False)
+    for module in detector.network.modules():
+        if isinstance(module, DeformableAttention):
+            module.sample = grid_sample_attention
+    return detector
+
+
+def timed(detector: Detector, repeats: int) -> tuple[dict[str, list[float]], list[float]]:
+    """Milliseconds by stage and end to end, of frames after the history has filled."""
+    config = detector.config
+    detector.warm_up()
+    stages: dict[str, list[float]] = {}
+    end_to_end: list[float] = []
+    with ThreadPoolExecutor(os.cpu_count()) as decoders:
+        for step, frame in enumerate(islice(benchmark_frames.frames(config), len(config.temporal.frames) + repeats)):
+            files = benchmark_frames.jpegs(frame)
+            started = time.perf_counter()
+            images = list(decoders.map(lambda file: cv2.imdecode(file, cv2.IMREAD_COLOR), files))
+            decoded = time.perf_counter()
+            pairs = zip(frame.cameras, images, strict=True)
+            cameras = (camera and replace(camera, image=np.asarray(image, np.uint8)) for camera, image in pairs)
+            detector(replace(frame, cameras=tuple(cameras)))
+            ended = time.perf_counter()
+            if step < len(config.temporal.frames):
+                continue
+            end_to_end.append(1000 * (ended - started))
+            for stage, milliseconds in {"decode": 1000 * (decoded - started), **detector.latencies_ms}.items():
+                stages.setdefault(stage, []).append(milliseconds)
+    return stages, end_to_end
+
+
+def _work(config: ModelConfig) -> dict[str, StageWork]:
+    """By our stages; what encoding past frames again costs counts to the stage "buffer"."""
+    counted = count_work(config, torch.from_numpy(benchmark_frames.projections(config))[None].float())
+    return {_STAGE_OF_WORK.get(name, "buffer"): work for name, work in counted.items()}
+
+
+def _with_work(
+    stages: dict[str, list[float]], work: dict[str, StageWork], device_name: str, precision: Precision
+) -> dict[str, Stage]:
+    peak = PEAKS.get(device_name, {}).get(precision)
+    result = {}
+    for name, milliseconds in stages.items():
+        times, done = Times.of(milliseconds), work.get(name)
+        share = None if peak is None or done is None else floor_ms(done, peak) / times.median
+        result[name] = Stage(times, None if done is None else done.flops / 1e9, share)
+    return result
+
+
+@torch.inference_mode()
+def _errors(config: ModelConfig, weights: Path | None, device: str, precision: Precision) -> dict[str, float]:
+    """One frame whose history is itself, in both precisions; the decoder without proposals, which may change places."""
+    reference, reduced = (
+        dict(_outputs(_detector(config, weights, device, kind, cuda_graphs=False))) for kind in ("float32", precision)
+    )
+    return {name: _relative_error(reduced[name], expected) for name, expected in reference.items()}
+
+
+def _outputs(detector: Detector) -> Iterator[tuple[str, Tensor]]:
+    network, config = detector.network, detector.config
+    entry = detector.prepare(next(benchmark_frames.frames(config))).inputs
+    matrices = torch.from_numpy(entry.image_from_bev)[None].to(entry.images.device, torch.float32)
+    features = network.image_features(entry.images)
+    width, height = config.image.padded_size
+    bev = network.encode_bev(features, matrices, entry.camera_valid, (height, width))
+    output = network.decode(network.fuse(bev.unsqueeze(1).expand(-1, len(config.temporal.frames), -1, -1)))
+    yield "image features", features[0]
+    yield "BEV map", bev
+    yield "class logits", output.class_logits
+    yield "box codes", output.box_codes
+
+
+def _relative_error(actual: Tensor, expected: Tensor) -> float:
+    return float((actual.float() - expected).abs().max() / expected.abs().max())
+
+
+def _peak_memory_mb(device: str) -> float:
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def table(report: Report) -> str:
+    width, height = report.input_size
+    millions = f"{report.parameters / 1e6:.1f} M parameters"
+    lines = [
+        f"{report.model}, {millions}, {report.precision} on {report.device}, {report.threads} CPU threads",
+        f"{report.cameras} cameras of {width} x {height}, {report.past_frames} past frames, {report.repeats} repeats",
+        f"  {'ms':<20}{'median':>10}{'p95':>10}{'p99':>10}{'GFLOP':>10}{'of floor':>10}",
+    ]
+    for name, stage in report.stages.items():
+        gflop = "" if stage.gflop is None else f"{stage.gflop:.1f}"
+        share = "" if stage.floor_share is None else f"{100 * stage.floor_share:.0f} %"
+        lines.append(_row(name, stage.times) + f"{gflop:>10}{share:>10}")
+    lines.append(_row("end to end", report.end_to_end))
+    if report.naive is not None:
+        ratio = report.naive.median / report.end_to_end.median
+        lines.append(_row("naive", report.naive) + f"  {ratio:.1f} times as long")
+    lines.append(f"  {'peak memory':<20}{report.peak_memory_mb:>10.0f} MB")
+    if report.errors:
+        lines.append("largest error against float32, relative to the largest value")
+        lines += [f"  {name:<20}{error:>10.1e}" for name, error in report.errors.items()]
+    return "\n".join(lines)
+
+
+def _row(name: str, times: Times) -> str:
+    return f"  {name:<20}{times.median:>10.1f}{times.p95:>10.1f}{times.p99:>10.1f}"

@@ -1,0 +1,74 @@
+"""The `bevformer-ros` command. Each subcommand lives in the module that does its work."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """module offers add_arguments(parser) and run(arguments) -> exit status; it is imported only when asked for,
+    so that a command that needs no ROS runs without one."""
+
+    name: str
+    module: str
+    summary: str
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("ablate", "training.ablation", "Train and score with and without parts of the design, as a table."),
+    Command("benchmark", "benchmarks.stage_times", "Time each stage of a model and measure its memory."),
+    Command("benchmark-history", "benchmarks.history_times", "Time and memory of history, by number of slots."),
+    Command("benchmark-node", "ros.live.node_benchmark", "Run the whole node on six cameras and time it."),
+    Command("benchmark-scaling", "benchmarks.scaling", "Plot time against cameras, size and history."),
+    Command("benchmark-sync", "ros.live.sync_benchmark", "Measure receiving and synchronising six cameras."),
+    Command("benchmark-world", "benchmarks.world_rendering", "Images a second from the simulated world."),
+    Command("convert", "commands.convert", "Turn an official checkpoint into a .safetensors file."),
+    Command("demo", "ros.live.demo", "Simulate a drive, detect on it over DDS, show what came out."),
+    Command("draw", "commands.draw", "Draw projected boxes over the images of a keyframe or bag."),
+    Command("evaluate", "ros.bag.evaluation", "Score results against the truth by the nuScenes protocol."),
+    Command("keyframe-to-bag", "ros.bag.keyframe_drive", "Turn a folder with a frame.json into a bag."),
+    Command("nuscenes-to-bag", "ros.bag.nuscenes_drive", "Turn scenes of a nuScenes data set into bags."),
+    Command("play", "ros.live.player", "Publish a bag over DDS, with /clock."),
+    Command("record", "ros.live.recorder", "Record topics into a bag until interrupted."),
+    Command("replay", "ros.bag.replay_tasks", "Detect in bags without a ROS graph, the results into bags."),
+    Command("report", "ros.bag.report", "Results against the truth as a folder of HTML and pictures."),
+    Command("simulate", "ros.bag.simulated_drive", "Drive through the simulated world and write it as a bag."),
+    Command("submission", "ros.bag.submission", "Turn results into a submission to the nuScenes benchmark."),
+    Command("train", "commands.train", "Train a detector, in the simulated world or on a data set."),
+)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    words = sys.argv[1:] if words is None else list(words)
+    # Started by "&" in a script, a process ignores SIGINT, and so would all that it starts and wants to end by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    parser = argparse.ArgumentParser(prog="bevformer-ros", description=__doc__)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        subparser = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
+        if command.name == next(iter(words), None):
+            try:
+                module = import_module(f"bevformer_ros.{command.module}")
+            except ModuleNotFoundError as error:
+                remedy = (
+                    "enter an environment that has it: source ROS 2's setup.bash, or .venv/bin/ros-activate of make env"
+                )
+                print(f"bevformer-ros {command.name}: needs the Python module {error.name}; {remedy}", file=sys.stderr)
+                return 1
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    arguments = parser.parse_args(words)
+    try:
+        return int(arguments.run(arguments))
+    except (ValueError, OSError) as error:
+        print(f"bevformer-ros {arguments.command}: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

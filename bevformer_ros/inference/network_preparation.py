@@ -1,0 +1,54 @@
+"""The network as it runs on a car: fixed, batch norm folded into the convolutions, in the type and layout that pay.
+
+In bfloat16 or float16 float32 stays where the reference needs it: everything that becomes a position or a box (camera
+projection, reference points, sampling positions, attention weights before they weigh, class and box branches of the
+decoder), and object queries. All else, that is nearly all the arithmetic, runs in the reduced type.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from bevformer_ros.model.layers import ConvNorm
+from bevformer_ros.model.network import BEVFormerV2
+from bevformer_ros.model.perspective_head import SharedConv
+
+# The one place where the layout of feature maps is chosen: they take over that of the convolutions' weights. Channels
+# last is what tensor cores and oneDNN compute in; maps that already lie so need not be reordered in every layer.
+_LAYOUT = torch.channels_last
+
+# Holds its own parameters in float32: normalisation statistics, and per-level scales of the perspective head.
+_KEEPS_FLOAT32 = (nn.BatchNorm2d, nn.ParameterList)
+
+
+@torch.no_grad()
+def prepare_for_inference(
+    network: BEVFormerV2, device: torch.device, dtype: torch.dtype = torch.float32
+) -> BEVFormerV2:
+    """The same network, changed in place; its weights have other names from then on and cannot be trained or saved."""
+    network = network.eval().requires_grad_(False).to(device)
+    for module in list(network.modules()):
+        if isinstance(module, ConvNorm | SharedConv):
+            module.fold()
+    _cast(network, dtype)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=_LAYOUT)  # type: ignore[call-overload]
+    return network
+
+
+def _cast(network: BEVFormerV2, dtype: torch.dtype) -> None:
+    reduced = (
+        network.backbone,
+        network.neck,
+        network.perspective_head,
+        network.bev_encoder,
+        network.temporal_fusion,
+        network.decoder.layers,
+    )
+    for part in reduced:
+        for module in part.modules() if part is not None else ():
+            if not isinstance(module, _KEEPS_FLOAT32):
+                for parameter in module.parameters(recurse=False):
+                    parameter.data = parameter.data.to(dtype)

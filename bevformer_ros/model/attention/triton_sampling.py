@@ -1,0 +1,270 @@
+"""Deformable attention as one Triton kernel for all images, forward and backward; see `deformable_attention`.
+
+A program takes a block of queries and one head, goes through the images and skips those that none of its queries
+looks into. Nothing is written but the sum over the images. Shapes depend on no data and no host waits, so the kernel
+can be captured in a CUDA graph (after one call that compiles it).
+
+Importing this module needs Triton.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from bevformer_ros.model.attention.torch_sampling import LevelShapes, View
+
+# Points times channels that a program has in hand at once, with four warps. Compiled for sm_90 at full size, threads
+# then need 77 registers forward and 142 backward (248 with twice the block); no speed has been measured yet.
+_FORWARD_BLOCK = 2048
+_BACKWARD_BLOCK = 1024
+
+
+def fused_deformable_attention(
+    value: Tensor, level_shapes: LevelShapes, offsets: Tensor, weights: Tensor, view: View
+) -> Tensor:
+    """See `deformable_attention`. On the CPU it runs in Triton's interpreter only, for tests."""
+    if value.shape[1] > 1 and view.reference_points.requires_grad:
+        raise ValueError(
+            f"reference points in several images ({value.shape[1]}) get no gradient; detach them, or let each query "
+            "look into one image"
+        )
+    return _FusedDeformableAttention.apply(value, level_shapes, offsets, weights, *view)
+
+
+class _FusedDeformableAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        value: Tensor,
+        level_shapes: LevelShapes,
+        offsets: Tensor,
+        weights: Tensor,
+        reference_points: Tensor,
+        share: Tensor,
+    ) -> Tensor:
+        tensors = [tensor.contiguous() for tensor in (value, offsets, weights, reference_points, share)]
+        ctx.save_for_backward(*tensors)
+        ctx.level_shapes = level_shapes
+        output = value.new_empty(*weights.shape[:2], value.shape[3] * value.shape[4])
+        _launch(_sum_samples, _FORWARD_BLOCK, tensors, level_shapes, [output])
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = list(ctx.saved_tensors)
+        value, offsets, weights, reference_points, _ = tensors
+        # Many samples add to one cell, in any order: float32, or small ones would be lost.
+        value_gradient = torch.zeros_like(value, dtype=torch.float32)
+        offsets_gradient = torch.empty_like(offsets, dtype=torch.float32)
+        weights_gradient = torch.empty_like(weights, dtype=torch.float32)
+        gradients = [output_gradient.contiguous(), value_gradient, offsets_gradient, weights_gradient]
+        _launch(_differentiate, _BACKWARD_BLOCK, tensors, ctx.level_shapes, gradients)
+        references_gradient = None
+        if ctx.needs_input_grad[4]:
+            references_gradient = _gradient_of_reference_points(
+                offsets_gradient, ctx.level_shapes, reference_points.shape[3]
+            )
+        return (
+            value_gradient.to(value.dtype),
+            None,
+            offsets_gradient.to(offsets.dtype),
+            weights_gradient.to(weights.dtype),
+            references_gradient,
+            None,
+        )
+
+
+def _gradient_of_reference_points(offsets_gradient: Tensor, level_shapes: LevelShapes, anchors: int) -> Tensor:
+    """(B, 1, Q, Z, 2): moving a point by one moves all its samples of a level by the level's size in cells."""
+    by_anchor = offsets_gradient.sum(dim=3).unflatten(-1, (-1, anchors)).sum(dim=-2)  # (B, Q, 2, L, Z)
+    total = torch.zeros_like(by_anchor[:, :, :, 0])
+    for level, (height, width) in enumerate(level_shapes):
+        total += by_anchor[:, :, :, level] * by_anchor.new_tensor([[width], [height]])
+    return total.transpose(2, 3).unsqueeze(1)
+
+
+def _launch(kernel: Any, block: int, tensors: list[Tensor], level_shapes: LevelShapes, results: list[Tensor]) -> None:
+    """tensors: value, offsets, weights, reference points and share, contiguous."""
+    batch, images, cells, heads, channels = tensors[0].shape
+    queries, points, anchors = tensors[2].shape[1], tensors[2].shape[-1], tensors[3].shape[3]
+    block_points, block_channels = triton.next_power_of_2(points), triton.next_power_of_2(channels)
+    block_queries = max(1, block // (block_points * block_channels))
+    if queries == 0:
+        return
+    heights, widths = zip(*level_shapes, strict=True)
+    starts = tuple(itertools.accumulate((height * width for height, width in level_shapes[:-1]), initial=0))
+    with torch.cuda.device_of(tensors[0]):
+        kernel[(triton.cdiv(queries, block_queries), heads, batch)](
+            *tensors,
+            *results,
+            images,
+            queries,
+            cells,
+            HEIGHTS=heights,
+            WIDTHS=widths,
+            STARTS=starts,
+            HEADS=heads,
+            CHANNELS=channels,
+            POINTS=points,
+            ANCHORS=anchors,
+            BLOCK_QUERIES=block_queries,
+            BLOCK_POINTS=block_points,
+            BLOCK_CHANNELS=block_channels,
+        )
+
+
+@triton.jit
+def _cell(offsets, references, seen, SIZE: tl.constexpr):
+    """Column (or row) of the cell left of (above) the position, and how far the position lies from its centre.
+
+    Far outside becomes just so far outside that no corner is inside. What is no number stays none, outside too.
+    """
+    reference = tl.load(references, mask=seen, other=0.0).to(tl.float32)
+    position = reference * SIZE + tl.load(offsets, mask=seen, other=0.0).to(tl.float32) - 0.5
+    position = tl.clamp(position, -2.0, SIZE * 1.0, propagate_nan=tl.PropagateNan.ALL)
+    floor = tl.floor(position)
+    return tl.where(position == position, floor, -2.0).to(tl.int32), position - floor
+
+
+@triton.jit
+def _corner(column, row, seen, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
+    """The cell's index in its level, and whether it is there."""
+    return row * WIDTH + column, seen & (column >= 0) & (column < WIDTH) & (row >= 0) & (row < HEIGHT)
+
+
+@triton.jit
+def _sum_samples(
+    value,
+    offsets,
+    weights,
+    references,
+    shares,
+    output,
+    images,
+    queries,
+    cells,
+    HEIGHTS: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    STARTS: tl.constexpr,
+    HEADS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    POINTS: tl.constexpr,
+    ANCHORS: tl.constexpr,
+    BLOCK_QUERIES: tl.constexpr,
+    BLOCK_POINTS: tl.constexpr,
+    BLOCK_CHANNELS: tl.constexpr,
+):
+    SAMPLES: tl.constexpr = HEADS * len(STARTS) * POINTS
+    head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    query = tl.program_id(0) * BLOCK_QUERIES + tl.arange(0, BLOCK_QUERIES)
+    point = tl.arange(0, BLOCK_POINTS)
+    channel = tl.arange(0, BLOCK_CHANNELS)
+    total = tl.zeros([BLOCK_QUERIES, BLOCK_POINTS, BLOCK_CHANNELS], tl.float32)
+    for image in range(images):
+        view = batch * images + image
+        share = tl.load(shares + view * queries + query, mask=query < queries, other=0.0)
+        if tl.max(share) > 0:
+            seen = (share > 0)[:, None] & (point < POINTS)
+            reference = references + ((view * queries + query)[:, None] * ANCHORS + point % ANCHORS) * 2
+            for index in tl.static_range(len(STARTS)):
+                level = value + ((view * cells + STARTS[index]) * HEADS + head) * CHANNELS
+                sample = (head * len(STARTS) + index) * POINTS + point
+                offset = offsets + (batch * queries + query)[:, None] * (2 * SAMPLES) + sample
+                column, right = _cell(offset, reference, seen, WIDTHS[index])
+                row, lower = _cell(offset + SAMPLES, reference + 1, seen, HEIGHTS[index])
+                weight = tl.load(weights + (batch * queries + query)[:, None] * SAMPLES + sample, mask=seen, other=0.0)
+                weight = weight.to(tl.float32) * share[:, None]
+                for corner in tl.static_range(4):
+                    by_right = right if corner % 2 else 1 - right
+                    by_lower = lower if corner // 2 else 1 - lower
+                    cell, inside = _corner(column + corner % 2, row + corner // 2, seen, HEIGHTS[index], WIDTHS[index])
+                    numbers = tl.load(
+                        level + (cell * (HEADS * CHANNELS))[:, :, None] + channel,
+                        mask=inside[:, :, None] & (channel < CHANNELS),
+                        other=0.0,
+                    )
+                    total += (weight * by_right * by_lower)[:, :, None] * numbers.to(tl.float32)
+    tl.store(
+        output + ((batch * queries + query)[:, None] * HEADS + head) * CHANNELS + channel,
+        tl.sum(total, axis=1).to(output.dtype.element_ty),
+        mask=(query < queries)[:, None] & (channel < CHANNELS),
+    )
+
+
+@triton.jit
+def _differentiate(
+    value,
+    offsets,
+    weights,
+    references,
+    shares,
+    output_gradient,
+    value_gradient,
+    offsets_gradient,
+    weights_gradient,
+    images,
+    queries,
+    cells,
+    HEIGHTS: tl.constexpr,
+    WIDTHS: tl.constexpr,
+    STARTS: tl.constexpr,
+    HEADS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    POINTS: tl.constexpr,
+    ANCHORS: tl.constexpr,
+    BLOCK_QUERIES: tl.constexpr,
+    BLOCK_POINTS: tl.constexpr,
+    BLOCK_CHANNELS: tl.constexpr,
+):
+    SAMPLES: tl.constexpr = HEADS * len(STARTS) * POINTS
+    head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    query = tl.program_id(0) * BLOCK_QUERIES + tl.arange(0, BLOCK_QUERIES)
+    point = tl.arange(0, BLOCK_POINTS)
+    channel = tl.arange(0, BLOCK_CHANNELS)
+    gradient = tl.load(
+        output_gradient + ((batch * queries + query)[:, None] * HEADS + head) * CHANNELS + channel,
+        mask=(query < queries)[:, None] & (channel < CHANNELS),
+        other=0.0,
+    ).to(tl.float32)[:, None, :]
+    for index in tl.static_range(len(STARTS)):
+        sample = (head * len(STARTS) + index) * POINTS + point
+        offset = (batch * queries + query)[:, None] * (2 * SAMPLES) + sample
+        by_column = tl.zeros([BLOCK_QUERIES, BLOCK_POINTS], tl.float32)
+        by_row = tl.zeros([BLOCK_QUERIES, BLOCK_POINTS], tl.float32)
+        by_weight = tl.zeros([BLOCK_QUERIES, BLOCK_POINTS], tl.float32)
+        for image in range(images):
+            view = batch * images + image
+            share = tl.load(shares + view * queries + query, mask=query < queries, other=0.0)
+            if tl.max(share) > 0:
+                seen = (share > 0)[:, None] & (point < POINTS)
+                reference = references + ((view * queries + query)[:, None] * ANCHORS + point % ANCHORS) * 2
+                level = ((view * cells + STARTS[index]) * HEADS + head) * CHANNELS
+                column, right = _cell(offsets + offset, reference, seen, WIDTHS[index])
+                row, lower = _cell(offsets + offset + SAMPLES, reference + 1, seen, HEIGHTS[index])
+                weight = tl.load(weights + (batch * queries + query)[:, None] * SAMPLES + sample, mask=seen, other=0.0)
+                weight = weight.to(tl.float32) * share[:, None]
+                for corner in tl.static_range(4):
+                    by_right = right if corner % 2 else 1 - right
+                    by_lower = lower if corner // 2 else 1 - lower
+                    cell, inside = _corner(column + corner % 2, row + corner // 2, seen, HEIGHTS[index], WIDTHS[index])
+                    inside = inside[:, :, None] & (channel < CHANNELS)
+                    number = level + (cell * (HEADS * CHANNELS))[:, :, None] + channel
+                    numbers = tl.load(value + number, mask=inside, other=0.0).to(tl.float32)
+                    along = tl.sum(numbers * gradient, axis=2)
+                    by_weight += share[:, None] * by_right * by_lower * along
+                    by_column += weight * by_lower * (along if corner % 2 else -along)
+                    by_row += weight * by_right * (along if corner // 2 else -along)
+                    spread = (weight * by_right * by_lower)[:, :, None] * gradient
+                    tl.atomic_add(value_gradient + number, spread, mask=inside, sem="relaxed")
+        here = (query < queries)[:, None] & (point < POINTS)
+        tl.store(offsets_gradient + offset, by_column, mask=here)
+        tl.store(offsets_gradient + offset + SAMPLES, by_row, mask=here)
+        tl.store(weights_gradient + (batch * queries + query)[:, None] * SAMPLES + sample, by_weight, mask=here)

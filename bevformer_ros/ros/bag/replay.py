@@ -1,0 +1,168 @@
+"""One bag through the detector without a ROS graph: the node's own parts, given all the time they need.
+
+Where the live node waits for other threads, the replay reads on in the bag; where the node would leave out a set
+because a newer one has come, the replay works on every set. The rest is the same code.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from bevformer_ros.msg import DetectorStatus
+from rclpy.duration import Duration
+
+from bevformer_ros.config import RigConfig
+from bevformer_ros.inference.pipeline import Detector
+from bevformer_ros.ros import topics
+from bevformer_ros.ros.bag.files import BagMessage, BagReader, deserialize
+from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
+from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, ImageSet, SetDroppedError, Stopwatch
+from bevformer_ros.ros.node.parameters import Settings
+from bevformer_ros.ros.node.synchronizer import MILLISECOND, SurroundSynchronizer
+from bevformer_ros.ros.result_messages import ResultMessages
+from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies
+from bevformer_ros.types import Detections3D, SurroundFrame
+
+TF, TF_STATIC = "/tf", "/tf_static"
+Result = TypeVar("Result")
+Write = Callable[[str, Any, int], None]
+
+
+@dataclass(frozen=True)
+class _InWork:
+    assembled: AssembledFrame
+    stopwatch: Stopwatch
+
+
+class BagReplay:
+    """Replays an open bag once. Memory does not grow with the bag's length.
+
+    write(topic, message, stamp_ns) receives what the node would publish, at the reference stamps of the sets.
+    Raises ValueError for a bag without the rig's images.
+    """
+
+    def __init__(self, bag: BagReader, rig: RigConfig, settings: Settings, detector: Detector, write: Write) -> None:
+        _require_images(bag, rig, settings)
+        self.status = DetectorStatus()
+        self._rig, self._detector, self._write_message = rig, detector, write
+        self._score_threshold = settings.score_threshold
+        self._patience_ns = round(settings.transform_timeout_ms * MILLISECOND)
+        names = tuple(camera.name for camera in rig.cameras)
+        self._record = DetectorRecord(names, detector.config.name, detector.trained)
+        self._buffer = LoopingBuffer(Duration(nanoseconds=round(settings.transform_cache_s * 1e9)))
+        ego_motion = EgoMotion(self._buffer, rig, settings.output_frame)
+        sync = settings.synchronizer(rig)
+        self._assembler = FrameAssembler(rig.cameras, sync.minimum_cameras, ego_motion, self)
+        self._results = ResultMessages(ego_motion.output_frame)
+        self._waiting: deque[ImageSet] = deque()
+        self._in_work: dict[int, _InWork] = {}
+        self._synchronizer = SurroundSynchronizer(sync)
+        self._synchronizer.registerCallback(self._on_set)
+        self._synchronizer.on_drop(self._on_set_dropped)
+        self._now_ns = bag.start_ns
+        self._takers = self._make_takers()
+        if TF_STATIC in bag.topics:
+            for message in bag.messages([TF_STATIC]):
+                self._take_transforms(self._buffer.set_transform_static, deserialize(message))
+        self._messages: Iterator[BagMessage] = bag.messages([topic for topic in bag.topics if topic in self._takers])
+
+    def _make_takers(self) -> dict[str, Callable[[Any], None]]:
+        takers: dict[str, Callable[[Any], None]] = {TF: partial(self._take_transforms, self._buffer.set_transform)}
+        for index, camera in enumerate(self._rig.cameras):
+            takers[camera.image_topic] = partial(self._synchronizer.add, index)
+            takers[camera.camera_info_topic] = partial(self._assembler.set_camera_info, index)
+        return takers
+
+    def run(self) -> Iterator[DetectorStatus]:
+        """Process every set; yields the status of each, in the order in which they are done."""
+        try:
+            for detections in self._detector.replay(self._frames()):
+                self._write(detections)
+                yield self.status
+        finally:
+            self._assembler.close()
+
+    def _frames(self) -> Iterator[SurroundFrame]:
+        while True:
+            while not self._waiting and self._read_on():
+                pass
+            if not self._waiting:
+                return
+            images = self._waiting.popleft()
+            stopwatch = Stopwatch(time.perf_counter())
+            try:
+                assembled = self._assembler.assemble(images, stopwatch)
+            except SetDroppedError as error:
+                self._drop(images, error.reason)
+                continue
+            self._in_work[images.stamp_ns] = _InWork(assembled, stopwatch)
+            yield assembled.frame
+
+    def retry(self, attempt: Callable[[], Result], late: type[Exception]) -> Result:
+        """As Patience has it, but time passes by reading on in the bag."""
+        started_ns = self._now_ns
+        while True:
+            try:
+                return attempt()
+            except late:
+                if self._now_ns - started_ns >= self._patience_ns or not self._read_on():
+                    raise
+
+    def _read_on(self) -> bool:
+        """Take the next message; False after the last one, when no set waits for more images any longer."""
+        message = next(self._messages, None)
+        if message is None:
+            self._synchronizer.expire(self._now_ns)
+            self._synchronizer.expire(self._now_ns + self._synchronizer.config.timeout_ns)
+            return False
+        self._now_ns = message.stamp_ns
+        self._takers[message.topic](deserialize(message))
+        self._synchronizer.expire(self._now_ns)
+        return True
+
+    def _take_transforms(self, add: Callable[[Any, str], None], message: Any) -> None:
+        for transform in message.transforms:
+            add(transform, "bag")
+
+    def _write(self, detections_bev: Detections3D) -> None:
+        work = self._in_work.pop(detections_bev.stamp_ns)
+        work.stopwatch.lap("detector")
+        detections_bev = detections_bev.select(detections_bev.scores >= self._score_threshold)
+        output_from_bev, period_ns = work.assembled.output_from_bev, self._record.period_ns
+        for topic, message in self._results.of(detections_bev, output_from_bev, period_ns, wanted=lambda _: True):
+            self._write_message(topics.resolved(topic), message, detections_bev.stamp_ns)
+        work.stopwatch.lap("write")
+        stages = stage_latencies(work.stopwatch.laps, self._detector.latencies_ms)
+        self._write_status(work.assembled.images, stages)
+
+    def _on_set(self, stamp_ns: int, messages: tuple[Any, ...]) -> None:
+        self._waiting.append(ImageSet(stamp_ns, messages, time.perf_counter()))
+
+    def _on_set_dropped(self, stamp_ns: int, messages: tuple[Any, ...], reason: str) -> None:
+        self._drop(ImageSet(stamp_ns, messages, time.perf_counter()), reason)
+
+    def _drop(self, images: ImageSet, reason: str) -> None:
+        self._write_status(images, {}, reason)
+
+    def _write_status(self, images: ImageSet, latencies_ms: dict[str, float], drop_reason: str = "") -> None:
+        report = report_of(images, self._rig.base_frame, latencies_ms, sum(latencies_ms.values(), 0.0), drop_reason)
+        history = None if drop_reason else self._detector.history
+        images_dropped = {**self._synchronizer.images_dropped, "undecodable": self._assembler.undecodable}
+        self.status = self._record.add(report, images_dropped, history)
+        self._write_message(topics.resolved(topics.STATUS), self.status, images.stamp_ns)
+
+
+def _require_images(bag: BagReader, rig: RigConfig, settings: Settings) -> None:
+    missing = [camera.image_topic for camera in rig.cameras if camera.image_topic not in bag.topics]
+    reference = next(camera for camera in rig.cameras if camera.name == rig.reference_camera)
+    needed = settings.minimum_cameras or len(rig.cameras)
+    if reference.image_topic in missing or len(rig.cameras) - len(missing) < needed:
+        raise ValueError(
+            f"{bag.path} has no {', '.join(missing)}; it has {', '.join(sorted(bag.topics))}. Name the rig that was "
+            "recorded, or allow sets of fewer cameras"
+        )

@@ -1,0 +1,228 @@
+"""`bevformer-ros replay`: bags in, bags with the detector's results out, one for each; no ROS graph."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from bevformer_ros.msg import DetectorStatus
+from tqdm import tqdm
+
+from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.resources import config_file, model_file
+from bevformer_ros.ros.bag.files import BagReader, BagWriter, Storage
+from bevformer_ros.ros.bag.replay import BagReplay
+from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG
+from bevformer_ros.ros.detector_loading import device_of, load_network
+from bevformer_ros.ros.node import parameters
+from bevformer_ros.ros.node.parameters import Settings
+
+RECORD_FILE = "replay.json"  # in the folder of the result bag; rosbag2 does not mind
+
+
+@dataclass(frozen=True)
+class Task:
+    """One bag, and where its results go."""
+
+    bag: Path
+    output: Path
+    settings: Settings
+    storage: Storage = "mcap"
+
+    def record(self) -> dict[str, Any]:
+        """What the results depend on, as stored beside them."""
+        files = [config_file("rigs", self.settings.rig), model_file(self.settings.model)]
+        files += [Path(self.settings.weights)] if self.settings.weights else []
+        return {
+            "bag": str(self.bag.resolve()),
+            "settings": {**asdict(self.settings), "device": device_of(self.settings)},
+            "storage": self.storage,
+            "files": {str(file): file.stat().st_mtime_ns for file in files if file.is_file()},
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task. skipped: its results were there already."""
+
+    task: Task
+    processed: int
+    dropped: dict[str, int]
+    skipped: bool = False
+
+    def __str__(self) -> str:
+        dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
+        state = "was done already" if self.skipped else "done"
+        return f"{self.task.output}: {state}, {self.processed} sets" + (f"; dropped {dropped}" if dropped else "")
+
+
+def finished(task: Task) -> Outcome | None:
+    """The outcome of an earlier run of the same task; None where there is none, or it broke off.
+
+    Raises ValueError where other results lie in the place.
+    """
+    file = task.output / RECORD_FILE
+    if not file.is_file():
+        return None
+    record = json.loads(file.read_text(encoding="utf-8"))
+    outcome = record.pop("outcome")
+    if outcome is None:
+        return None
+    differing = sorted(key for key, value in task.record().items() if record.get(key) != value)
+    if differing:
+        raise ValueError(
+            f"{task.output} holds results of another replay: its {', '.join(differing)} differ, see {file}; "
+            "remove it or name another output"
+        )
+    return Outcome(task, outcome["processed"], outcome["dropped"], skipped=True)
+
+
+def replay(task: Task) -> Iterator[DetectorStatus]:
+    """Carry out a task; yields the status of each set that was processed. What an earlier run left unfinished is
+    removed first."""
+    rig = load_yaml(RigConfig, config_file("rigs", task.settings.rig))
+    with BagReader(task.bag) as bag:
+        detector = load_network(task.settings, rig)
+        with _result_bag(task) as result:
+            replaying = BagReplay(bag, rig, task.settings, detector, result.write)
+            yield from replaying.run()
+        _note(task, replaying.status)
+
+
+@contextmanager
+def _result_bag(task: Task) -> Iterator[BagWriter]:
+    if (task.output / RECORD_FILE).is_file():
+        shutil.rmtree(task.output)
+    task.output.parent.mkdir(parents=True, exist_ok=True)
+    with BagWriter(task.output, task.storage) as bag:
+        _note(task, None)
+        yield bag
+
+
+def _note(task: Task, status: DetectorStatus | None) -> None:
+    outcome = None
+    if status is not None:
+        outcome = {"processed": status.sets_processed, "dropped": _counts(status)}
+    text = json.dumps({**task.record(), "outcome": outcome}, indent=2)
+    (task.output / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _counts(status: DetectorStatus) -> dict[str, int]:
+    return {entry.reason: entry.count for entry in status.sets_dropped}
+
+
+def _outcome(task: Task) -> Outcome:
+    outcome = finished(task)
+    assert outcome is not None
+    return Outcome(task, outcome.processed, outcome.dropped)
+
+
+def sets_in(task: Task) -> int:
+    """Images of the reference camera."""
+    rig = load_yaml(RigConfig, config_file("rigs", task.settings.rig))
+    topic = next(camera.image_topic for camera in rig.cameras if camera.name == rig.reference_camera)
+    with BagReader(task.bag) as bag:
+        return bag.topics[topic].message_count if topic in bag.topics else 0
+
+
+def run_one_by_one(tasks: Iterable[Task]) -> Iterator[Outcome]:
+    for task in tasks:
+        with tqdm(total=sets_in(task), desc=task.output.name, unit="set") as bar:
+            for status in replay(task):
+                bar.update(status.sets_processed + sum(_counts(status).values()) - bar.n)
+        yield _outcome(task)
+
+
+def run_in_processes(tasks: list[Task], jobs: int) -> Iterator[Outcome]:
+    """One bag is one process's work; the bar moves when a bag is done."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with (
+        tqdm(total=sum(map(sets_in, tasks)), desc=f"{len(tasks)} bags", unit="set") as bar,
+        ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool,
+    ):
+        for future in as_completed([pool.submit(_replay_silently, task) for task in tasks]):
+            outcome = future.result()
+            bar.update(sets_in(outcome.task))
+            yield outcome
+
+
+def run_on_ray(tasks: list[Task]) -> Iterator[Outcome]:
+    """One bag is one task of the Ray cluster that RAY_ADDRESS names, or of this machine alone. Every machine of it
+    must have this environment and see the bags and the output under the same paths. Raises ValueError without Ray."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError(f"--ray needs Ray, which is not installed here: pip install ray ({error})") from error
+    ray.init()
+    try:
+        waiting = [ray.remote(_replay_silently).remote(task) for task in tasks]
+        with tqdm(total=sum(map(sets_in, tasks)), desc=f"{len(tasks)} bags", unit="set") as bar:
+            while waiting:
+                done, waiting = ray.wait(waiting)
+                outcome = ray.get(done[0])
+                bar.update(sets_in(outcome.task))
+                yield outcome
+    finally:
+        ray.shutdown()
+
+
+def _replay_silently(task: Task) -> Outcome:
+    for _ in replay(task):
+        pass
+    return _outcome(task)
+
+
+def _run(tasks: list[Task], jobs: int, ray: bool) -> Iterator[Outcome]:
+    if ray:
+        return run_on_ray(tasks)
+    return run_one_by_one(tasks) if jobs == 1 else run_in_processes(tasks, jobs)
+
+
+def tasks_of(bags: list[Path], output: Path, settings: Settings, storage: Storage) -> list[Task]:
+    """One bag goes to the output itself, several go into it by their names."""
+    if len(bags) == 1:
+        return [Task(bags[0], output, settings, storage)]
+    names = [bag.stem if bag.is_file() else bag.name for bag in (bag.resolve() for bag in bags)]
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        raise ValueError(f"several bags are called {', '.join(doubles)}; replay each to its own output")
+    return [Task(bag, output / name, settings, storage) for bag, name in zip(bags, names, strict=True)]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="bag folder, .mcap or .db3 file")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="bag to create; of several a folder of bags"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="bags at once, each in its process (default %(default)s)")
+    parser.add_argument("--ray", action="store_true", help="each bag a task of the Ray cluster that RAY_ADDRESS names")
+    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="(default %(default)s)")
+    parser.add_argument(
+        "--rig", default=DEFAULT_RIG, help="topics, frames: a name in config/rigs or a YAML (default %(default)s)"
+    )
+    parameters.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.jobs < 1:
+        raise ValueError(f"jobs is {arguments.jobs}, expected at least 1")
+    settings = parameters.from_arguments(arguments)
+    tasks = tasks_of(arguments.bags, arguments.output, settings, arguments.storage)
+    done = [outcome for outcome in map(finished, tasks) if outcome is not None]
+    for outcome in done:
+        print(outcome)
+    left = [task for task in tasks if task not in [outcome.task for outcome in done]]
+    for outcome in _run(left, arguments.jobs, arguments.ray):
+        print(outcome)
+        done.append(outcome)
+    return 0 if all(outcome.processed for outcome in done) else 1

@@ -1,0 +1,131 @@
+"""A bag with the detector's results beside the bag of the drive: boxes by stamp, in the ego frame, with the truth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from bevformer_ros.msg import DetectionKinematicsArray, DetectorStatus
+from numpy.typing import NDArray
+from rclpy.time import Time
+from tf2_ros import Buffer, TransformException
+
+from bevformer_ros.config import RigConfig
+from bevformer_ros.evaluation.attributes import with_guessed_attributes
+from bevformer_ros.evaluation.protocol import EvaluationSample
+from bevformer_ros.ros.bag.files import BagReader, deserialize
+from bevformer_ros.ros.bag.replay_tasks import RECORD_FILE
+from bevformer_ros.ros.bag.run_summary import Summary, summarise
+from bevformer_ros.ros.bag.scene import OUTPUT, STATUS, TRUTH, BoxTopics, transforms_of
+from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns, transform_from_message
+from bevformer_ros.types import Detections3D
+
+# Half a period of nuScenes' cameras: a lidar sweep's image is nearer, the next one is not.
+NEAREST_NS = 1_000_000_000 // 24
+
+
+@dataclass(frozen=True)
+class StampedBoxes:
+    """Boxes as they lie in a bag. velocity_known: (n,)."""
+
+    frame_id: str
+    boxes: Detections3D
+    velocity_known: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """samples: one for each stamp of the truth. missing: the tokens of those without a result, which count as empty."""
+
+    samples: tuple[EvaluationSample, ...]
+    missing: frozenset[str]
+
+
+def drive_of(result: Path) -> Path:
+    """The bag that a result came from. Raises ValueError where that is not written beside it."""
+    file = result / RECORD_FILE
+    if not file.is_file():
+        raise ValueError(f"{result} does not say which bag it came from; name it with --ground-truth")
+    return Path(json.loads(file.read_text(encoding="utf-8"))["bag"])
+
+
+def read_boxes(bag: BagReader, names: BoxTopics) -> dict[int, StampedBoxes]:
+    """All boxes of a topic by their header stamp. Raises ValueError where the bag lacks the topic."""
+    extras: dict[int, DetectionKinematicsArray] = {}
+    if names.kinematics in bag.topics:
+        for entry in bag.messages([names.kinematics]):
+            message = deserialize(entry)
+            extras[stamp_to_ns(message.header.stamp)] = message
+    found = {}
+    for entry in bag.messages([names.boxes]):
+        message = deserialize(entry)
+        extra = extras.get(stamp_to_ns(message.header.stamp))
+        boxes = detections_from_messages(message, extra)
+        found[boxes.stamp_ns] = StampedBoxes(message.header.frame_id, boxes, _velocity_known(boxes, extra))
+    return found
+
+
+def _velocity_known(boxes: Detections3D, extra: DetectionKinematicsArray | None) -> NDArray[np.bool_]:
+    if extra is None:
+        return np.zeros(len(boxes), np.bool_)
+    return np.array([not np.isnan(entry.velocity.twist.linear.x) for entry in extra.detections], np.bool_)
+
+
+def read_summary(bag: BagReader) -> Summary:
+    """Latencies and drops. Raises ValueError for a bag without the detector's status."""
+    statuses: list[DetectorStatus] = [deserialize(entry) for entry in bag.messages([STATUS])]
+    boxes = sum(len(deserialize(entry).detections) for entry in bag.messages([OUTPUT.boxes]))
+    last = statuses[-1] if statuses else DetectorStatus()
+    return summarise(statuses, last.sets_processed + sum(entry.count for entry in last.sets_dropped), boxes)
+
+
+def nearest_stamp(stamps: NDArray[np.int64], stamp_ns: int) -> int | None:
+    """The one nearest to a stamp, of those that belong to it; None where there is none."""
+    if not len(stamps):
+        return None
+    nearest = int(stamps[np.argmin(np.abs(stamps - stamp_ns))])
+    return nearest if abs(nearest - stamp_ns) <= NEAREST_NS else None
+
+
+class EgoFrame:
+    """Brings boxes of any frame and time of a drive into the ego's frame at another time."""
+
+    def __init__(self, buffer: Buffer, rig: RigConfig) -> None:
+        self._buffer, self._rig = buffer, rig
+
+    def boxes(self, stamped: StampedBoxes, ego_ns: int) -> Detections3D:
+        """They stay where they were in the world. Raises ValueError where tf does not say where that is."""
+        boxes = stamped.boxes
+        if stamped.frame_id == self._rig.base_frame and boxes.stamp_ns == ego_ns:
+            return boxes
+        return boxes.transformed(self._look_up(self._rig.base_frame, ego_ns, stamped.frame_id, boxes.stamp_ns))
+
+    def pose(self, stamp_ns: int) -> NDArray[np.float64]:
+        """(4, 4) fixed frame from ego."""
+        return self._look_up(self._rig.fixed_frame, stamp_ns, self._rig.base_frame, stamp_ns)
+
+    def _look_up(self, target: str, target_ns: int, source: str, source_ns: int) -> NDArray[np.float64]:
+        times = Time(nanoseconds=target_ns), Time(nanoseconds=source_ns)
+        try:
+            found = self._buffer.lookup_transform_full(target, times[0], source, times[1], self._rig.fixed_frame)
+        except TransformException as error:
+            raise ValueError(f"the drive's tf does not tell where {source} was at {source_ns}: {error}") from error
+        return transform_from_message(found.transform)
+
+
+def evaluated(result: BagReader, drive: BagReader, rig: RigConfig, truth: BoxTopics = TRUTH) -> Evaluated:
+    """Results against the truth in the drive's bag. Boxes without attributes get guessed ones; each truth stands
+    against the result nearest in time, brought to where the ego was then."""
+    found, ego = read_boxes(result, OUTPUT), EgoFrame(transforms_of(drive), rig)
+    stamps = np.array(sorted(found), np.int64)
+    samples, missing = [], []
+    for stamp_ns, true in read_boxes(drive, truth).items():
+        token, nearest = f"{drive.path}-{stamp_ns}", nearest_stamp(stamps, stamp_ns)
+        boxes = Detections3D.empty(stamp_ns) if nearest is None else ego.boxes(found[nearest], stamp_ns)
+        if nearest is None:
+            missing.append(token)
+        true_boxes = ego.boxes(true, stamp_ns)
+        samples.append(EvaluationSample(token, with_guessed_attributes(boxes), true_boxes, true.velocity_known))
+    return Evaluated(tuple(samples), frozenset(missing))

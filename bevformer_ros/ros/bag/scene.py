@@ -1,0 +1,132 @@
+"""Looking into a bag at one moment: the surround frame that its topics make up, and boxes recorded in it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.duration import Duration
+from sensor_msgs.msg import CameraInfo
+from tf2_ros import Buffer
+
+from bevformer_ros import geometry
+from bevformer_ros.config import CameraConfig, RigConfig
+from bevformer_ros.ros import topics
+from bevformer_ros.ros.bag.files import BagReader, deserialize
+from bevformer_ros.ros.bag.simulated_drive import TRUTH_BOXES, TRUTH_KINEMATICS
+from bevformer_ros.ros.calibration import camera_model
+from bevformer_ros.ros.conversions import NANOSECONDS, detections_from_messages, stamp_to_ns
+from bevformer_ros.ros.ego_motion import EgoMotion, SetPoses, StampedFrame
+from bevformer_ros.ros.image_decoding import decode_image
+from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
+
+_SEARCH_NS = NANOSECONDS  # how far from a stamp its messages may have been recorded
+
+
+class BoxTopics(NamedTuple):
+    """A Detection3DArray topic, and the DetectionKinematicsArray topic that belongs to it."""
+
+    boxes: str
+    kinematics: str
+
+
+def transforms_of(bag: BagReader) -> Buffer:
+    """All of a bag's tf, for lookups at any of its times."""
+    buffer = Buffer(cache_time=Duration(nanoseconds=bag.end_ns - bag.start_ns + 10 * NANOSECONDS))
+    for message in bag.messages([topic for topic in ("/tf", "/tf_static") if topic in bag.topics]):
+        add = buffer.set_transform_static if message.topic == "/tf_static" else buffer.set_transform
+        for transform in deserialize(message).transforms:
+            add(transform, "bag")
+    return buffer
+
+
+TRUTH = BoxTopics(TRUTH_BOXES, TRUTH_KINEMATICS)
+OUTPUT = BoxTopics(topics.resolved(topics.DETECTIONS), topics.resolved(topics.KINEMATICS))
+STATUS = topics.resolved(topics.STATUS)
+
+
+class BagScene:
+    """All of a bag's tf in memory, its images read where asked for.
+
+    Raises ValueError for a bag without the rig's topics or without /tf.
+    """
+
+    def __init__(self, bag: BagReader, rig: RigConfig) -> None:
+        wanted = ["/tf", *(camera.image_topic for camera in rig.cameras)]
+        missing = [topic for topic in wanted if topic not in bag.topics]
+        if missing:
+            raise ValueError(f"{bag.path} has no {', '.join(missing)}; it has {', '.join(sorted(bag.topics))}")
+        self._bag, self._rig = bag, rig
+        self.transforms = transforms_of(bag)
+
+    def box_stamps(self, topic: str) -> list[int]:
+        """Header stamps of all box messages of a topic."""
+        return [stamp_to_ns(deserialize(message).header.stamp) for message in self._bag.messages([topic])]
+
+    def frame(self, stamp_ns: int) -> SurroundFrame:
+        """The images nearest to their expected stamps about a reference stamp; None for a camera without any.
+
+        Raises tf2_ros.TransformException where the bag's poses do not reach.
+        """
+        images = [self._nearest(camera.image_topic, stamp_ns + _offset_ns(camera)) for camera in self._rig.cameras]
+        exposures = [
+            None if image is None else StampedFrame(image.header.frame_id, stamp_to_ns(image.header.stamp))
+            for image in images
+        ]
+        poses = self._poses(stamp_ns, exposures, "")
+        cameras = tuple(
+            None if image is None or pose is None else self._camera_image(config, image, pose)
+            for config, image, pose in zip(self._rig.cameras, images, poses.camera_from_bev, strict=True)
+        )
+        return SurroundFrame(stamp_ns, cameras, poses.world_from_bev, scene=self._bag.path.name)
+
+    def boxes(self, topics: BoxTopics, stamp_ns: int, source: BagReader | None = None) -> Detections3D:
+        """The boxes of exactly this header stamp in the BEV frame, from another bag where one is given.
+
+        Raises ValueError where there are none.
+        """
+        bag = source or self._bag
+        message = self._at(bag, topics.boxes, stamp_ns)
+        if message is None:
+            raise ValueError(f"{bag.path} has no boxes of stamp {stamp_ns} on {topics.boxes}")
+        kinematics = self._at(bag, topics.kinematics, stamp_ns) if topics.kinematics in bag.topics else None
+        boxes = detections_from_messages(message, kinematics)
+        frame_from_bev = self._poses(stamp_ns, [], message.header.frame_id).output_from_bev
+        return boxes.transformed(geometry.invert(frame_from_bev))
+
+    def base_from_bev(self, stamp_ns: int) -> NDArray[np.float64]:
+        """(4, 4) at a stamp. Raises tf2_ros.TransformException where the bag's poses do not reach."""
+        return self._poses(stamp_ns, [], "").output_from_bev
+
+    def _poses(self, stamp_ns: int, exposures: list[StampedFrame | None], output_frame: str) -> SetPoses:
+        return EgoMotion(self.transforms, self._rig, output_frame).poses(stamp_ns, exposures)
+
+    def _nearest(self, topic: str, stamp_ns: int) -> Any:
+        entries = self._bag.messages([topic], stamp_ns - _SEARCH_NS, stamp_ns + _SEARCH_NS)
+        return min(
+            map(deserialize, entries),
+            key=lambda message: abs(stamp_to_ns(message.header.stamp) - stamp_ns),
+            default=None,
+        )
+
+    def _at(self, bag: BagReader, topic: str, stamp_ns: int) -> Any:
+        """Recorded somewhat later than its stamp, which another clock may have given: so the whole bag is searched."""
+        for entry in bag.messages([topic]):
+            message = deserialize(entry)
+            if stamp_to_ns(message.header.stamp) == stamp_ns:
+                return message
+        return None
+
+    def _camera_image(self, config: CameraConfig, message: Any, camera_from_bev: NDArray[np.float64]) -> CameraImage:
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        info: CameraInfo | None = self._nearest(config.camera_info_topic, stamp_ns)
+        if info is None:
+            raise ValueError(f"{self._bag.path} has no CameraInfo near {stamp_ns} on {config.camera_info_topic}")
+        image = decode_image(message)
+        intrinsics, distortion = camera_model(info, (image.shape[1], image.shape[0]), config.rectified)
+        return CameraImage(config.name, stamp_ns, image, intrinsics, camera_from_bev, distortion)
+
+
+def _offset_ns(camera: CameraConfig) -> int:
+    return round(camera.exposure_offset_ms * 1e6)

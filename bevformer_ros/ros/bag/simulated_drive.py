@@ -1,0 +1,169 @@
+"""`bevformer-ros simulate`: a drive through the simulated world as a bag, with exact ground truth."""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
+from tqdm import tqdm
+
+from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.resources import config_file
+from bevformer_ros.ros.bag.files import BagWriter, Storage
+from bevformer_ros.ros.conversions import (
+    NANOSECONDS,
+    detections_to_message,
+    header_of,
+    image_to_message,
+    jpeg_to_message,
+    kinematics_to_message,
+    transform_to_message,
+)
+from bevformer_ros.simulation.drive import Drive
+from bevformer_ros.simulation.observe import Observation, observe
+from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, SimulatedCamera, surround_rig
+from bevformer_ros.simulation.world import START_NS, World
+
+TRUTH_BOXES = "/ground_truth/detections"  # vision_msgs/Detection3DArray
+TRUTH_KINEMATICS = "/ground_truth/kinematics"  # bevformer_ros/DetectionKinematicsArray
+LIDAR_FRAME = "LIDAR_TOP"
+DEFAULT_RIG = "nuscenes_compressed"
+
+_POSE_RATE = 100.0  # transforms a second
+_JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True, order=True)
+class _Record:
+    stamp_ns: int
+    order: int
+    topic: str
+    message: Any
+
+
+def simulate(path: str | Path, rig: RigConfig, drive: Drive, storage: Storage = "mcap") -> None:
+    """Write the drive as the rig's topics into a new bag; messages lie in it in the order of their stamps.
+
+    Raises ValueError for a rig with cameras that the simulated car lacks.
+    """
+    cameras = cameras_of(rig, drive.size)
+    world = drive.world()
+    with BagWriter(path, storage) as bag:
+        bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
+        bag.write("/tf_static", static_transforms(rig, cameras), START_NS)
+        records = heapq.merge(_poses(world, rig, drive.end_ns), _sets(world, rig, cameras, drive.reference_stamps))
+        for record in records:
+            bag.write(record.topic, record.message, record.stamp_ns)
+
+
+def cameras_of(rig: RigConfig, size: tuple[int, int]) -> tuple[SimulatedCamera, ...]:
+    simulated = {camera.name: camera for camera in surround_rig(*size)}
+    strangers = [camera.name for camera in rig.cameras if camera.name not in simulated]
+    if strangers:
+        raise ValueError(
+            f"the simulated car has no camera {', '.join(strangers)}; the rig may name {', '.join(simulated)}"
+        )
+    return tuple(simulated[camera.name] for camera in rig.cameras)
+
+
+def static_transforms(rig: RigConfig, cameras: Iterable[SimulatedCamera]) -> TFMessage:
+    mounts = [(LIDAR_FRAME, BASE_FROM_LIDAR), *((camera.name, camera.base_from_camera) for camera in cameras)]
+    return TFMessage(transforms=[transform_to_message(pose, rig.base_frame, name, START_NS) for name, pose in mounts])
+
+
+def _poses(world: World, rig: RigConfig, end_ns: int) -> Iterator[_Record]:
+    for index in range(round((end_ns - START_NS) / NANOSECONDS * _POSE_RATE) + 1):
+        stamp = START_NS + round(index * NANOSECONDS / _POSE_RATE)
+        pose = transform_to_message(world.world_from_base(stamp), rig.fixed_frame, rig.base_frame, stamp)
+        yield _Record(stamp, -1, "/tf", TFMessage(transforms=[pose]))
+
+
+def _sets(world: World, rig: RigConfig, cameras: tuple[SimulatedCamera, ...], stamps: list[int]) -> Iterator[_Record]:
+    """All sets, their messages sorted across sets: a late camera of one may fire after an early one of the next."""
+    earliest = min(camera.exposure_offset_ns for camera in cameras)
+    waiting: list[_Record] = []
+    count = 0
+    for stamp in tqdm(stamps, desc="rendering", unit="set"):
+        while waiting and waiting[0].stamp_ns < stamp + earliest:
+            yield heapq.heappop(waiting)
+        for stamp_ns, topic, message in _messages(observe(world, cameras, BASE_FROM_LIDAR, stamp), rig):
+            heapq.heappush(waiting, _Record(stamp_ns, count, topic, message))
+            count += 1
+    while waiting:
+        yield heapq.heappop(waiting)
+
+
+def _messages(observation: Observation, rig: RigConfig) -> Iterator[tuple[int, str, Any]]:
+    for config, camera in zip(rig.cameras, observation.frame.cameras, strict=True):
+        assert camera is not None
+        header = header_of(camera.stamp_ns, camera.name)
+        yield camera.stamp_ns, config.camera_info_topic, camera_info(header, camera.image.shape, camera.intrinsics)
+        if config.compressed:
+            image = jpeg_to_message(_jpeg(camera.image), header)
+        else:
+            image = image_to_message(camera.image, header)
+        yield camera.stamp_ns, config.image_topic, image
+    stamp = observation.frame.stamp_ns
+    truth = observation.truth.transformed(BASE_FROM_LIDAR)
+    boxes, kinematics = detections_to_message(truth, rig.base_frame), kinematics_to_message(truth, rig.base_frame)
+    for box, extra, identity in zip(boxes.detections, kinematics.detections, observation.object_ids, strict=True):
+        box.id = extra.id = str(identity)
+    yield stamp, TRUTH_BOXES, boxes
+    yield stamp, TRUTH_KINEMATICS, kinematics
+
+
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    ok, data = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
+    assert ok
+    return data.tobytes()
+
+
+def camera_info(header: Header, shape: tuple[int, ...], intrinsics: NDArray[np.float64]) -> CameraInfo:
+    """Calibration of an undistorted image of a shape (height, width, ...)."""
+    info = CameraInfo(header=header, height=shape[0], width=shape[1], distortion_model="plumb_bob")
+    info.d = [0.0] * 5
+    info.k = intrinsics.reshape(-1)
+    info.r = np.eye(3).reshape(-1)
+    info.p = np.column_stack([intrinsics, np.zeros(3)]).reshape(-1)
+    return info
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """800x450 as (800, 450), for argparse."""
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no image size, expected WIDTHxHEIGHT such as 800x450")
+    return int(width), int(height)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    default = Drive()
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="BAG", help="bag directory to create")
+    parser.add_argument("--seed", type=int, default=default.seed, help="which world (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=default.seconds, help="length (default %(default)s)")
+    parser.add_argument("--rate", type=float, default=default.rate, help="image sets a second (default %(default)s)")
+    parser.add_argument("--size", type=image_size, default=default.size, metavar="WxH", help="images (default 800x450)")
+    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="(default %(default)s)")
+    parser.add_argument(
+        "--rig",
+        default=DEFAULT_RIG,
+        help="topics, frames, raw or compressed images: a name in config/rigs or a YAML (default %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    rig = load_yaml(RigConfig, config_file("rigs", arguments.rig))
+    drive = Drive(arguments.seed, arguments.seconds, arguments.rate, arguments.size)
+    simulate(arguments.output, rig, drive, arguments.storage)
+    print(f"{len(drive.reference_stamps)} sets of {len(rig.cameras)} images in {arguments.output}")
+    return 0

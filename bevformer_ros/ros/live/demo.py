@@ -1,0 +1,250 @@
+"""`bevformer-ros demo`: a simulated drive goes over DDS through the detector and ends in a table and a picture."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from bevformer_ros.msg import DetectorStatus
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+from rclpy.client import Client
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from bevformer_ros.commands.draw import write_picture
+from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.drawing import draw_surround
+from bevformer_ros.evaluation.matching import Tally, tally
+from bevformer_ros.resources import DDS_PROFILE_VARIABLE, config_file, dds_profile, model_file, process_settings
+from bevformer_ros.ros import topics
+from bevformer_ros.ros.bag.files import BagReader, deserialize
+from bevformer_ros.ros.bag.run_summary import Summary, summarise
+from bevformer_ros.ros.bag.scene import OUTPUT, STATUS, TRUTH, BagScene
+from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG, simulate
+from bevformer_ros.ros.conversions import detections_from_messages
+from bevformer_ros.ros.live.child_process import ChildProcess
+from bevformer_ros.ros.node.parameters import Settings
+from bevformer_ros.simulation.drive import Drive
+from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
+from bevformer_ros.types import Detections3D
+
+NODE = f"/{topics.NODE_NAME}"
+RECORDED = (*OUTPUT, STATUS, topics.resolved(topics.MARKERS))
+UNTRAINED = "UNTRAINED network (random weights): its boxes mean nothing, so these are the ground truth's"
+
+_START_TIMEOUT_S = 120.0
+_SEED = EVALUATION_SEEDS.start  # the weights know nothing of it
+_SCORE_THRESHOLD = 0.3  # near the best balance of what is found and what is false with the shipped weights
+_NEAR = 30.0  # metres
+_HIT_DISTANCE = 2.0  # metres from the object, as for the benchmark's errors
+_SILENCE_S = 15.0  # after the bag's end, without news from the detector: nothing more will come
+_COMMAND = (sys.executable, "-m", "bevformer_ros.commands.cli")
+
+
+class _Watch:
+    """Sees the detector from outside: its lifecycle state and its status messages."""
+
+    def __init__(self, node: Node) -> None:
+        self.sets_counted = 0
+        self.heard_at = time.monotonic()
+        self._node = node
+        self._state: Client = node.create_client(GetState, f"{NODE}/get_state")
+        self._status = node.create_subscription(DetectorStatus, STATUS, self._on_status, 10)
+
+    def _on_status(self, status: DetectorStatus) -> None:
+        self.sets_counted = status.sets_processed + sum(entry.count for entry in status.sets_dropped)
+        self.heard_at = time.monotonic()
+
+    def spin_until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            rclpy.spin_once(self._node, timeout_sec=0.1)
+
+    def is_active(self) -> bool:
+        if not self._state.service_is_ready():
+            return False
+        answer = self._state.call_async(GetState.Request())
+        rclpy.spin_until_future_complete(self._node, answer, timeout_sec=1.0)
+        result = answer.result() if answer.done() else None
+        return result is not None and result.current_state.id == State.PRIMARY_STATE_ACTIVE
+
+    def recorder_listens(self) -> bool:
+        return self._node.count_subscribers(STATUS) >= 2  # we are the other one
+
+
+def demonstrate(out: Path, drive: Drive, model: str, weights: str) -> tuple[Summary, Tally]:
+    """Everything into the folder `out`; raises RuntimeError with the detector's log where it ends or hangs."""
+    out.mkdir(parents=True, exist_ok=True)
+    rig = load_yaml(RigConfig, config_file("rigs", DEFAULT_RIG))
+    drive_bag, result_bag = out / "drive", out / "result"
+    for bag in (drive_bag, result_bag):
+        _remove_bag(bag)
+    _say(f"1/4 simulating {drive.seconds:g} s of driving, {len(rig.cameras)} cameras at {drive.rate:g} Hz")
+    simulate(drive_bag, rig, drive)
+    _say(f"2/4 starting the detector, model {model} (log in {out / 'detector.log'})")
+    _run_detector(out, drive_bag, result_bag, len(drive.reference_stamps), model, weights)
+    _say("4/4 summing up")
+    with BagReader(drive_bag) as played, BagReader(result_bag) as result:
+        summary = _summary_of(played, result, rig)
+        found = tally(sets(played, result), _HIT_DISTANCE)
+        drawn = picture(played, result, rig, summary)
+    write_picture(out / "demo.png", drawn)
+    return summary, found
+
+
+def _remove_bag(path: Path) -> None:
+    if (path / "metadata.yaml").is_file():
+        shutil.rmtree(path)
+
+
+def _run_detector(out: Path, drive_bag: Path, result_bag: Path, sets: int, model: str, weights: str) -> None:
+    """Start a recorder and the detector, play the bag to them, end both: the detector first, so that the recorder
+    hears what it has to say at its end."""
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C must end the processes in their order
+    node = rclpy.create_node("demo")
+    try:
+        watch = _Watch(node)
+        recorder = [*_COMMAND, "record", *RECORDED, "-o", str(result_bag), "--use-sim-time"]
+        with (
+            ChildProcess("the recorder", recorder, out / "recorder.log") as recording,
+            ChildProcess("the detector", _detector_command(model, weights), out / "detector.log") as detector,
+        ):
+            _await(watch, detector, watch.is_active, "become active")
+            _await(watch, recording, watch.recorder_listens, "listen")
+            _say("3/4 playing the bag over DDS")
+            _play(watch, drive_bag, detector)
+            watch.heard_at = time.monotonic()
+            watch.spin_until(
+                lambda: (
+                    watch.sets_counted >= sets
+                    or time.monotonic() - watch.heard_at > _SILENCE_S
+                    or detector.status is not None
+                )
+            )
+            if detector.status is not None:
+                raise RuntimeError(f"the detector ended before its work was done:\n{detector.log_tail()}")
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def _detector_command(model: str, weights: str) -> list[str]:
+    parameters = {"rig": DEFAULT_RIG, "model": model, "weights": weights, "image_reliability": "reliable"}
+    overrides = [word for name, value in parameters.items() for word in ("-p", f"{name}:='{value}'")]
+    trained = weights or model_file(model).suffix == ".safetensors"
+    # Random scores are low: with any threshold no box would take the way out.
+    overrides += ["-p", f"score_threshold:={_SCORE_THRESHOLD if trained else 0.0}"]
+    return [
+        sys.executable,
+        "-m",
+        "bevformer_ros.ros.node.detector_node",
+        "--ros-args",
+        "-p",
+        "use_sim_time:=true",
+        *overrides,
+    ]
+
+
+def _play(watch: _Watch, bag: Path, detector: ChildProcess) -> None:
+    with ChildProcess("the player", [*_COMMAND, "play", str(bag)]) as player:
+        watch.spin_until(lambda: player.status is not None or detector.status is not None)
+        if player.status not in (0, None):
+            raise RuntimeError("the bag could not be played, see above")
+
+
+def _await(watch: _Watch, process: ChildProcess, condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    watch.spin_until(lambda: process.status is not None or time.monotonic() > deadline or condition())
+    if process.status is not None:
+        raise RuntimeError(
+            f"{process.name} ended with status {process.status} before it could {what}:\n{process.log_tail()}"
+        )
+    if time.monotonic() > deadline:
+        raise RuntimeError(f"{process.name} did not {what} within {_START_TIMEOUT_S:g} s:\n{process.log_tail()}")
+
+
+def _summary_of(played: BagReader, result: BagReader, rig: RigConfig) -> Summary:
+    reference = next(camera for camera in rig.cameras if camera.name == rig.reference_camera)
+    statuses = [deserialize(entry) for entry in result.messages([STATUS])]
+    boxes = sum(len(deserialize(entry).detections) for entry in result.messages([OUTPUT.boxes]))
+    return summarise(statuses, played.topics[reference.image_topic].message_count, boxes)
+
+
+def sets(played: BagReader, result: BagReader) -> Iterator[tuple[Detections3D, Detections3D]]:
+    """Detections and truth of every processed set, both in the base frame."""
+    truth = _boxes(played, TRUTH.boxes)
+    return ((boxes, truth[stamp]) for stamp, boxes in _boxes(result, OUTPUT.boxes).items())
+
+
+def _boxes(bag: BagReader, topic: str) -> dict[int, Detections3D]:
+    """By stamp."""
+    found = (detections_from_messages(deserialize(entry)) for entry in bag.messages([topic]))
+    return {boxes.stamp_ns: boxes for boxes in found}
+
+
+def picture(played: BagReader, result: BagReader, rig: RigConfig, summary: Summary) -> np.ndarray:
+    """The most varied set that was processed: detections beside the truth, or the truth alone where untrained."""
+    stamp = _most_varied(played, summary.processed_stamps)
+    scene = BagScene(played, rig)
+    frame, truth = scene.frame(stamp), scene.boxes(TRUTH, stamp)
+    title = f"bevformer_ros demo   model {summary.model}   {summary.processed} of {summary.sets_in} sets"
+    if not summary.trained:
+        return draw_surround(frame, truth, title, warning=UNTRAINED)
+    return draw_surround(frame, scene.boxes(OUTPUT, stamp, result), f"{title}   white: ground truth", truth=truth)
+
+
+def _most_varied(played: BagReader, stamps: Collection[int]) -> int:
+    """Of these stamps (of all, where there are none) the one with the most classes near the car, then boxes."""
+    variety: dict[int, tuple[int, int]] = {}
+    for stamp, truth in _boxes(played, TRUTH.boxes).items():
+        near = truth.labels[np.linalg.norm(truth.centers[:, :2], axis=1) < _NEAR]
+        variety[stamp] = (len(np.unique(near)), len(near))
+    return max((stamp for stamp in variety if not stamps or stamp in stamps), key=lambda stamp: variety[stamp])
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def prepare_environment() -> None:
+    """What every process of the demo inherits, unless the user has set it."""
+    os.environ.setdefault(DDS_PROFILE_VARIABLE, str(dds_profile()))
+    for variable, value in process_settings().items():
+        os.environ.setdefault(variable, value)
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    # A domain of its own keeps the demo's /clock and cameras out of any other ROS on this machine.
+    os.environ.setdefault("ROS_DOMAIN_ID", str(40 + os.getpid() % 60))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for all results (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of the drive (default %(default)s)")
+    parser.add_argument("--rate", type=float, default=2.0, help="image sets a second (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=_SEED, help="which world (default %(default)s)")
+    parser.add_argument("--model", default=Settings.model, help="name or file, as of the node (default %(default)s)")
+    parser.add_argument("--weights", default="", help="file; without it the model's own or random ones")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    prepare_environment()
+    drive = Drive(arguments.seed, arguments.seconds, arguments.rate)
+    try:
+        summary, found = demonstrate(arguments.out, drive, arguments.model, arguments.weights)
+    except RuntimeError as error:
+        print(f"bevformer-ros demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(f"\n{summary.table()}\n")
+    print(f"{found}, to {_HIT_DISTANCE:g} m" if summary.trained else f"{UNTRAINED} in the picture")
+    print(f"picture: {arguments.out / 'demo.png'}   bags: {arguments.out / 'drive'}, {arguments.out / 'result'}")
+    if not summary.succeeded:
+        print(f"FAILED: too few sets came through, see {arguments.out / 'detector.log'}", file=sys.stderr)
+    return 0 if summary.succeeded else 1

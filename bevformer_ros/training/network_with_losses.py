@@ -1,0 +1,118 @@
+"""One training step: the network as it runs, with its history, and the losses on what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
+from bevformer_ros.inference.history import HistoryConfig
+from bevformer_ros.model.network import BEVFormerV2
+from bevformer_ros.training.batch import Batch
+from bevformer_ros.training.bev_loss import bev_loss
+from bevformer_ros.training.config import TrainingConfig
+from bevformer_ros.training.perspective_loss import perspective_loss
+
+
+class Step(NamedTuple):
+    """losses: weighted scalars by name; their sum is what is minimised. encoded: one entry per sample, to be stored
+    once the gradients are taken."""
+
+    losses: dict[str, Tensor]
+    encoded: tuple[EncodedFrame, ...]
+
+
+class NetworkWithLosses(nn.Module):
+    """The network with its losses, as DistributedDataParallel wants it: one forward pass, all gradients."""
+
+    def __init__(self, network: BEVFormerV2, config: TrainingConfig) -> None:
+        """Freezes what the configured losses do not reach. Raises ValueError where a loss has no head to teach."""
+        super().__init__()
+        self.network = network
+        self._bev, self._perspective = config.bev, config.perspective
+        model = network.config
+        if config.perspective is not None and model.perspective is None:
+            raise ValueError(f"model {model.name} has no perspective head, set perspective to null for its training")
+        if config.perspective is not None and model.perspective is not None:
+            levels, ranges = len(model.perspective.strides), len(config.perspective.size_ranges)
+            if levels != ranges:
+                raise ValueError(f"perspective.size_ranges has {ranges} entries, model {model.name} {levels} levels")
+        if config.perspective is None and network.perspective_head is not None:
+            network.perspective_head.requires_grad_(False)
+        if config.bev is None:
+            for part in (network.bev_encoder, network.temporal_fusion, network.decoder, network.queries):
+                if part is not None:
+                    part.requires_grad_(False)
+            if network.proposal_queries is not None:
+                network.proposal_queries.requires_grad_(False)
+
+    def empty_buffers(self, count: int) -> list[BevBuffer]:
+        """One history for each drive that is trained on side by side."""
+        config = self.network.config
+        return [BevBuffer(config.temporal, HistoryConfig(), config.bev, self._encode_past) for _ in range(count)]
+
+    @torch.no_grad()
+    def _encode_past(self, features: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor) -> Tensor:
+        return self._encode_bev(features, image_from_bev, camera_valid)
+
+    def _encode_bev(self, features: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor) -> Tensor:
+        width, height = self.network.config.image.padded_size
+        return self.network.encode_bev(features, image_from_bev, camera_valid, (height, width))
+
+    def forward(self, batch: Batch, buffers: Sequence[BevBuffer]) -> Step:
+        """The history in the buffers is used as it is: gradients end there."""
+        network, losses = self.network, {}
+        features = network.image_features(batch.images)
+        levels = network.perspective_levels(features) if self._needs_perspective else None
+        if levels is not None and self._perspective is not None:
+            assert network.config.perspective is not None
+            dense_loss = perspective_loss(
+                levels,
+                batch.perspective_truth,
+                batch.intrinsics.flatten(0, 1),
+                network.config.perspective,
+                self._perspective,
+            )
+            losses.update({f"perspective_{name}": value for name, value in dense_loss._asdict().items()})
+        if self._bev is None:
+            return Step(losses, ())
+        proposals = None
+        if levels is not None and network.proposal_maker is not None and network.config.two_stage:
+            first = network.proposal_maker.config.first_level
+            proposals = network.proposal_maker(
+                levels[first:], batch.intrinsics, batch.camera_from_bev, batch.camera_valid
+            )
+        features = features[: network.config.encoder.image_levels]
+        bev = self._encode_bev(features, batch.image_from_bev, batch.camera_valid)
+        encoded = _split(batch, features, bev)
+        recalls = [buffer.recall(entry) for buffer, entry in zip(buffers, encoded, strict=True)]
+        output = network.decode(network.fuse(torch.cat([recall.bevs for recall in recalls])), proposals)
+        set_loss = bev_loss(output, batch.bev_truth, self._bev, network.config.decoder.groups)
+        losses.update(bev_classes=set_loss.classes.sum(), bev_boxes=set_loss.boxes.sum())
+        return Step(losses, tuple(_detached(entry) for entry in encoded))
+
+    @property
+    def _needs_perspective(self) -> bool:
+        return self._perspective is not None or self.network.config.two_stage
+
+
+def _split(batch: Batch, features: tuple[Tensor, ...], bev: Tensor) -> list[EncodedFrame]:
+    return [
+        EncodedFrame(
+            frame.stamp_ns,
+            frame.world_from_bev,
+            bev[row : row + 1],
+            tuple(level[row : row + 1] for level in features),
+            batch.projections[row],
+            batch.camera_valid[row : row + 1],
+        )
+        for row, frame in enumerate(batch.frames)
+    ]
+
+
+def _detached(entry: EncodedFrame) -> EncodedFrame:
+    return replace(entry, bev=entry.bev.detach(), features=tuple(level.detach() for level in entry.features))

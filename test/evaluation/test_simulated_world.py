@@ -1,0 +1,95 @@
+"""A detector on the world, with stand-ins that know the truth, so that the scores are known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nuscenes", reason="needs nuscenes-devkit, which `make env` installs")
+
+from bevformer_ros.evaluation.simulated_world import KEYFRAME_RATE, evaluate_world
+from bevformer_ros.inference.pipeline import load_detector
+from bevformer_ros.resources import model_file
+from bevformer_ros.simulation.drive import Drive, observations
+from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
+from bevformer_ros.types import Detections3D, SurroundFrame
+
+DRIVES = [Drive(seed, seconds=1.5, rate=2.0, size=(160, 90)) for seed in (9000, 9001)]
+
+
+@dataclass
+class Oracle:
+    """Finds what the truth has; of the perspective head, 0.6 m beside it. late: results come only at the
+    end."""
+
+    truths: dict[tuple[str, int], Detections3D]
+    late: bool = False
+    makes_proposals: bool = True
+    resets: int = 0
+
+    @property
+    def config(self) -> SimpleNamespace:
+        return SimpleNamespace(name="oracle", proposals="some" if self.makes_proposals else None)
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def replay(self, frames: Iterable[SurroundFrame]) -> Iterator[Detections3D]:
+        if self.late:
+            frames = [SimpleNamespace(scene=frame.scene, stamp_ns=frame.stamp_ns) for frame in frames]
+        for frame in frames:
+            truth = self.truths[frame.scene, frame.stamp_ns]
+            # Across the line of sight: along it, objects would leave the range in which their class counts.
+            across = truth.centers[:, [1, 0, 2]] * (-1, 1, 0)
+            across *= 0.6 / np.linalg.norm(across, axis=1, keepdims=True)
+            beside = replace(truth, centers=truth.centers + across)
+            yield replace(truth, proposals=beside)
+
+
+@pytest.fixture(scope="module")
+def truths():
+    return {(entry.frame.scene, entry.frame.stamp_ns): entry.truth for entry in observations(DRIVES)}
+
+
+def present(scores):
+    found = [entry for entry in scores.classes.values() if entry.truths]
+    assert len(found) > 4
+    return found
+
+
+def test_no_drives():
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        evaluate_world(Oracle({}), [])
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_truth_itself_is_perfect(truths, late):
+    oracle = Oracle(truths, late)
+    scores = evaluate_world(oracle, DRIVES)
+    assert oracle.resets == 1
+    for entry in present(scores):
+        assert entry.ap == pytest.approx(1.0, abs=1e-9)
+        assert np.nanmax(list(entry.errors.values())) < 1e-6
+    assert scores.errors["mATE"] < 1e-6 + np.mean([entry.truths == 0 for entry in scores.classes.values()])
+
+
+def test_proposals_are_scored_where_wanted(truths):
+    scores = evaluate_world(Oracle(truths), DRIVES, proposals=True)
+    for entry in present(scores):
+        assert entry.aps[0.5] < 0.1 and entry.aps[2.0] > 0.9
+        assert entry.errors["mATE"] == pytest.approx(0.6, abs=0.03)
+
+
+def test_a_model_without_proposals_is_refused():
+    with pytest.raises(ValueError, match="oracle makes no proposals"):
+        evaluate_world(Oracle({}, makes_proposals=False), DRIVES, proposals=True)
+
+
+def test_the_demo_weights_see_worlds_they_never_learned_from():
+    drives = [Drive(seed, seconds=3.0, rate=KEYFRAME_RATE) for seed in EVALUATION_SEEDS[:2]]
+    scores = evaluate_world(load_detector(model_file("demo")), drives)
+    assert np.mean([entry.ap for entry in present(scores)]) > 0.2

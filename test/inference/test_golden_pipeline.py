@@ -1,0 +1,158 @@
+"""The whole detector, fed frame by frame, against the official code: golden cases 1 and 2."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import golden_cases
+import numpy as np
+import pytest
+import torch
+from golden_detections import assert_same_detections
+from official_config import golden_detector
+from scipy.linalg import rq
+
+from bevformer_ros import geometry
+from bevformer_ros.inference.pipeline import Detector
+from bevformer_ros.inference.preprocessing import NetworkInput
+from bevformer_ros.model.bev_encoder import pillar_points, project_pillars
+from bevformer_ros.model.box_coding import Boxes, boxes_to_official
+from bevformer_ros.model.config import ImageConfig
+from bevformer_ros.types import CameraImage, SurroundFrame
+
+INTERVAL_NS = 500_000_000
+
+
+class Golden(NamedTuple):
+    """A golden case in the detector. seen: what the network's parts last gave, by its official name."""
+
+    detect: Detector
+    inputs: dict[str, torch.Tensor]
+    expected: dict[str, torch.Tensor]
+    seen: dict[str, torch.Tensor]
+
+    @property
+    def frames(self):
+        return self.detect.config.temporal.frames
+
+    def run(self, poses, skipped=()):
+        """Detections of the current frame after its past ones; poses by frame index; skipped frames are not given."""
+        self.detect.reset("test")
+        self.seen["visible"] = []
+        blank = CameraImage("", 0, np.zeros((1, 1, 3), np.uint8), np.eye(3), np.eye(4))
+        for index, number in enumerate(self.frames):
+            if number in skipped:
+                continue
+            self.detect._preprocess = lambda frame, mark, index=index: network_input(self.inputs, index)
+            cameras = (blank,) * len(self.detect.config.cameras)
+            detections = self.detect(SurroundFrame(10**10 + number * INTERVAL_NS, cameras, poses[number]))
+        return detections
+
+    def assert_seen(self, name, case="", tolerance=1e-4):
+        golden_cases.assert_equal(self.seen[name], self.expected[case + name], case + name, tolerance)
+
+    def assert_detected(self, detections):
+        boxes = boxes_to_official(Boxes(*(torch.from_numpy(getattr(detections, name)) for name in Boxes._fields)))
+        actual = (boxes.float(), torch.from_numpy(detections.scores).float(), torch.from_numpy(detections.labels))
+        expected = tuple(self.expected[f"coder.{name}"] for name in ("bboxes", "scores", "labels"))
+        assert_same_detections(actual, expected, "detections")
+
+
+def network_input(inputs, index):
+    """The golden images are floats that no uint8 image gives: they enter behind the preprocessing."""
+    projections = inputs["lidar2img_own_lidar_frame" if "lidar2img_own_lidar_frame" in inputs else "lidar2img"]
+    intrinsics, camera_from_bev = zip(*map(split_projection, projections), strict=True)
+    images = inputs["img"][:, index]
+    valid = torch.ones(images.shape[:2], dtype=torch.bool)
+    return NetworkInput(images, valid, np.stack(intrinsics), np.stack(camera_from_bev))
+
+
+def split_projection(image_from_bev):
+    """Intrinsics and camera_from_bev whose product is the projection."""
+    matrix = image_from_bev.numpy()
+    intrinsics, rotation = rq(matrix[:3, :3])
+    signs = np.diag(np.sign(np.diag(intrinsics)))
+    intrinsics, rotation = intrinsics @ signs, signs @ rotation
+    camera_from_bev = np.eye(4)
+    camera_from_bev[:3, :3], camera_from_bev[:3, 3] = rotation, np.linalg.solve(intrinsics, matrix[:3, 3])
+    return intrinsics, camera_from_bev
+
+
+def golden_case(path):
+    tensors, description = golden_cases.load(path)
+    inputs = golden_cases.part(tensors, "inputs.")
+    height, width = inputs["img"].shape[-2:]
+    network = golden_detector(tensors, description)
+    image = ImageConfig((width, height), (0, 0, width, height), height, pad_divisor=1)
+    network.config = replace(network.config, image=image)
+    seen = {}
+    if network.temporal_fusion is not None:
+        network.temporal_fusion.register_forward_hook(lambda *hooked: seen.update(bev_fused=hooked[2]))
+    network.decoder.register_forward_hook(
+        lambda *hooked: seen.update(all_cls_scores=hooked[2].class_logits, all_bbox_preds=hooked[2].box_codes)
+    )
+    points = pillar_points(network.config.bev, network.config.encoder.pillar_points, torch.device("cpu"))
+    network.bev_encoder.register_forward_pre_hook(
+        lambda _, arguments: seen["visible"].append(project_pillars(points, *arguments[1:]).visible)
+    )
+    return Golden(Detector(network, trained=True), inputs, golden_cases.part(tensors, "outputs."), seen)
+
+
+@pytest.fixture(scope="module", params=golden_cases.variants("case2_temporal"))
+def temporal(request):
+    return golden_case(request.param)
+
+
+def official_poses(golden):
+    """Poses in the current BEV frame, rounded to float32 as the official data set does it."""
+    poses = {frame: golden.inputs[f"frame{frame}.lidaradj2lidarcurr"].double().numpy() for frame in golden.frames[:-1]}
+    return {**poses, 0: np.eye(4)}
+
+
+def exact_poses(golden):
+    """Poses in the world, as a car has them."""
+
+    def matrix(name):
+        quaternion = np.roll(golden.inputs[f"{name}_rotation_wxyz"].numpy(), -1)
+        return geometry.transform(golden.inputs[f"{name}_translation"].numpy(), quaternion)
+
+    return {frame: matrix(f"frame{frame}.ego2global") @ matrix("lidar2ego") for frame in golden.frames}
+
+
+@pytest.mark.parametrize("path", golden_cases.variants("case1_single_frame"))
+def test_single_frame(path):
+    golden = golden_case(path)
+    golden.assert_detected(golden.run({0: np.eye(4)}))
+    for name in ("all_cls_scores", "all_bbox_preds"):
+        golden.assert_seen(name)
+
+
+def test_history_of_images_with_poses(temporal):
+    temporal.assert_detected(temporal.run(official_poses(temporal)))
+    assert temporal.detect.history.depth == len(temporal.frames) - 1
+    for name in ("bev_fused", "all_cls_scores", "all_bbox_preds"):
+        temporal.assert_seen(name)
+
+
+def test_history_with_missing_frames(temporal):
+    cases = sorted({name.partition(".")[0] for name in temporal.expected if name.startswith("miss")})
+    for case in cases:
+        temporal.run(official_poses(temporal), skipped=[-int(digit) for digit in case.removeprefix("miss")])
+        for name in ("bev_fused", "all_cls_scores", "all_bbox_preds"):
+            temporal.assert_seen(name, f"{case}.")
+
+
+def test_history_with_poses_in_double_precision(temporal):
+    """The official code rounds world coordinates, of a kilometre and more, to float32; ours must come close to that.
+
+    A point that projects onto an image's border may be seen with one rounding and not the other: then most values can.
+    """
+    temporal.run(official_poses(temporal))
+    visible = torch.stack(temporal.seen["visible"])
+    temporal.run(exact_poses(temporal))
+    moved_over_a_border = (torch.stack(temporal.seen["visible"]) != visible).sum()
+    assert moved_over_a_border <= 1e-4 * visible.numel()
+    for name in ("bev_fused", "all_cls_scores", "all_bbox_preds"):
+        actual, expected = temporal.seen[name], temporal.expected[name]
+        assert (actual - expected).abs().median() <= 1e-4 * expected.abs().max(), name
+        if not moved_over_a_border:
+            temporal.assert_seen(name, tolerance=1e-3)

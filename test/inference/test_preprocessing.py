@@ -1,0 +1,256 @@
+"""Images and intrinsics on their way into the network, against the official pipeline and against each other."""
+
+import hashlib
+from dataclasses import replace
+
+import cv2
+import golden_cases
+import numpy as np
+import pytest
+import torch
+
+from bevformer_ros import geometry
+from bevformer_ros.datasets.keyframe import keyframe_surround_frame
+from bevformer_ros.inference.preprocessing import (
+    ImagePlan,
+    Preprocessor,
+    image_from_bev,
+    normalise,
+    resize,
+    resize_on_device,
+    sampling_points,
+    undistort_on_device,
+)
+from bevformer_ros.model.config import ImageConfig
+from bevformer_ros.types import CameraImage, SurroundFrame
+
+CONFIG = ImageConfig()
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+BEHIND_BEV = geometry.transform_from_rpy((0, 0, 0), (-np.pi / 2, 0, 0))
+
+
+def padded(plan):
+    return tuple(-(-side // 32) * 32 for side in plan.size)
+
+
+def photo(width, height, seed=0):
+    """Noise over smooth structure: hard edges and gradients for the resize."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.int16)
+    return np.clip(image + random.integers(-30, 30, image.shape), 0, 255).astype(np.uint8)
+
+
+def pinhole(width, height):
+    return np.array([[0.8 * width, 0, width / 2 - 3], [0, 0.8 * width, height / 2 + 5], [0, 0, 1]])
+
+
+def camera(width=1600, height=900, name="CAM_FRONT", seed=0, **changes):
+    values = {"image": photo(width, height, seed), "intrinsics": pinhole(width, height), "camera_from_bev": BEHIND_BEV}
+    return CameraImage(name, 0, **{**values, **changes})
+
+
+def surround(*cameras):
+    return SurroundFrame(0, cameras, np.eye(4))
+
+
+def assert_projection(actual, expected, what, tolerance=1e-9):
+    golden_cases.assert_equal(torch.from_numpy(np.asarray(actual)), expected, what, tolerance)
+
+
+@pytest.mark.parametrize("path", golden_cases.variants("case4b_preprocessing_synthetic"))
+def test_synthetic_golden(path):
+    tensors, description = golden_cases.load(path)
+    images, cam2img = tensors["inputs.img_uint8_bgr"].numpy(), tensors["inputs.cam2img"].numpy()
+    for name, setting in description["notes"].items():
+        expected = golden_cases.part(tensors, f"outputs.{name}.")
+        plan = ImagePlan.to_height(tuple(setting["crop"]), setting["resize_dims"][1], setting["flip"])
+        assert plan.size == tuple(setting["resize_dims"])
+        for index, image in enumerate(images):
+            resized = resize(image, plan)
+            np.testing.assert_array_equal(resized, expected["uint8"][index].numpy(), err_msg=name)
+            network = normalise(resized, CONFIG, padded(plan)).transpose(1, 2, 0)
+            golden_cases.assert_equal(torch.from_numpy(network.copy()), expected["img_float32_hwc"][index], name, 1e-6)
+            intrinsics = plan.intrinsics(cam2img[index, :3, :3])
+            assert_projection(intrinsics, expected["cam2img"][index, :3, :3], name)
+            projection = image_from_bev(intrinsics, tensors["inputs.lidar2cam"][index].numpy())
+            assert_projection(projection, expected["lidar2img"][index], name)
+
+
+@pytest.fixture(scope="module")
+def keyframe(shared_directory):
+    return keyframe_surround_frame(shared_directory / "data" / "nuscenes_frame")
+
+
+@pytest.mark.parametrize("path", golden_cases.variants("case4"))
+def test_real_keyframe_golden(path, keyframe):
+    tensors, description = golden_cases.load(path)
+    result = Preprocessor(CONFIG, torch.device("cpu"))(keyframe)
+
+    assert result.images.shape == (1, 6, 3, 640, 1600)
+    assert result.camera_valid.all()
+    golden_cases.assert_equal(
+        torch.from_numpy(result.image_from_bev), tensors["outputs.eval.lidar2img"], "lidar2img", 1e-6
+    )
+    assert_projection(result.intrinsics, tensors["outputs.eval.cam2img"][:, :3, :3], "cam2img")
+
+    raw = description["notes"]["raw_decoded"]
+    if hashlib.sha256(keyframe.cameras[0].image.tobytes()).hexdigest() != raw["CAM_FRONT"]["sha256_uint8_bgr"]:
+        pytest.skip("this OpenCV decodes the JPEG to other pixels than the reference's did")
+    images = result.images[0]
+    front = normalise(tensors["outputs.eval.CAM_FRONT.uint8_bgr"].numpy(), CONFIG, (1600, 640))
+    assert torch.equal(images[0], torch.from_numpy(front))
+    golden_cases.assert_equal(images[:, :, 100:132, 700:764], tensors["outputs.eval.crops_float32"], "crops", 1e-6)
+    golden_cases.assert_equal(images.double().mean((2, 3)), tensors["outputs.eval.channel_mean"], "mean", 1e-6)
+
+
+@pytest.mark.parametrize("path", golden_cases.variants("case4"))
+def test_real_keyframe_resized_golden(path, keyframe):
+    tensors, description = golden_cases.load(path)
+    settings = {name: note for name, note in description["notes"].items() if name.startswith("resize")}
+    assert settings
+    for name, setting in settings.items():
+        scale, size, crop, mirror = setting["CropResizeFlipImage_param"]
+        expected = golden_cases.part(tensors, f"outputs.{name}.")
+        plan = ImagePlan.to_height(tuple(crop), size[1], mirror)
+        assert (plan.size, plan.scale) == (tuple(size), pytest.approx(scale))
+        for index, entry in enumerate(keyframe.cameras):
+            intrinsics = plan.intrinsics(entry.intrinsics)
+            assert_projection(intrinsics, expected["cam2img"][index, :3, :3], name)
+            projection = image_from_bev(intrinsics, tensors["inputs.lidar2cam"][index].numpy())
+            assert_projection(projection, expected["lidar2img"][index], name)
+        resized = [resize(entry.image, plan) for entry in keyframe.cameras]
+        means = [normalise(image, CONFIG, padded(plan)).mean((1, 2), dtype=np.float64) for image in resized]
+        golden_cases.assert_equal(torch.tensor(np.stack(means)), expected["channel_mean"], f"{name} mean", 1e-4)
+        if "CAM_FRONT.uint8_bgr_before_normalise" in expected:
+            np.testing.assert_array_equal(resized[0], expected["CAM_FRONT.uint8_bgr_before_normalise"].numpy())
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "crop", "size"),
+    [
+        (1600, 900, (0, 260, 1600, 900), (1600, 640)),
+        (1920, 1080, (0, 312, 1920, 1080), (1600, 640)),
+        (800, 450, (0, 130, 800, 450), (1600, 640)),
+        (1280, 960, (0, 448, 1280, 960), (1600, 640)),  # taller: the crop keeps to the bottom
+        (2048, 1536, (0, 716, 2048, 1536), (1598, 640)),  # 819.2 rows do not exist: 820, and two columns of padding
+        (1600, 500, (0, 0, 1600, 500), (1600, 500)),  # too low: the lower part of the input stays empty
+    ],
+)
+def test_crop_rule_for_other_image_sizes(width, height, crop, size):
+    plan = ImagePlan.for_size(CONFIG, width, height)
+    assert (plan.crop, plan.size) == (crop, size)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1600, 900), (1920, 1080), (640, 480), (2048, 1536), (1600, 500)])
+def test_a_point_stays_on_its_pixel(width, height):
+    """A bright dot seen through the adapted intrinsics lies where the resized image shows it."""
+    image = np.zeros((height, width, 3), np.uint8)
+    u, v = round(0.7 * width), round(0.8 * height)
+    cv2.circle(image, (u, v), round(0.01 * width), (255, 255, 255), -1)
+    intrinsics = pinhole(width, height)
+    point = np.linalg.inv(intrinsics) @ (u, v, 1) * 10
+    result = Preprocessor(CONFIG, torch.device("cpu"))(surround(camera(image=image, intrinsics=intrinsics)))
+    weights = result.images[0, 0, 0] - result.images[0, 0, 0].min()
+    weights = torch.where(weights > 128, weights, 0.0).numpy()
+    rows, columns = np.indices(weights.shape)
+    seen = np.array([(columns * weights).sum(), (rows * weights).sum()]) / weights.sum()
+    expected, _ = geometry.project(result.intrinsics[0], point)
+    np.testing.assert_allclose(seen, expected, atol=1.0)
+
+
+def test_image_below_which_nothing_is_left_is_refused():
+    config = replace(CONFIG, crop=(0, 160, 1600, 800))
+    with pytest.raises(ValueError, match="1600 x 100 has nothing left above the bottom 100 of 900 rows"):
+        ImagePlan.for_size(config, 1600, 100)
+
+
+def test_missing_camera_is_black_and_marked():
+    result = Preprocessor(CONFIG, torch.device("cpu"))(surround(None, camera(800, 450, "CAM_BACK")))
+    assert result.camera_valid.tolist() == [[False, True]]
+    assert result.images[0, 0].abs().max() == 0
+    assert result.images[0, 1].abs().max() > 0
+    np.testing.assert_array_equal(result.image_from_bev[0], np.eye(4))
+
+
+DISTORTION = np.array([-0.28, 0.07, 0.0005, -0.0003, 0.0])
+
+
+def test_undistorted_points_lie_where_the_intrinsics_say():
+    """Dots drawn through the distorted model come to lie on their pinhole projections."""
+    intrinsics = pinhole(1600, 900)
+    points = np.array([[-4.0, 0.5, 10], [3.5, 1.5, 10], [0.5, 2.0, 10]])
+    pixels, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), intrinsics, DISTORTION)
+    straight, _ = geometry.project(intrinsics, points)
+    assert np.abs(pixels[:, 0] - straight).max() > 10
+    for pixel, point in zip(pixels[:, 0], points, strict=True):
+        image = np.zeros((900, 1600, 3), np.uint8)
+        cv2.circle(image, np.round(pixel).astype(int).tolist(), 6, (255, 255, 255), -1)
+        entry = camera(image=image, intrinsics=intrinsics, distortion=DISTORTION)
+        result = Preprocessor(CONFIG, torch.device("cpu"))(surround(entry))
+        weights = (result.images[0, 0, 0] - result.images[0, 0, 0].min()).numpy()
+        rows, columns = np.indices(weights.shape)
+        seen = np.array([(columns * weights).sum(), (rows * weights).sum()]) / weights.sum()
+        expected, _ = geometry.project(result.intrinsics[0], point)
+        np.testing.assert_allclose(seen, expected, atol=1.0)
+
+
+def test_lens_models_that_opencv_does_not_know_are_refused():
+    entry = camera(160, 90, distortion=np.full(6, 0.1))
+    with pytest.raises(ValueError, match="CAM_FRONT: 6 distortion coefficients, expected one of"):
+        Preprocessor(CONFIG, torch.device("cpu"))(surround(entry))
+
+
+def test_maps_are_kept_until_the_calibration_changes(monkeypatch):
+    made = []
+    original = cv2.initUndistortRectifyMap
+    monkeypatch.setattr(cv2, "initUndistortRectifyMap", lambda *args: made.append(args) or original(*args))
+    preprocess = Preprocessor(CONFIG, torch.device("cpu"))
+    entry = camera(320, 180, distortion=DISTORTION)
+    for _ in range(3):
+        preprocess(surround(entry))
+    assert len(made) == 1
+    preprocess(surround(replace(entry, distortion=2 * DISTORTION)))
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1280, 720), (2048, 1536), (640, 480), (1600, 900)])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])  # of a CPU, of a GPU
+def test_resize_stays_close_to_the_exact_path(width, height, kind):
+    image, plan = photo(width, height), ImagePlan.for_size(CONFIG, width, height)
+    left, top, right, bottom = plan.crop
+    cropped = torch.from_numpy(image[top:bottom, left:right].copy()).permute(2, 0, 1)
+    on_device = resize_on_device(cropped[None].to(kind), plan)[0]
+    difference = np.abs(on_device.numpy().transpose(1, 2, 0).astype(np.float32) - resize(image, plan))
+    assert difference.max() <= (0 if (width, height) == CONFIG.source_size else 2)
+    assert (difference > 0).mean() <= 1e-2
+    assert (difference > 1).mean() <= 1e-5
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])
+def test_a_set_of_different_cameras(device):
+    """One of another size, one distorted, one missing."""
+    frame = surround(camera(), camera(1920, 1080, "CAM_BACK", seed=1), camera(seed=2, distortion=DISTORTION), None)
+    expected = Preprocessor(CONFIG, torch.device("cpu"), exact=True)(frame)
+    preprocess = Preprocessor(CONFIG, torch.device(device))
+    for _ in range(2):  # the second time with what the first one kept
+        actual = preprocess(frame)
+        difference = (actual.images.cpu() - expected.images).abs()
+        assert difference[0, [0, 1, 3]].max() <= 2.001
+        assert difference[0, 2].max() <= (0 if device == "cpu" else 10)
+        assert torch.equal(actual.camera_valid.cpu(), expected.camera_valid)
+        np.testing.assert_array_equal(actual.image_from_bev, expected.image_from_bev)
+
+
+def test_device_undistorts_like_opencv():
+    """Which samples at 32nds of a pixel: a few grey levels on noise."""
+    entry = camera(distortion=DISTORTION)
+    maps = cv2.initUndistortRectifyMap(
+        entry.intrinsics, DISTORTION, np.eye(3), entry.intrinsics, (1600, 900), cv2.CV_32FC1
+    )
+    crop = slice(260, 900), slice(100, 1500)
+    expected = cv2.remap(entry.image, *maps, interpolation=cv2.INTER_LINEAR)[crop]
+    points = sampling_points(maps, (1600, 900), crop)
+    difference = np.abs(undistort_on_device(torch.from_numpy(entry.image), points).numpy() - expected)
+    assert difference.max() <= 10
+    assert difference.mean() <= 1

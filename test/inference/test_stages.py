@@ -1,0 +1,83 @@
+"""That both steps ask nothing of the host, so that CUDA can record them: run on the meta device, which has no data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bevformer_ros.config import load_yaml
+from bevformer_ros.inference import stages
+from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
+from bevformer_ros.inference.graphs import unmarked
+from bevformer_ros.inference.history import HistoryConfig
+from bevformer_ros.inference.network_preparation import prepare_for_inference
+from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.model.network import build_network
+from bevformer_ros.resources import config_file
+
+META = torch.device("meta")
+_MAKES_TENSORS_FROM_HOST = (torch.tensor, torch.as_tensor, torch.from_numpy, Tensor.new_tensor)
+
+
+class NoTensorsFromTheHost(TorchFunctionMode):
+    """A list as an index becomes a tensor on the host first, and is copied."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is Tensor.__getitem__:
+            parts = args[1] if isinstance(args[1], tuple) else (args[1],)
+            assert not any(isinstance(part, list | np.ndarray) for part in parts), f"indexed with {parts}"
+        assert func not in _MAKES_TENSORS_FROM_HOST, f"{func} makes a tensor on the host"
+        return func(*args, **(kwargs or {}))
+
+
+class NoTensorsOnTheHost(TorchDispatchMode):
+    """But for single numbers, which travel inside a kernel's arguments."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = [value for value in (*args, result) if isinstance(value, Tensor)]
+        assert all(value.device == META or value.dim() == 0 for value in tensors), f"{func} works on the host"
+        return result
+
+
+@pytest.mark.parametrize("asks", [lambda x: x[..., [0, 1]], lambda x: x + torch.tensor([1.0, 2.0], device=META)])
+def test_what_is_refused(asks):
+    with NoTensorsFromTheHost(), pytest.raises(AssertionError, match="indexed with|on the host"):
+        asks(torch.ones(3, 2, device=META))
+
+
+@pytest.mark.parametrize("mode", ["warp", "reencode"])
+def test_nothing_waits_for_the_host(mode):
+    config = load_yaml(ModelConfig, config_file("models", "tiny_two_stage"))
+    config = replace(config, temporal=replace(config.temporal, mode=mode))
+    model = prepare_for_inference(build_network(config), META, torch.bfloat16)
+    width, height = config.image.padded_size
+    cameras = len(config.cameras)
+
+    def encode_past(features, image_from_bev, camera_valid):
+        return model.encode_bev(features, image_from_bev, camera_valid, (height, width))
+
+    buffer = BevBuffer(config.temporal, HistoryConfig(), config.bev, encode_past)
+    given = (
+        torch.empty(1, cameras, 3, height, width, device=META),
+        torch.empty(1, cameras, device=META, dtype=torch.bool),
+        *(torch.empty(1, cameras, size, size, device=META) for size in (3, 4, 4)),
+    )
+    with torch.inference_mode():
+        for frame in range(3):
+            encoded = stages.encode(model, unmarked, *given)
+            projections = np.tile(np.eye(4), (cameras, 1, 1))
+            now = EncodedFrame(frame * 500_000_000, np.eye(4), encoded.bev, encoded.features, projections, given[1])
+            plan = buffer.plan(now)
+            buffer.store(now)
+            stages.detect(model, buffer, unmarked, encoded.bev, plan.past, encoded.proposals)
+        assert plan.depth == 2
+        with NoTensorsFromTheHost(), NoTensorsOnTheHost():
+            encoded = stages.encode(model, unmarked, *given)
+            stages.detect(model, buffer, unmarked, encoded.bev, plan.past, encoded.proposals)

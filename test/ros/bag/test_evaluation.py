@@ -1,0 +1,213 @@
+"""From bags to scores: frames, times and gaps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `make test` makes")
+pytest.importorskip("nuscenes", reason="needs nuscenes-devkit, which `make env` installs")
+
+from bevformer_ros.msg import DetectorStatus, ReasonCount, StageLatency
+from support import SMALLEST
+
+from bevformer_ros import geometry
+from bevformer_ros.commands.cli import main
+from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.model.checkpoint import save_checkpoint
+from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.model.network import build_network
+from bevformer_ros.resources import config_file
+from bevformer_ros.ros.bag.evaluation import evaluate
+from bevformer_ros.ros.bag.files import BagReader, BagWriter
+from bevformer_ros.ros.bag.results import EgoFrame, StampedBoxes, read_boxes
+from bevformer_ros.ros.bag.scene import OUTPUT, STATUS, TRUTH, transforms_of
+from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG, LIDAR_FRAME, simulate
+from bevformer_ros.ros.conversions import detections_to_message, header_of, kinematics_to_message
+from bevformer_ros.simulation.drive import Drive
+from bevformer_ros.simulation.rig import BASE_FROM_LIDAR
+from bevformer_ros.taxonomy import CLASSES
+
+DRIVE = Drive(seed=5, seconds=1.5, rate=2.0, size=(160, 90))
+RIG = load_yaml(RigConfig, config_file("rigs", DEFAULT_RIG))
+MILLISECOND = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    path = tmp_path_factory.mktemp("evaluate") / "drive"
+    simulate(path, RIG, DRIVE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def truth(drive):
+    with BagReader(drive) as bag:
+        return read_boxes(bag, TRUTH)
+
+
+def write_results(path, found, frame_id=RIG.base_frame, drop_last=False):
+    with BagWriter(path) as bag:
+        for count, boxes in enumerate(found, 1):
+            bag.write(OUTPUT.boxes, detections_to_message(boxes, frame_id), boxes.stamp_ns)
+            bag.write(OUTPUT.kinematics, kinematics_to_message(boxes, frame_id), boxes.stamp_ns)
+            status = DetectorStatus(header=header_of(boxes.stamp_ns, frame_id), sets_processed=count, model="ideal")
+            status.latencies = [StageLatency(stage="detect", milliseconds=10.0 * count)]
+            status.sets_dropped = [ReasonCount(reason="superseded", count=2)]
+            bag.write(STATUS, status, boxes.stamp_ns)
+    return path
+
+
+def scores_of(result, drive):
+    return evaluate([(result, drive)], RIG, TRUTH)
+
+
+def assert_perfect(found):
+    """Of the classes that there are; attributes are those of the truth."""
+    present = [entry for entry in found.scores.classes.values() if entry.truths]
+    assert len(present) > 4
+    for entry in present:
+        assert entry.ap == pytest.approx(1.0, abs=1e-9)
+        errors = np.array(list(entry.errors.values()))
+        assert np.nanmax(errors) < 1e-6
+
+
+def test_the_truth_itself_is_perfect(drive, truth, tmp_path, capsys):
+    result = write_results(tmp_path / "out", [entry.boxes for entry in truth.values()])
+    found = scores_of(result, drive)
+    assert_perfect(found)
+    assert (len(found.samples), found.missing) == (3, 0)
+    command = ["evaluate", str(result), "--ground-truth", str(drive), "--json", str(tmp_path / "scores.json")]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert "NDS" in text and "superseded" in text and "detect" in text
+    written = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert written["mean_ap"] == found.scores.mean_ap
+    assert written["runs"][str(result)] == {
+        "model": "ideal",
+        "trained": False,
+        "sets_processed": 3,
+        "sets_dropped": {"superseded": 2},
+        "latency_ms": {"detect": [20.0, pytest.approx(29.0)], "total, last image to boxes": [0.0, 0.0]},
+    }
+
+
+@pytest.mark.parametrize("frame_id", [LIDAR_FRAME, RIG.fixed_frame])
+def test_results_may_stand_in_another_frame(drive, truth, tmp_path, frame_id):
+    with BagReader(drive) as bag:
+        ego = EgoFrame(transforms_of(bag), RIG)
+    lidar_from_base = geometry.invert(BASE_FROM_LIDAR)
+    found = [
+        entry.boxes.transformed(lidar_from_base if frame_id == LIDAR_FRAME else ego.pose(stamp))
+        for stamp, entry in truth.items()
+    ]
+    assert_perfect(scores_of(write_results(tmp_path / "out", found, frame_id), drive))
+
+
+def test_results_of_another_time_are_compared_where_the_ego_was_then(drive, truth, tmp_path):
+    """What stands still is still right 30 ms later, though the ego has moved on by a quarter of a metre."""
+    with BagReader(drive) as bag:
+        ego = EgoFrame(transforms_of(bag), RIG)
+    found = []
+    for stamp, entry in truth.items():
+        later = stamp + 30 * MILLISECOND
+        moved = ego.boxes(StampedBoxes(RIG.base_frame, entry.boxes, entry.velocity_known), later)
+        still = np.linalg.norm(entry.boxes.velocities, axis=1) == 0
+        assert np.linalg.norm(moved.centers - entry.boxes.centers, axis=1).min() > 0.1
+        found.append(replace(moved.select(still), stamp_ns=later))
+    label = CLASSES[np.bincount(np.concatenate([boxes.labels for boxes in found])).argmax()].name
+    scores = scores_of(write_results(tmp_path / "out", found), drive).scores.classes[label]
+    assert scores.errors["mATE"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_times_without_results_count_as_empty(drive, truth, tmp_path):
+    first, second, _ = (entry.boxes for entry in truth.values())
+    far = replace(second, stamp_ns=second.stamp_ns + 100 * MILLISECOND)
+    found = scores_of(write_results(tmp_path / "out", [first, far]), drive)
+    assert (len(found.samples), found.missing) == (3, 2)
+    assert 0 < found.scores.classes["car"].ap < 0.9
+    assert "2 of 3 samples have no result" in found.text()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "does not say which bag it came from"),
+        (["--ground-truth", "DRIVE", "DRIVE"], "1 results but 2 bags with the truth"),
+        (["--ground-truth", "OUT"], "has no topic /ground_truth/detections"),
+    ],
+)
+def test_what_the_command_refuses(drive, truth, tmp_path, capsys, words, complaint):
+    result = write_results(tmp_path / "out", [entry.boxes for entry in truth.values()])
+    places = {"DRIVE": str(drive), "OUT": str(result)}
+    assert main(["evaluate", str(result), *(places.get(word, word) for word in words)]) == 1
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Random ones, as if they were trained, in a file with their configuration."""
+    config = load_yaml(ModelConfig, SMALLEST)
+    path = tmp_path_factory.mktemp("weights") / "smallest.safetensors"
+    save_checkpoint(path, build_network(config).state_dict(), config)
+    return str(path)
+
+
+def test_worlds_score_as_their_bags_do(weights, tmp_path, capsys):
+    """Driven through at once, or written, replayed and evaluated one by one: with raw images it is all the same."""
+    rig, words = "nuscenes", ["--seconds", "1.5", "--size", "160x90"]
+    bags = []
+    for seed in ("9000", "9001"):
+        bags.append(str(tmp_path / seed))
+        assert main(["simulate", "-o", bags[-1], "--seed", seed, "--rate", "2", "--rig", rig, *words]) == 0
+    replayed = tmp_path / "replayed"
+    offline = ["--model", weights, "--device", "cpu", "--score-threshold", "0", "--rig", rig]
+    assert main(["replay", *bags, "-o", str(replayed), *offline]) == 0
+    results = [str(replayed / seed) for seed in ("9000", "9001")]
+    assert main(["evaluate", *results, "--rig", rig, "--json", str(tmp_path / "bags.json")]) == 0
+    world = ["--world", "9000:9002", "--weights", weights, "--device", "cpu", "--json", str(tmp_path / "world.json")]
+    capsys.readouterr()
+    assert main(["evaluate", *world, *words]) == 0
+    printed = capsys.readouterr().out
+    assert "detections of smallest, worlds 9000 to 9001" in printed and "NDS" in printed
+    assert "UNTRAINED" not in printed and "learned" not in printed
+    by_bags, by_world = (json.loads((tmp_path / name).read_text()) for name in ("bags.json", "world.json"))
+    assert (by_world["seeds"], by_world["samples"], by_world["size"]) == ([9000, 9001], 6, [160, 90])
+    for name, entry in by_bags["classes"].items():
+        other = by_world["classes"][name]
+        assert (other["truths"], other["detections"]) == (entry["truths"], entry["detections"])
+        assert other["aps"] == pytest.approx(entry["aps"], abs=1e-6)
+    assert sum(entry["detections"] for entry in by_world["classes"].values()) > 10
+    assert by_world["nds"] == pytest.approx(by_bags["nds"], abs=1e-6)
+
+
+def test_what_one_has_to_know_about_worlds_is_said(capsys):
+    words = ["--model", str(SMALLEST), "--device", "cpu", "--seconds", "0.5", "--size", "160x90", "--jobs", "1"]
+    assert main(["evaluate", "--world", "8999:9001", *words]) == 0
+    printed = capsys.readouterr().out
+    assert "1 of these worlds may have been learned from; only 9000:10000 is reserved" in printed
+    assert "UNTRAINED" in printed
+
+
+@pytest.mark.parametrize("text", ["", "9000", "9000:", "9001:9001", "a:b"])
+def test_ranges_of_worlds_that_are_none(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--world", text])
+    assert "expected FIRST:STOP such as 9000:9010" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "expected either bags with results or --world, got none"),
+        (["bag", "--world", "9000:9001"], "got both"),
+        (["--world", "9000:9001", "--model", str(SMALLEST), "--proposals"], "smallest makes no proposals"),
+        (["--world", "9000:9001", "--jobs", "-1"], "jobs is -1, expected 0 or more"),
+    ],
+)
+def test_worlds_refused(words, complaint, capsys):
+    assert main(["evaluate", *words]) == 1
+    assert complaint in capsys.readouterr().err

@@ -1,0 +1,53 @@
+"""A report made of bags: a picture for every moment, and what the command refuses."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import pytest
+
+pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `make test` makes")
+pytest.importorskip("nuscenes", reason="needs nuscenes-devkit, which `make env` installs")
+
+from support import SMALLEST
+
+from bevformer_ros.commands.cli import main
+from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.resources import config_file
+from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG, simulate
+from bevformer_ros.simulation.drive import Drive
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    rig = load_yaml(RigConfig, config_file("rigs", DEFAULT_RIG))
+    simulate(folder / "drive", rig, Drive(seed=1, seconds=2.0, rate=2.0, size=(160, 90)))
+    words = ["--model", str(SMALLEST), "--device", "cpu", "--score-threshold", "0"]
+    assert main(["replay", str(folder / "drive"), "-o", str(folder / "out"), *words]) == 0
+    return folder / "out"
+
+
+@pytest.mark.parametrize(("frames", "count"), [(300, 4), (2, 2)])
+def test_report_of_a_replay(result, tmp_path, capsys, frames, count):
+    folder = tmp_path / "report"
+    assert main(["report", str(result), "-o", str(folder), "--frames", str(frames), "--width", "160"]) == 0
+    assert "NDS" in capsys.readouterr().out
+    text = (folder / "data.js").read_text(encoding="utf-8")
+    data = json.loads(text.removeprefix("window.REPORT = ").rstrip().removesuffix(";"))
+    assert "UNTRAINED" in data["warning"] and data["title"] == "smallest on drive"
+    assert len(data["frames"]) == count and len(data["timeline"]) == 4
+    assert dict(data["cards"])["sets processed"] == "4"
+    for frame in data["frames"]:
+        assert cv2.imread(str(folder / frame["picture"])) is not None
+        assert frame["processed"] and frame["truths"] > 0
+    assert {path.name for path in folder.iterdir()} == {"index.html", "report.css", "report.js", "data.js", "frames"}
+
+
+def test_what_the_command_refuses(result, tmp_path, capsys):
+    (tmp_path / "there").mkdir()
+    assert main(["report", str(result), "-o", str(tmp_path / "there")]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert main(["report", str(result), "-o", str(tmp_path / "new"), "--frames", "0"]) == 1
+    assert "frames is 0, expected at least 1" in capsys.readouterr().err

@@ -1,0 +1,103 @@
+"""The demo as a user runs it, shortened and with the smallest model."""
+
+import os
+import re
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: source .venv/bin/ros-activate")
+
+from support import SMALLEST
+
+from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.evaluation.matching import tally
+from bevformer_ros.model.checkpoint import save_checkpoint
+from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.model.network import build_network
+from bevformer_ros.resources import config_file
+from bevformer_ros.ros.bag.files import BagReader, BagWriter, deserialize
+from bevformer_ros.ros.bag.run_summary import Summary
+from bevformer_ros.ros.bag.scene import TRUTH
+from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG, simulate
+from bevformer_ros.ros.live.demo import OUTPUT, RECORDED, picture, sets
+from bevformer_ros.simulation.drive import Drive
+
+DEMO = [sys.executable, "-m", "bevformer_ros.commands.cli", "demo", "--seconds", "3", "--rate", "2"]
+
+pytestmark = pytest.mark.integration
+
+
+def test_demo_ends_with_a_table_and_a_picture(tmp_path, start_process):
+    demo = start_process([*DEMO, "--out", tmp_path / "out", "--model", SMALLEST])
+    assert demo.wait(180) == 0, demo.output
+    assert "sets in                       6" in demo.output
+    assert "sets not accounted for        0" in demo.output
+    assert "total, last image to boxes" in demo.output
+    assert "UNTRAINED" in demo.output
+    assert str(tmp_path / "out" / "demo.png") in demo.output
+    picture = cv2.imread(str(tmp_path / "out" / "demo.png"))
+    assert picture.shape[1] > 2 * picture.shape[0]
+    with BagReader(tmp_path / "out" / "result") as bag:
+        assert set(RECORDED) <= set(bag.topics)
+        arrays = [deserialize(entry) for entry in bag.messages([OUTPUT.boxes])]
+    assert any(array.detections for array in arrays), "boxes of random weights take the way out, too"
+
+
+def test_demo_finds_most_of_a_world_that_its_weights_never_saw(tmp_path, start_process):
+    demo = start_process([*DEMO, "--out", tmp_path / "out"])
+    assert demo.wait(180) == 0, demo.output
+    assert "model demo" in demo.output and "UNTRAINED" not in demo.output
+    found = re.search(r"^(\d+) of (\d+) objects found .*, (\d+) of (\d+) boxes false", demo.output, re.MULTILINE)
+    hits, objects, false, boxes = map(int, found.groups())
+    assert hits > 0.55 * objects and false < 0.65 * boxes, demo.output
+
+
+def test_demo_of_trained_weights_counts_what_is_found(tmp_path, start_process):
+    """Random ones, which the demo cannot know: their scores are too low for any box."""
+    config = load_yaml(ModelConfig, SMALLEST)
+    save_checkpoint(tmp_path / "smallest.safetensors", build_network(config).state_dict(), config)
+    demo = start_process([*DEMO, "--out", tmp_path / "out", "--model", tmp_path / "smallest.safetensors"])
+    assert demo.wait(180) == 0, demo.output
+    assert re.search(r"^0 of [1-9]\d* objects found \(0 %\), 0 of 0 boxes false", demo.output, re.MULTILINE)
+    assert "UNTRAINED" not in demo.output
+    assert cv2.imread(str(tmp_path / "out" / "demo.png")) is not None
+
+
+def test_what_the_demo_counts_and_shows(tmp_path):
+    """With the truth as detections everything is found, and the picture warns of nothing."""
+    rig = load_yaml(RigConfig, config_file("rigs", DEFAULT_RIG))
+    simulate(tmp_path / "drive", rig, Drive(9000, seconds=1.0, rate=2.0, size=(160, 90)))
+    with BagReader(tmp_path / "drive") as played, BagWriter(tmp_path / "result") as result:
+        for entry in played.messages(TRUTH):
+            topic = OUTPUT.boxes if entry.topic == TRUTH.boxes else OUTPUT.kinematics
+            message = deserialize(entry)
+            result.write(topic, message, entry.stamp_ns)
+    summary = Summary("ideal", True, 2, 2, {}, 0, (), frozenset())
+    with BagReader(tmp_path / "drive") as played, BagReader(tmp_path / "result") as result:
+        found = tally(sets(played, result), 2.0)
+        assert found.hits == found.objects == found.boxes > 20
+        trained, untrained = (picture(played, result, rig, replace(summary, trained=know)) for know in (True, False))
+    assert trained.shape[0] < untrained.shape[0], "the latter has a warning above it"
+
+
+def test_demo_shows_why_the_detector_did_not_start(tmp_path, start_process):
+    demo = start_process([*DEMO, "--out", tmp_path / "out", "--model", tmp_path / "absent.yaml"])
+    assert demo.wait(180) == 1, demo.output
+    assert "the detector ended with status 1" in demo.output
+    assert "absent.yaml" in demo.output
+
+
+def test_demo_notices_that_the_detector_died(tmp_path, start_process):
+    demo = start_process([*DEMO, "--out", tmp_path / "out", "--model", SMALLEST])
+    demo.wait_for_output("3/4")
+    children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
+    detector = next(pid for pid in children if "ros.node" in Path(f"/proc/{pid}/cmdline").read_text())
+    os.kill(int(detector), signal.SIGKILL)
+    assert demo.wait(60) == 1, demo.output
+    assert "the detector ended before its work was done" in demo.output
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)

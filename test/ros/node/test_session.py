@@ -1,0 +1,214 @@
+"""The worker's side of the node, with a detector that does what the test says; nothing is sent or spun."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tf2_ros", reason="needs the ROS environment that `make test` makes")
+
+import rclpy
+import torch
+from rclpy.lifecycle import Node
+from sensor_msgs.msg import CameraInfo
+from support import REPOSITORY, wait_until
+from tf2_ros import Buffer
+
+from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.inference.pipeline import HistoryStatus
+from bevformer_ros.ros.conversions import header_of, image_to_message, stamp_to_ns, transform_to_message
+from bevformer_ros.ros.ego_motion import EgoMotion
+from bevformer_ros.ros.node.parameters import Settings
+from bevformer_ros.ros.node.session import DetectionSession
+from bevformer_ros.taxonomy import NO_ATTRIBUTE
+from bevformer_ros.types import Detections3D
+
+RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
+SECOND = 1_000_000_000
+LONG = 10.0
+
+
+class Detector:
+    """Finds boxes of the scores 0.9, 0.5 and 0.1. fail: raise instead. gate: wait for it before each frame.
+
+    threads: what torch computes with in prepare() and in the call, set by set.
+    """
+
+    config = SimpleNamespace(name="double")
+    trained = False
+    latencies_ms = {"network": 5.0}  # noqa: RUF012
+    history = HistoryStatus(depth=2, slots=3, bytes=7, resets={})
+
+    def __init__(self):
+        self.fail, self.gate, self.resets, self.frames = False, None, [], []
+        self.threads = {"prepare": [], "detect": []}
+
+    def reset(self, reason):
+        self.resets.append((reason, len(self.frames)))
+
+    def prepare(self, frame):
+        self.threads["prepare"].append(torch.get_num_threads())
+        return frame
+
+    def __call__(self, frame):
+        self.threads["detect"].append(torch.get_num_threads())
+        self.frames.append(frame)
+        if self.gate is not None:
+            assert self.gate.acquire(timeout=LONG)
+        if self.fail:
+            raise RuntimeError("the network broke")
+        return Detections3D(
+            stamp_ns=frame.stamp_ns,
+            centers=np.zeros((3, 3)),
+            sizes=np.ones((3, 3)),
+            yaws=np.zeros(3),
+            velocities=np.zeros((3, 2)),
+            scores=np.array([0.9, 0.5, 0.1]),
+            labels=np.zeros(3, np.int64),
+            attributes=np.full(3, NO_ATTRIBUTE),
+            from_proposal=np.zeros(3, np.bool_),
+        )
+
+
+class Outputs:
+    def __init__(self):
+        self.detections, self.statuses, self.warnings = [], [], []
+
+    def publish_detections(self, detections, output_from_bev, period_ns):
+        self.detections.append(detections)
+
+    def publish_status(self, status):
+        self.statuses.append(status)
+
+    def publish_overlay(self, frame, detections, warning):
+        self.warnings.append(warning)
+
+
+class Bench:
+    def __init__(self, node):
+        buffer = Buffer()
+        for stamp_ns in (0, 9 * SECOND):
+            buffer.set_transform(transform_to_message(np.eye(4), "odom", "base_link", stamp_ns), "test")
+        buffer.set_transform_static(transform_to_message(np.eye(4), "base_link", "camera", 0), "test")
+        self.detector, self.outputs = Detector(), Outputs()
+        ego_motion = EgoMotion(buffer, RIG)
+        self.session = DetectionSession(node, Settings(), RIG, ego_motion, self.outputs, self.detector)
+        info = CameraInfo(k=[5.0, 0.0, 4.0, 0.0, 5.0, 3.0, 0.0, 0.0, 1.0])
+        for camera in range(len(RIG.cameras)):
+            self.session._assembler.set_camera_info(camera, info)
+
+    def send(self, tenth):
+        """A complete set, a tenth of a second after the last one."""
+        stamp_ns = SECOND + tenth * SECOND // 10
+        for index, camera in enumerate(RIG.cameras):
+            header = header_of(stamp_ns + round(camera.exposure_offset_ms * 1e6), "camera")
+            self.session.synchronizer.add(index, image_to_message(np.zeros((6, 8, 3), np.uint8), header))
+
+    def wait(self, count):
+        """The last status, once there are so many."""
+        wait_until(lambda: len(self.outputs.statuses) >= count, f"{count} statuses", LONG)
+        return self.outputs.statuses[-1]
+
+
+def drops(status):
+    return {entry.reason: entry.count for entry in status.sets_dropped}
+
+
+@pytest.fixture
+def bench():
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = Node("session", context=context)
+    made = Bench(node)
+    yield made
+    if made.detector.gate is not None:
+        made.detector.gate.release(100)
+    made.session.close()
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_a_set_becomes_boxes_above_the_threshold(bench):
+    bench.send(0)
+    status = bench.wait(1)
+    assert (status.sets_processed, drops(status)) == (1, {})
+    assert stamp_to_ns(status.header.stamp) == SECOND
+    assert [entry.stage for entry in status.latencies] == [
+        "queue",
+        "decode_images",
+        "wait_for_transforms",
+        "preprocess",
+        "wait_for_network",
+        "network",
+        "publish",
+    ]
+    assert (status.history_depth, status.history_slots, status.history_bytes) == (2, 3, 7)
+    assert list(bench.outputs.detections[0].scores) == [0.9, 0.5]
+    wait_until(lambda: bench.outputs.warnings, "the overlay")
+    assert "UNTRAINED" in bench.outputs.warnings[0]
+
+
+def test_the_network_alone_has_all_threads(bench):
+    for count in (1, 2):
+        bench.send(count)
+        bench.wait(count)
+    assert bench.detector.threads == {"prepare": [1, 1], "detect": [torch.get_num_threads()] * 2}
+
+
+def test_a_set_that_breaks_the_network_is_counted_and_the_next_one_goes_on(bench):
+    bench.detector.fail = True
+    bench.send(0)
+    assert drops(bench.wait(1)) == {"failed": 1}
+    bench.detector.fail = False
+    bench.send(1)
+    status = bench.wait(2)
+    assert (status.sets_processed, drops(status)) == (1, {"failed": 1})
+
+
+def test_one_set_is_prepared_ahead_and_then_the_newest_is_next(bench):
+    bench.detector.gate = threading.Semaphore(0)
+    bench.send(0)
+    wait_until(lambda: bench.detector.frames, "the first set")
+    bench.send(1)
+    wait_until(lambda: bench.session._worker._prepared is not None, "the second set to be decoded")
+    for tenth in (2, 3, 4):
+        bench.send(tenth)
+    assert drops(bench.wait(2)) == {"superseded": 2}
+    bench.detector.gate.release(3)
+    status = bench.wait(5)
+    assert (status.sets_processed, drops(status)) == (3, {"superseded": 2})
+    assert [frame.stamp_ns for frame in bench.detector.frames] == [SECOND + tenth * SECOND // 10 for tenth in (0, 1, 4)]
+
+
+def test_a_reset_is_done_before_the_next_set_and_once(bench):
+    bench.send(0)
+    bench.wait(1)
+    bench.session.request_reset()
+    for tenth in (1, 2):
+        bench.send(tenth)
+        bench.wait(tenth + 1)
+    assert bench.detector.resets == [("request", 1)]
+
+
+def test_the_threshold_may_change(bench):
+    bench.session.score_threshold = 0.8
+    bench.send(0)
+    bench.wait(1)
+    assert len(bench.outputs.detections[0]) == 1
+
+
+def test_closing_counts_what_waits(bench):
+    bench.detector.gate = threading.Semaphore(0)
+    bench.send(0)
+    wait_until(lambda: bench.detector.frames, "the first set")
+    bench.send(1)
+    bench.session.synchronizer.add(0, image_to_message(np.zeros((6, 8, 3), np.uint8), header_of(5 * SECOND, "camera")))
+    assert not bench.session.close(timeout_s=0)
+    assert drops(bench.wait(2)) == {"deactivated": 2}
+
+
+def test_diagnosis_names_silent_cameras(bench):
+    assert "no images from CAM_FRONT, " in bench.session.diagnose(1.0).message
