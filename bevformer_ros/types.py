@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from bevformer_ros import geometry
 from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASS_NAMES, NO_ATTRIBUTE
 
+# Time outside the model is whole nanoseconds.
+MILLISECOND_NS = 1_000_000
+SECOND_NS = 1_000_000_000
+
 
 def _check(name: str, array: NDArray, shape: tuple[int | None, ...]) -> None:
     if array.ndim != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape, strict=True)):

@@ -28,10 +28,10 @@ from visualization_msgs.msg import MarkerArray
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig
 from bevformer_ros.ros.conversions import header_of, image_to_message, stamp_from_ns, transform_to_message
+from bevformer_ros.types import SECOND_NS
 
-SECOND = 1_000_000_000
-START = 1_000 * SECOND
-PERIOD = SECOND // 10
+START = 1_000 * SECOND_NS
+PERIOD = SECOND_NS // 10
 START_TIMEOUT_S = 90.0  # on a busy machine torch alone takes half a minute to import
 SPEED = 8.0  # m/s along odom's x
 BASE_FROM_CAMERA = geometry.transform_from_rpy((1.5, 0.0, 1.6), (-np.pi / 2, 0.0, -np.pi / 2))
@@ -175,8 +175,8 @@ class RigPublisher(DetectorListener):
 
     def publish_set(self, stamp_ns: int, missing: Sequence[str] = ()) -> None:
         """One image of every camera at its exposure time, with calibration, after the poses of the car around it."""
-        for moment in (stamp_ns - SECOND // 10, stamp_ns, stamp_ns + SECOND // 10):
-            odom_from_base = geometry.transform((SPEED * moment / SECOND, 0, 0), (0, 0, 0, 1))
+        for moment in (stamp_ns - SECOND_NS // 10, stamp_ns, stamp_ns + SECOND_NS // 10):
+            odom_from_base = geometry.transform((SPEED * moment / SECOND_NS, 0, 0), (0, 0, 0, 1))
             self._tf.publish(TFMessage(transforms=[transform_to_message(odom_from_base, "odom", "base_link", moment)]))
         for camera, images, infos in zip(self.rig.cameras, self._images, self._infos, strict=True):
             if camera.name in missing:

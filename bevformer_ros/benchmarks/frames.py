@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.inference.history import NANOSECONDS
 from bevformer_ros.inference.preprocessing import ImagePlan, image_from_bev
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.resources import config_file
 from bevformer_ros.simulation.rig import surround_rig
-from bevformer_ros.types import CameraImage, SurroundFrame
+from bevformer_ros.types import SECOND_NS, CameraImage, SurroundFrame
 
 MOST_CAMERAS = 8
 JPEG_QUALITY = 80
@@ -30,7 +29,7 @@ def frames(config: ModelConfig) -> Iterator[SurroundFrame]:
     interval = config.temporal.interval_s
     step = 0
     while True:
-        stamp_ns = round(step * interval * NANOSECONDS)
+        stamp_ns = round(step * interval * SECOND_NS)
         taken = tuple(replace(camera, stamp_ns=stamp_ns) for camera in cameras)
         world_from_bev = geometry.transform((0.0, _SPEED * step * interval, 0.0), (0.0, 0.0, 0.0, 1.0))
         yield SurroundFrame(stamp_ns, taken, world_from_bev)

@@ -15,12 +15,13 @@ from bevformer_ros.benchmarks.frames import frames
 from bevformer_ros.benchmarks.stage_times import Mode, timed
 from bevformer_ros.config import load_yaml
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
-from bevformer_ros.inference.history import NANOSECONDS, HistoryConfig
+from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.network_preparation import prepare_for_inference
 from bevformer_ros.inference.pipeline import Detector, Precision, StageClock
 from bevformer_ros.model.config import ModelConfig, TemporalConfig
 from bevformer_ros.model.network import BEVFormerV2, build_network
 from bevformer_ros.resources import config_file
+from bevformer_ros.types import SECOND_NS
 
 _SPEED = 10.0  # m/s, straight ahead
 
@@ -95,7 +96,7 @@ def _with_history(
     for step in range(slots + 1 + repeats):
         seconds = step * config.temporal.interval_s
         world_from_bev = geometry.transform((0.0, _SPEED * seconds, 0.0), (0.0, 0.0, 0.0, 1.0))
-        now = replace(frame, stamp_ns=round(seconds * NANOSECONDS), world_from_bev=world_from_bev)
+        now = replace(frame, stamp_ns=round(seconds * SECOND_NS), world_from_bev=world_from_bev)
         clock = StageClock(device)
         buffer.store(now)
         clock.mark("store")

@@ -14,6 +14,7 @@ import cv2
 from bevformer_ros.simulation.observe import observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
 from bevformer_ros.simulation.world import START_NS, World
+from bevformer_ros.types import SECOND_NS
 
 _DRIVE_S = 20.0
 
@@ -50,7 +51,7 @@ def _render(seed: int, size: tuple[int, int], frames: int) -> float:
     made = perf_counter()
     rig = surround_rig(*size)
     for frame in range(frames):
-        observe(world, rig, BASE_FROM_LIDAR, START_NS + round(frame / frames * _DRIVE_S * 1e9))
+        observe(world, rig, BASE_FROM_LIDAR, START_NS + round(frame / frames * _DRIVE_S * SECOND_NS))
     return made - started
 
 

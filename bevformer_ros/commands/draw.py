@@ -15,8 +15,7 @@ from bevformer_ros.resources import config_file
 from bevformer_ros.ros.bag.files import BagReader
 from bevformer_ros.ros.bag.scene import BagScene, BoxTopics
 from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG, TRUTH_BOXES, TRUTH_KINEMATICS
-from bevformer_ros.ros.conversions import NANOSECONDS
-from bevformer_ros.types import Detections3D, SurroundFrame
+from bevformer_ros.types import SECOND_NS, Detections3D, SurroundFrame
 
 
 def keyframe_scene(folder: Path) -> tuple[SurroundFrame, Detections3D]:
@@ -33,7 +32,7 @@ def bag_scene(
         stamps = scene.box_stamps(topics.boxes)
         if not stamps:
             raise ValueError(f"{path} has no message on {topics.boxes}")
-        wanted = (bag.start_ns + bag.end_ns) / 2 if seconds is None else bag.start_ns + seconds * NANOSECONDS
+        wanted = (bag.start_ns + bag.end_ns) / 2 if seconds is None else bag.start_ns + seconds * SECOND_NS
         stamp_ns = min(stamps, key=lambda stamp: abs(stamp - wanted))
         return scene.frame(stamp_ns), scene.boxes(topics, stamp_ns)
 
@@ -55,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         rig = load_yaml(RigConfig, config_file("rigs", arguments.rig))
         topics = BoxTopics(arguments.boxes, arguments.kinematics)
         frame, boxes = bag_scene(arguments.source, rig, topics, arguments.at)
-    title = f"{arguments.source.name}   {len(boxes)} boxes   {frame.stamp_ns / NANOSECONDS:.3f} s"
+    title = f"{arguments.source.name}   {len(boxes)} boxes   {frame.stamp_ns / SECOND_NS:.3f} s"
     write_picture(arguments.output, draw_surround(frame, boxes, title, view_width=arguments.width))
     print(f"{len(boxes)} boxes in {arguments.output}")
     return 0

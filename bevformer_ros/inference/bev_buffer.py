@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from bevformer_ros import geometry
-from bevformer_ros.inference.history import NANOSECONDS, FrameRecord, HistoryConfig, Slots, reset_reason
+from bevformer_ros.inference.history import FrameRecord, HistoryConfig, Slots, reset_reason
 from bevformer_ros.inference.memory import upload
 from bevformer_ros.model.config import BevGridConfig, TemporalConfig
-from bevformer_ros.types import SurroundFrame
+from bevformer_ros.types import SECOND_NS, SurroundFrame
 
 LOGGER = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class BevBuffer:
         slots = Slots.at_interval(temporal.frames, temporal.interval_s, config.tolerance)
         self._mode, self._slots, self._config, self._grid = temporal.mode, slots, config, grid
         self._encode_bev = encode_bev
-        self._spacing_ns = round(config.minimum_spacing_s * NANOSECONDS)
+        self._spacing_ns = round(config.minimum_spacing_s * SECOND_NS)
         self._entries: deque[_Entry] = deque()
         self._rings: tuple[Tensor, ...] = ()
         self._last: FrameRecord | None = None

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from bevformer_ros import geometry
-from bevformer_ros.types import CameraImage, SurroundFrame
+from bevformer_ros.types import SECOND_NS, CameraImage, SurroundFrame
 
-NANOSECONDS = 1_000_000_000
 REQUEST, MODEL_CHANGE = "request", "model_change"
 
 
@@ -80,7 +79,7 @@ class Slots:
     @classmethod
     def at_interval(cls, frames: Sequence[int], interval_s: float, tolerance: float) -> Slots:
         """Slots of a model whose frame numbers (such as -7..0) lie interval_s apart; tolerance in intervals."""
-        interval_ns = interval_s * NANOSECONDS
+        interval_ns = interval_s * SECOND_NS
         return cls(tuple(round(number * interval_ns) for number in frames), round(tolerance * interval_ns))
 
     @property
@@ -128,7 +127,7 @@ class Slots:
         really lie at offsets a, the least-squares velocity over all filled slots is off by sum(o a) / sum(o o).
         """
         pairs = [
-            (offset / 1e9, (stamps_ns[index] - now_ns) / 1e9)
+            (offset / SECOND_NS, (stamps_ns[index] - now_ns) / SECOND_NS)
             for offset, index in zip(self.offsets_ns, nearest, strict=True)
             if index is not None
         ]
@@ -184,7 +183,7 @@ def reset_reason(previous: FrameRecord, current: FrameRecord, config: HistoryCon
     The first rule that is broken names the reason: a looping bag jumps in time and place, and counts once.
     A camera that is missing from a set breaks no rule, one that is replaced by another does.
     """
-    elapsed = (current.stamp_ns - previous.stamp_ns) / NANOSECONDS
+    elapsed = (current.stamp_ns - previous.stamp_ns) / SECOND_NS
     motion = geometry.invert(previous.world_from_bev) @ current.world_from_bev
     distance, turn = float(np.linalg.norm(motion[:3, 3])), _angle(motion)
     pairs = list(zip(previous.cameras, current.cameras, strict=False))
@@ -217,7 +216,7 @@ def _recalibrated(
     if before.distortion.size and np.abs(now.distortion - before.distortion).max() > config.intrinsics_tolerance:
         return True
     # camera_from_bev spans the time from the reference to the exposure: it moves with the ego when that time jitters.
-    jitter = abs(now.exposure_ns - before.exposure_ns) / NANOSECONDS
+    jitter = abs(now.exposure_ns - before.exposure_ns) / SECOND_NS
     part = jitter / elapsed if elapsed > 0 else 0.0
     change = now.camera_from_bev @ geometry.invert(before.camera_from_bev)
     moved = np.linalg.norm(geometry.invert(now.camera_from_bev)[:3, 3] - geometry.invert(before.camera_from_bev)[:3, 3])

@@ -29,7 +29,7 @@ from bevformer_ros.config import load_yaml
 from bevformer_ros.inference import stages
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame, PastFrames
 from bevformer_ros.inference.graphs import CudaGraphs, GraphRunner, Mark, unmarked
-from bevformer_ros.inference.history import MODEL_CHANGE, NANOSECONDS, REQUEST, HistoryConfig
+from bevformer_ros.inference.history import MODEL_CHANGE, REQUEST, HistoryConfig
 from bevformer_ros.inference.memory import keep_freed_memory, upload
 from bevformer_ros.inference.network_preparation import prepare_for_inference
 from bevformer_ros.inference.preprocessing import NetworkInput, Preprocessor
@@ -38,7 +38,7 @@ from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import BEVFormerV2, build_network
 from bevformer_ros.model.proposals import Proposals
-from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
+from bevformer_ros.types import SECOND_NS, CameraImage, Detections3D, SurroundFrame
 
 LOGGER = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Detector:
         self._preprocess = Preprocessor(self.config.image, self._device)
         self._buffer = BevBuffer(self.config.temporal, history or HistoryConfig(), self.config.bev, self._encode_past)
         self._run = self._runner()
-        self._future_ns = round(self.config.temporal.frames[-1] * self.config.temporal.interval_s * NANOSECONDS)
+        self._future_ns = round(self.config.temporal.frames[-1] * self.config.temporal.interval_s * SECOND_NS)
         self._depth = 0
         if not trained:
             LOGGER.warning("%s has RANDOM weights: it runs, but its boxes mean nothing", self.config.name)
@@ -139,7 +139,7 @@ class Detector:
         black = np.zeros((height, width, 3), np.uint8)
         forward = geometry.transform_from_rpy((0.0, 0.0, 0.0), (-np.pi / 2, 0.0, 0.0))
         cameras = tuple(CameraImage(name, 0, black, intrinsics, forward) for name in self.config.cameras)
-        interval_ns = round(self.config.temporal.interval_s * NANOSECONDS)
+        interval_ns = round(self.config.temporal.interval_s * SECOND_NS)
         count = len(self.config.temporal.frames) if self._device.type == "cuda" else 1
         self._buffer.clear()
         for _ in self.replay(SurroundFrame(step * interval_ns, cameras, np.eye(4)) for step in range(count)):

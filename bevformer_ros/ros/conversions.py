@@ -15,18 +15,17 @@ from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithP
 
 from bevformer_ros import geometry
 from bevformer_ros.taxonomy import ATTRIBUTE_ID, ATTRIBUTE_NAMES, CLASS_ID, CLASS_NAMES, NO_ATTRIBUTE
-from bevformer_ros.types import Detections3D
+from bevformer_ros.types import SECOND_NS, Detections3D
 
-NANOSECONDS = 1_000_000_000
 COVARIANCE_UNKNOWN = -1.0
 
 
 def stamp_to_ns(stamp: Time) -> int:
-    return stamp.sec * NANOSECONDS + stamp.nanosec
+    return stamp.sec * SECOND_NS + stamp.nanosec
 
 
 def stamp_from_ns(nanoseconds: int) -> Time:
-    seconds, remainder = divmod(nanoseconds, NANOSECONDS)
+    seconds, remainder = divmod(nanoseconds, SECOND_NS)
     return Time(sec=seconds, nanosec=remainder)
 
 

@@ -10,9 +10,9 @@ from geometry_msgs.msg import Pose, Vector3
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from bevformer_ros.ros.conversions import NANOSECONDS, header_of, point_message, quaternion_of_yaw, vector_message
+from bevformer_ros.ros.conversions import header_of, point_message, quaternion_of_yaw, vector_message
 from bevformer_ros.taxonomy import CLASS_NAMES, CLASSES
-from bevformer_ros.types import Detections3D
+from bevformer_ros.types import SECOND_NS, Detections3D
 
 BOX_OPACITY = 0.45
 SLOWEST_ARROW = 0.2  # m/s; slower boxes get no velocity arrow
@@ -32,7 +32,7 @@ class MarkerWriter:
     def write(self, detections: Detections3D, frame_id: str, lifetime_ns: int) -> MarkerArray:
         """Markers of boxes given in frame_id; each vanishes by itself after the lifetime (0: never)."""
         header = header_of(detections.stamp_ns, frame_id)
-        seconds, nanoseconds = divmod(lifetime_ns, NANOSECONDS)
+        seconds, nanoseconds = divmod(lifetime_ns, SECOND_NS)
         markers = [marker for index in range(len(detections)) for marker in _markers_of(detections, index)]
         for marker in markers:
             marker.header = header

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.conversions import detections_to_message, kinematics_to_message
 from bevformer_ros.ros.markers import MarkerWriter
-from bevformer_ros.types import Detections3D
+from bevformer_ros.types import SECOND_NS, Detections3D
 
 # Markers outlive their period by this factor, so that they do not flicker, and vanish when the node falls silent.
 _LIFETIME_PERIODS = 2.5
 _LIFETIME_LIMITS_NS = (200_000_000, 5_000_000_000)
-_LIFETIME_UNKNOWN_NS = 1_000_000_000
+_LIFETIME_UNKNOWN_NS = SECOND_NS
 
 
 class ResultMessages:

@@ -14,6 +14,7 @@ from std_msgs.msg import Header
 from bevformer_ros.inference.pipeline import HistoryStatus
 from bevformer_ros.ros.conversions import header_of
 from bevformer_ros.ros.node.frame_assembly import ImageSet
+from bevformer_ros.types import SECOND_NS
 
 _PERIOD_SMOOTHING = 0.2
 _NO_HISTORY = HistoryStatus(depth=0, slots=0, bytes=0, resets={})
@@ -82,7 +83,7 @@ class DetectorRecord:
                 self._dropped[report.drop_reason] += 1
             else:
                 self._processed += 1
-                self._note_period(report.header.stamp.sec * 1_000_000_000 + report.header.stamp.nanosec)
+                self._note_period(report.header.stamp.sec * SECOND_NS + report.header.stamp.nanosec)
             if history is not None:
                 self._history = history
             message = DetectorStatus(

@@ -13,9 +13,9 @@ from multiprocessing import get_context
 from bevformer_ros.simulation.observe import Observation, observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
 from bevformer_ros.simulation.world import START_NS, World
+from bevformer_ros.types import SECOND_NS
 
-_SECOND_NS = 1_000_000_000
-LEAD_NS = _SECOND_NS // 2  # of the world before the first and after the last set: tf needs both sides of every image
+LEAD_NS = SECOND_NS // 2  # of the world before the first and after the last set: tf needs both sides of every image
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Drive:
     def reference_stamps(self) -> list[int]:
         """Stamps of the reference camera's images."""
         count = max(1, round(self.seconds * self.rate))
-        return [START_NS + LEAD_NS + round(index * _SECOND_NS / self.rate) for index in range(count)]
+        return [START_NS + LEAD_NS + round(index * SECOND_NS / self.rate) for index in range(count)]
 
     @property
     def end_ns(self) -> int:
@@ -44,7 +44,7 @@ class Drive:
         return self.reference_stamps[-1] + LEAD_NS
 
     def world(self) -> World:
-        return World.make(self.seed, (self.end_ns + LEAD_NS - START_NS) / _SECOND_NS)
+        return World.make(self.seed, (self.end_ns + LEAD_NS - START_NS) / SECOND_NS)
 
 
 def observations(drives: Sequence[Drive], jobs: int = 0) -> Iterator[Observation]:

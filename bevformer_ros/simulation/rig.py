@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros import geometry
+from bevformer_ros.types import MILLISECOND_NS
 
 Array = NDArray[np.float64]
 
@@ -77,5 +78,5 @@ def _mounted(mounting: _Mounting, width: int, height: int) -> SimulatedCamera:
         height,
         intrinsics,
         base_from_mount @ _FORWARD_FROM_OPTICAL,
-        round(mounting.exposure_offset_ms * 1e6),
+        round(mounting.exposure_offset_ms * MILLISECOND_NS),
     )

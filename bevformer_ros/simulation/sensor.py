@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bevformer_ros import geometry
 from bevformer_ros.simulation.rig import SimulatedCamera
+from bevformer_ros.types import SECOND_NS
 
 _GAIN_PERIODS = (4.0, 12.0)  # seconds
 
@@ -85,7 +86,7 @@ def _random(world_seed: int, camera: SimulatedCamera, what: int) -> np.random.Ge
 
 def _gains(random: np.random.Generator, sensor: SensorConfig, stamp_ns: int) -> NDArray[np.float32]:
     """(3,) by channel."""
-    period_ns, phase = random.uniform(*_GAIN_PERIODS) * 1e9, random.random()
+    period_ns, phase = random.uniform(*_GAIN_PERIODS) * SECOND_NS, random.random()
     brightness = (1 + sensor.gain) ** np.sin(2 * np.pi * (stamp_ns % period_ns / period_ns + phase))
     cast = np.exp(sensor.colour_cast * random.standard_normal(3))
     return (brightness * cast).astype(np.float32)

@@ -14,7 +14,7 @@ from bevformer_ros.simulation.road import Road
 from bevformer_ros.simulation.scenery import Scenery, build_scenery
 from bevformer_ros.simulation.timetable import Timetables
 from bevformer_ros.simulation.town import EgoDrive, Town
-from bevformer_ros.types import Detections3D
+from bevformer_ros.types import SECOND_NS, Detections3D
 
 Array = NDArray[np.float64]
 
@@ -82,4 +82,4 @@ class World:
 
 def seconds_of(stamp_ns: int) -> float:
     """World time of a stamp."""
-    return (stamp_ns - START_NS) * 1e-9
+    return (stamp_ns - START_NS) / SECOND_NS

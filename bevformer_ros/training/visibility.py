@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros import geometry
-from bevformer_ros.types import CameraImage, Detections3D
+from bevformer_ros.types import SECOND_NS, CameraImage, Detections3D
 
 _NEAR = 0.1  # metres; what lies nearer to the optical centre is cut off
 _EDGES = np.array(geometry.BOX_EDGES)
@@ -27,7 +27,7 @@ def shown_by(camera: CameraImage, boxes: Detections3D) -> NDArray[np.bool_]:
 
 def at_exposure(camera: CameraImage, boxes: Detections3D) -> Detections3D:
     """The boxes (in the BEV frame at their stamp) where they have moved on to when the camera exposes."""
-    delay = (camera.stamp_ns - boxes.stamp_ns) * 1e-9
+    delay = (camera.stamp_ns - boxes.stamp_ns) / SECOND_NS
     return replace(boxes, centers=boxes.centers + delay * np.pad(boxes.velocities, ((0, 0), (0, 1))))
 
 

@@ -15,6 +15,7 @@ from bevformer_ros.simulation.seeds import require_training_seeds
 from bevformer_ros.simulation.world import START_NS, World
 from bevformer_ros.training.config import WorldDataConfig
 from bevformer_ros.training.labelled_frame import LabelledFrame
+from bevformer_ros.types import SECOND_NS
 
 
 class WorldDataset:
@@ -48,7 +49,7 @@ class WorldDataset:
         config = self._config
         world = World.make(seed, max(config.frames * self._interval_s, 1.0))
         rig = surround_rig(config.image_width, config.image_width * 9 // 16)
-        stamps = (START_NS + round(index * self._interval_s * 1e9) for index in range(config.frames))
+        stamps = (START_NS + round(index * self._interval_s * SECOND_NS) for index in range(config.frames))
         return [_labelled(observe(world, rig, BASE_FROM_LIDAR, stamp)) for stamp in stamps]
 
 

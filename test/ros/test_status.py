@@ -9,13 +9,13 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from bevformer_ros.inference.pipeline import HistoryStatus
 from bevformer_ros.ros.conversions import header_of
 from bevformer_ros.ros.status import DetectorRecord, SetReport
+from bevformer_ros.types import MILLISECOND_NS
 
-MILLISECOND = 1_000_000
 HISTORY = HistoryStatus(depth=1, slots=3, bytes=4096, resets={"gap": 2})
 
 
 def report(milliseconds=0, **fields):
-    return SetReport(header_of(milliseconds * MILLISECOND, "base_link"), (True, False), **fields)
+    return SetReport(header_of(milliseconds * MILLISECOND_NS, "base_link"), (True, False), **fields)
 
 
 def counts(entries):
@@ -59,9 +59,9 @@ def test_period_of_processed_sets(record):
     for milliseconds in (0, 100, 200, 300):
         record.add(report(milliseconds), {}, None)
         record.add(report(milliseconds + 50, drop_reason="superseded"), {}, None)
-    assert record.period_ns == pytest.approx(100 * MILLISECOND)
+    assert record.period_ns == pytest.approx(100 * MILLISECOND_NS)
     record.add(report(10), {}, None)  # a bag starts again
-    assert record.period_ns == pytest.approx(100 * MILLISECOND)
+    assert record.period_ns == pytest.approx(100 * MILLISECOND_NS)
 
 
 def test_diagnosis_speaks_of_the_time_since_the_last_one(record):

@@ -9,8 +9,7 @@ import pytest
 from bevformer_ros import geometry
 from bevformer_ros.simulation.world import START_NS, World
 from bevformer_ros.taxonomy import ATTRIBUTE_ID, ATTRIBUTE_NAMES, CLASS_ID, CLASS_NAMES, CLASSES
-
-SECOND = 1_000_000_000
+from bevformer_ros.types import SECOND_NS
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +50,7 @@ def test_attributes_fit_the_classes(world):
 
 @pytest.mark.parametrize("seconds", [0.0, 4.3, 17.9])
 def test_velocities_are_the_derivatives_of_the_positions(world, seconds):
-    stamp, step = START_NS + round(seconds * SECOND), SECOND // 100
+    stamp, step = START_NS + round(seconds * SECOND_NS), SECOND_NS // 100
     before, now, after = (world.objects_at(stamp + offset) for offset in (-step, 0, step))
     np.testing.assert_allclose((after.centers - before.centers)[:, :2] / 0.02, now.velocities, atol=2e-3)
     moving = np.linalg.norm(now.velocities, axis=1) > 0.1
@@ -66,7 +65,7 @@ def test_some_egos_turn_left_some_right_and_some_go_straight_on():
     turns = []
     for seed in range(16):
         world = World.make(seed)
-        yaws = [geometry.yaw_of(world.world_from_base(START_NS + second * SECOND)) for second in range(21)]
+        yaws = [geometry.yaw_of(world.world_from_base(START_NS + second * SECOND_NS)) for second in range(21)]
         turns.append(np.unwrap(yaws)[-1] - yaws[0])
     assert max(turns) > 1.2
     assert min(turns) < -1.2
@@ -77,7 +76,7 @@ def test_vehicles_wait_drive_on_and_turn_and_people_cross_streets():
     stopped_and_moved = turned = crossed = 0
     for seed in range(4):
         world = World.make(seed)
-        states = [world.objects_at(START_NS + second * SECOND) for second in range(21)]
+        states = [world.objects_at(START_NS + second * SECOND_NS) for second in range(21)]
         attributes = np.array([state.attributes for state in states])
         by_name = {name: (attributes == ATTRIBUTE_ID[name]).any(axis=0) for name in ATTRIBUTE_NAMES}
         stopped_and_moved += (by_name["vehicle.moving"] & by_name["vehicle.stopped"]).sum()
@@ -94,7 +93,7 @@ def test_vehicles_wait_drive_on_and_turn_and_people_cross_streets():
 def test_nothing_runs_into_anything(seed):
     world = World.make(seed, duration_s=20.0)
     for second in (0, 7, 14, 20):
-        stamp = START_NS + second * SECOND
+        stamp = START_NS + second * SECOND_NS
         boxes, ego = world.objects_at(stamp), world.world_from_base(stamp)
         near = np.flatnonzero(np.linalg.norm(boxes.centers[:, :2] - ego[:2, 3], axis=1) < 90)
         plans = boxes.corners()[near][:, [0, 1, 5, 4], :2].astype(np.float32)

@@ -9,19 +9,18 @@ import pytest
 
 from bevformer_ros.datasets.keyframe import keyframe_surround_frame, keyframe_truth, load_keyframe
 from bevformer_ros.training.visibility import shown_by
-from bevformer_ros.types import CameraImage, Detections3D
+from bevformer_ros.types import SECOND_NS, CameraImage, Detections3D
 
-SECOND = 1_000_000_000
 CAMERA = CameraImage(
     "CAM_FRONT",
-    SECOND,
+    SECOND_NS,
     np.zeros((50, 100, 3), np.uint8),
     np.array([[50.0, 0, 49.5], [0, 50, 24.5], [0, 0, 1]]),
     np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]),
 )
 
 
-def box(center, size=(2.0, 2.0, 2.0), yaw=0.0, velocity=(0.0, 0.0), stamp_ns=SECOND) -> Detections3D:
+def box(center, size=(2.0, 2.0, 2.0), yaw=0.0, velocity=(0.0, 0.0), stamp_ns=SECOND_NS) -> Detections3D:
     empty = Detections3D.empty(stamp_ns)
     return replace(
         empty,
@@ -37,7 +36,7 @@ def box(center, size=(2.0, 2.0, 2.0), yaw=0.0, velocity=(0.0, 0.0), stamp_ns=SEC
 
 
 def test_no_objects():
-    assert shown_by(CAMERA, Detections3D.empty(SECOND)).shape == (0,)
+    assert shown_by(CAMERA, Detections3D.empty(SECOND_NS)).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -79,9 +78,9 @@ def _rolled(angle):
 
 
 def test_objects_move_until_the_camera_exposes():
-    late = box((-13, 10, 0), velocity=(6.0, 0.0), stamp_ns=SECOND // 2)
+    late = box((-13, 10, 0), velocity=(6.0, 0.0), stamp_ns=SECOND_NS // 2)
     assert shown_by(CAMERA, late).tolist() == [True]
-    assert shown_by(CAMERA, replace(late, stamp_ns=SECOND)).tolist() == [False]
+    assert shown_by(CAMERA, replace(late, stamp_ns=SECOND_NS)).tolist() == [False]
 
 
 def test_every_object_around_the_recorded_car_is_seen_by_one_camera_or_by_two_neighbours(shared_directory):

@@ -23,10 +23,10 @@ from bevformer_ros.ros.bag.files import BagMessage, BagReader, deserialize
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
 from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, ImageSet, SetDroppedError, Stopwatch
 from bevformer_ros.ros.node.parameters import Settings
-from bevformer_ros.ros.node.synchronizer import MILLISECOND, SurroundSynchronizer
+from bevformer_ros.ros.node.synchronizer import SurroundSynchronizer
 from bevformer_ros.ros.result_messages import ResultMessages
 from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies
-from bevformer_ros.types import Detections3D, SurroundFrame
+from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, Detections3D, SurroundFrame
 
 TF, TF_STATIC = "/tf", "/tf_static"
 Result = TypeVar("Result")
@@ -51,10 +51,10 @@ class BagReplay:
         self.status = DetectorStatus()
         self._rig, self._detector, self._write_message = rig, detector, write
         self._score_threshold = settings.score_threshold
-        self._patience_ns = round(settings.transform_timeout_ms * MILLISECOND)
+        self._patience_ns = round(settings.transform_timeout_ms * MILLISECOND_NS)
         names = tuple(camera.name for camera in rig.cameras)
         self._record = DetectorRecord(names, detector.config.name, detector.trained)
-        self._buffer = LoopingBuffer(Duration(nanoseconds=round(settings.transform_cache_s * 1e9)))
+        self._buffer = LoopingBuffer(Duration(nanoseconds=round(settings.transform_cache_s * SECOND_NS)))
         ego_motion = EgoMotion(self._buffer, rig, settings.output_frame)
         sync = settings.synchronizer(rig)
         self._assembler = FrameAssembler(rig.cameras, sync.minimum_cameras, ego_motion, self)

@@ -20,8 +20,8 @@ from bevformer_ros.ros.bag.evaluation import Evaluation, add_source_arguments, e
 from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.bag.results import EgoFrame, nearest_stamp, read_boxes
 from bevformer_ros.ros.bag.scene import OUTPUT, STATUS, BagScene, BoxTopics
-from bevformer_ros.ros.conversions import NANOSECONDS, stamp_to_ns
-from bevformer_ros.types import Detections3D
+from bevformer_ros.ros.conversions import stamp_to_ns
+from bevformer_ros.types import SECOND_NS, Detections3D
 
 _UNTRAINED = "UNTRAINED network (random weights): its boxes mean nothing"
 
@@ -57,7 +57,7 @@ def report(
             chosen = np.unique(np.linspace(0, len(part.samples) - 1, min(share, len(part.samples))).astype(int))
             for index in tqdm(chosen, desc=f"drawing {result.name}", unit="frame"):
                 sample, picture = part.samples[index], f"frames/{len(frames):05d}.jpg"
-                seconds = (sample.truth.stamp_ns - driven.start_ns) / NANOSECONDS
+                seconds = (sample.truth.stamp_ns - driven.start_ns) / SECOND_NS
                 name = f"{drive.name} at {seconds:.2f} s"
                 write_picture(folder / picture, artist.draw(sample.truth.stamp_ns, name))
                 frames.append(ReportFrame(sample, name, picture, sample.token not in part.missing))
@@ -98,7 +98,7 @@ def _timeline(results: BagReader) -> Iterator[TimelineEntry]:
     for entry in results.messages([STATUS]):
         status = deserialize(entry)
         dropped = sum(count.count for count in status.sets_dropped)
-        seconds = stamp_to_ns(status.header.stamp) / NANOSECONDS
+        seconds = stamp_to_ns(status.header.stamp) / SECOND_NS
         yield TimelineEntry(seconds, status.total_latency_ms, "dropped" if dropped > dropped_before else "")
         dropped_before = dropped
 

@@ -20,10 +20,10 @@ from bevformer_ros.ros.bag.replay_tasks import RECORD_FILE
 from bevformer_ros.ros.bag.run_summary import Summary, summarise
 from bevformer_ros.ros.bag.scene import OUTPUT, STATUS, TRUTH, BoxTopics, transforms_of
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns, transform_from_message
-from bevformer_ros.types import Detections3D
+from bevformer_ros.types import SECOND_NS, Detections3D
 
 # Half a period of nuScenes' cameras: a lidar sweep's image is nearer, the next one is not.
-NEAREST_NS = 1_000_000_000 // 24
+NEAREST_NS = SECOND_NS // 24
 
 
 @dataclass(frozen=True)

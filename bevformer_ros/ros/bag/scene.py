@@ -16,12 +16,12 @@ from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.bag.simulated_drive import TRUTH_BOXES, TRUTH_KINEMATICS
 from bevformer_ros.ros.calibration import camera_model
-from bevformer_ros.ros.conversions import NANOSECONDS, detections_from_messages, stamp_to_ns
+from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, SetPoses, StampedFrame
 from bevformer_ros.ros.image_decoding import decode_image
-from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
+from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, CameraImage, Detections3D, SurroundFrame
 
-_SEARCH_NS = NANOSECONDS  # how far from a stamp its messages may have been recorded
+_SEARCH_NS = SECOND_NS  # how far from a stamp its messages may have been recorded
 
 
 class BoxTopics(NamedTuple):
@@ -33,7 +33,7 @@ class BoxTopics(NamedTuple):
 
 def transforms_of(bag: BagReader) -> Buffer:
     """All of a bag's tf, for lookups at any of its times."""
-    buffer = Buffer(cache_time=Duration(nanoseconds=bag.end_ns - bag.start_ns + 10 * NANOSECONDS))
+    buffer = Buffer(cache_time=Duration(nanoseconds=bag.end_ns - bag.start_ns + 10 * SECOND_NS))
     for message in bag.messages([topic for topic in ("/tf", "/tf_static") if topic in bag.topics]):
         add = buffer.set_transform_static if message.topic == "/tf_static" else buffer.set_transform
         for transform in deserialize(message).transforms:
@@ -129,4 +129,4 @@ class BagScene:
 
 
 def _offset_ns(camera: CameraConfig) -> int:
-    return round(camera.exposure_offset_ms * 1e6)
+    return round(camera.exposure_offset_ms * MILLISECOND_NS)

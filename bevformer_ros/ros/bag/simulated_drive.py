@@ -21,7 +21,6 @@ from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.resources import config_file
 from bevformer_ros.ros.bag.files import BagWriter, Storage
 from bevformer_ros.ros.conversions import (
-    NANOSECONDS,
     detections_to_message,
     header_of,
     image_to_message,
@@ -33,6 +32,7 @@ from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.observe import Observation, observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, SimulatedCamera, surround_rig
 from bevformer_ros.simulation.world import START_NS, World
+from bevformer_ros.types import SECOND_NS
 
 TRUTH_BOXES = "/ground_truth/detections"  # vision_msgs/Detection3DArray
 TRUTH_KINEMATICS = "/ground_truth/kinematics"  # bevformer_ros/DetectionKinematicsArray
@@ -82,8 +82,8 @@ def static_transforms(rig: RigConfig, cameras: Iterable[SimulatedCamera]) -> TFM
 
 
 def _poses(world: World, rig: RigConfig, end_ns: int) -> Iterator[_Record]:
-    for index in range(round((end_ns - START_NS) / NANOSECONDS * _POSE_RATE) + 1):
-        stamp = START_NS + round(index * NANOSECONDS / _POSE_RATE)
+    for index in range(round((end_ns - START_NS) / SECOND_NS * _POSE_RATE) + 1):
+        stamp = START_NS + round(index * SECOND_NS / _POSE_RATE)
         pose = transform_to_message(world.world_from_base(stamp), rig.fixed_frame, rig.base_frame, stamp)
         yield _Record(stamp, -1, "/tf", TFMessage(transforms=[pose]))
 

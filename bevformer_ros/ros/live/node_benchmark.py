@@ -40,6 +40,7 @@ from bevformer_ros.ros.conversions import (
 )
 from bevformer_ros.ros.live.child_process import ChildProcess
 from bevformer_ros.ros.live.demo import prepare_environment
+from bevformer_ros.types import SECOND_NS
 
 _START_TIMEOUT_S = 180.0  # for loading and warming up a large network
 _DISCOVERY_S = 1.0
@@ -206,7 +207,7 @@ def report(arguments: argparse.Namespace, listener: _Listener) -> int:
     print(f"CPU          {1000 * cpu_s / (len(done) - 1):.0f} ms per set, {100 * cpu_s / seconds:.0f} % of a core")
     latencies = {
         "from image to status": [
-            1e3 * (listener.heard_at[index] - 1e-9 * stamp_to_ns(listener.statuses[index].header.stamp))
+            1e3 * (listener.heard_at[index] - stamp_to_ns(listener.statuses[index].header.stamp) / SECOND_NS)
             for index in done
         ],
         "from last image to boxes": [listener.statuses[index].total_latency_ms for index in done],

@@ -18,10 +18,11 @@ from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
 from bevformer_ros.ros.bag.files import BagMessage, BagReader, BagTopic, message_class
-from bevformer_ros.ros.conversions import NANOSECONDS, stamp_from_ns
+from bevformer_ros.ros.conversions import stamp_from_ns
+from bevformer_ros.types import SECOND_NS
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-_CLOCK_PERIOD_NS = NANOSECONDS // 100
+_CLOCK_PERIOD_NS = SECOND_NS // 100
 _POLL_S = 0.02
 _SETTLING_S = 1.0
 _ACKNOWLEDGEMENT_S = 2.0
@@ -57,9 +58,9 @@ class BagPlayer:
     """Publishes the messages of an open bag, paced by their stamps; the node needs no executor."""
 
     def __init__(self, node: Node, bag: BagReader, options: PlayOptions) -> None:
-        first_ns = bag.start_ns + round(options.start_offset_s * NANOSECONDS)
+        first_ns = bag.start_ns + round(options.start_offset_s * SECOND_NS)
         if bag.message_count == 0 or first_ns > bag.end_ns:
-            seconds = (bag.end_ns - bag.start_ns) / NANOSECONDS
+            seconds = (bag.end_ns - bag.start_ns) / SECOND_NS
             raise ValueError(
                 f"{bag.path} has no message after {options.start_offset_s} s; it holds {bag.message_count} messages "
                 f"in {seconds:.1f} s"
@@ -107,7 +108,7 @@ class BagPlayer:
 
     def play(self) -> None:
         """Publish from the start offset to the end, again and again if it loops; /clock then steps back."""
-        self._play_once(lead_ns=round(self._options.lead_s * self._options.rate * NANOSECONDS))
+        self._play_once(lead_ns=round(self._options.lead_s * self._options.rate * SECOND_NS))
         while self._options.loop:
             self._play_once(lead_ns=0)
         for publisher in self._publishers.values():
@@ -118,7 +119,7 @@ class BagPlayer:
         pace = _Pace(clock_ns, self._options.rate)
         for message in self._latched_before_start():
             self._publishers[message.topic].publish(message.data)
-        seconds = (self._bag.end_ns - self._first_ns) / NANOSECONDS
+        seconds = (self._bag.end_ns - self._first_ns) / SECOND_NS
         with tqdm(total=seconds, desc="playing", unit="s", bar_format=_BAR) as progress:
             for message in self._bag.messages(start_ns=self._first_ns):
                 while clock_ns <= message.stamp_ns:
@@ -127,7 +128,7 @@ class BagPlayer:
                     clock_ns += _CLOCK_PERIOD_NS
                 pace.wait_until(message.stamp_ns)
                 self._publishers[message.topic].publish(message.data)
-                progress.update(min((message.stamp_ns - self._first_ns) / NANOSECONDS, seconds) - progress.n)
+                progress.update(min((message.stamp_ns - self._first_ns) / SECOND_NS, seconds) - progress.n)
 
     def _latched_before_start(self) -> Iterator[BagMessage]:
         latched = [name for name, topic in self._topics.items() if topic.latched]
@@ -150,7 +151,7 @@ class _Pace:
         self._started = time.monotonic()
 
     def wait_until(self, stamp_ns: int) -> None:
-        due = self._started + (stamp_ns - self._first_ns) / NANOSECONDS / self._rate
+        due = self._started + (stamp_ns - self._first_ns) / SECOND_NS / self._rate
         remaining = due - time.monotonic()
         if remaining > 0:
             time.sleep(remaining)

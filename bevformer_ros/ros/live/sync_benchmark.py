@@ -23,6 +23,7 @@ from bevformer_ros.resources import DDS_PROFILE_VARIABLE, config_file
 from bevformer_ros.ros.conversions import image_to_message, jpeg_to_message, stamp_from_ns
 from bevformer_ros.ros.node.parameters import Settings
 from bevformer_ros.ros.node.synchronizer import SurroundSynchronizer
+from bevformer_ros.types import MILLISECOND_NS
 
 _JPEG_BYTES = 150_000
 _START_TIMEOUT_S = 30.0
@@ -78,7 +79,7 @@ class Receiver:
     received_at: list[float] = field(default_factory=list)
 
     def take(self, stamp_ns: int, _messages: tuple[Image | CompressedImage | None, ...]) -> None:
-        self.latencies_ms.append((time.time_ns() - stamp_ns) * 1e-6)
+        self.latencies_ms.append((time.time_ns() - stamp_ns) / MILLISECOND_NS)
         self.cpu_s.append(time.process_time())
         self.received_at.append(time.monotonic())
 

@@ -38,9 +38,8 @@ from bevformer_ros.ros.node import parameters
 from bevformer_ros.ros.node.outputs import Outputs
 from bevformer_ros.ros.node.parameters import Settings
 from bevformer_ros.ros.node.session import UNTRAINED, DetectionSession
-from bevformer_ros.ros.node.synchronizer import MILLISECOND
+from bevformer_ros.types import MILLISECOND_NS, SECOND_NS
 
-SECOND = 1_000_000_000
 DIAGNOSIS_PERIOD_S = 1.0
 # At the end of the process: longer than most sets take, shorter than launch waits before it kills.
 _EXIT_PATIENCE_S = 3.0
@@ -59,7 +58,7 @@ class DetectorNode(Node):
         parameters.declare(self)
         self._settings = parameters.read(self)
         self.add_post_set_parameters_callback(self._after_parameters)
-        backward = Duration(nanoseconds=-round(self._settings.sync_timeout_ms * MILLISECOND))
+        backward = Duration(nanoseconds=-round(self._settings.sync_timeout_ms * MILLISECOND_NS))
         threshold = JumpThreshold(min_forward=None, min_backward=backward, on_clock_change=False)
         self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_time_jump)
 
@@ -128,7 +127,7 @@ class DetectorNode(Node):
         self._settings.synchronizer(rig)  # refuses what cannot work before anything is built
         model_file(self._settings.model)  # so does this
         self._rig = rig
-        buffer = LoopingBuffer(Duration(nanoseconds=round(self._settings.transform_cache_s * SECOND)))
+        buffer = LoopingBuffer(Duration(nanoseconds=round(self._settings.transform_cache_s * SECOND_NS)))
         self._tf_listener = TransformListener(buffer, self)
         self._ego_motion = EgoMotion(buffer, rig, self._settings.output_frame)
         self._outputs = Outputs(self, self._ego_motion.output_frame)
@@ -193,7 +192,7 @@ class DetectorNode(Node):
         """The ROS clock went back: what is stamped later than now is from before."""
         if self._session is not None:
             self._session.synchronizer.forget_after(self.get_clock().now().nanoseconds)
-        self.get_logger().warning(f"time went back by {-jump.delta.nanoseconds * 1e-9:.1f} s, starting afresh")
+        self.get_logger().warning(f"time went back by {-jump.delta.nanoseconds / SECOND_NS:.1f} s, starting afresh")
 
     def _diagnose(self) -> None:
         assert self._session is not None

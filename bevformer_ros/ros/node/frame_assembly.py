@@ -20,7 +20,7 @@ from bevformer_ros.ros.conversions import stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
 from bevformer_ros.ros.image_decoding import GpuJpegDecoder, decode_image, is_jpeg
 from bevformer_ros.ros.node.patience import Waiting
-from bevformer_ros.types import CameraImage, SurroundFrame
+from bevformer_ros.types import MILLISECOND_NS, CameraImage, SurroundFrame
 
 
 class SetDroppedError(Exception):
@@ -48,7 +48,7 @@ class ImageSet:
     def skew_ms(self) -> float:
         """Newest minus oldest image stamp."""
         stamps = [stamp_to_ns(message.header.stamp) for message in self.messages if message is not None]
-        return (max(stamps) - min(stamps)) * 1e-6 if stamps else 0.0
+        return (max(stamps) - min(stamps)) / MILLISECOND_NS if stamps else 0.0
 
 
 @dataclass

@@ -16,7 +16,8 @@ from rclpy.validate_topic_name import validate_topic_name
 from bevformer_ros.config import CameraConfig, RigConfig
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.pipeline import Precision
-from bevformer_ros.ros.node.synchronizer import MILLISECOND, SynchronizerConfig
+from bevformer_ros.ros.node.synchronizer import SynchronizerConfig
+from bevformer_ros.types import MILLISECOND_NS
 
 DEVICE_PATTERN = "auto, cpu, cuda or cuda:N"
 
@@ -83,11 +84,11 @@ class Settings:
         """Raises ValueError where the values contradict each other or the rig."""
         names = [camera.name for camera in rig.cameras]
         return SynchronizerConfig(
-            offsets_ns=tuple(round(camera.exposure_offset_ms * MILLISECOND) for camera in rig.cameras),
+            offsets_ns=tuple(round(camera.exposure_offset_ms * MILLISECOND_NS) for camera in rig.cameras),
             reference=names.index(rig.reference_camera),
-            tolerance_ns=round(self.sync_tolerance_ms * MILLISECOND),
-            accept_ns=round(self.sync_accept_ms * MILLISECOND),
-            timeout_ns=round(self.sync_timeout_ms * MILLISECOND),
+            tolerance_ns=round(self.sync_tolerance_ms * MILLISECOND_NS),
+            accept_ns=round(self.sync_accept_ms * MILLISECOND_NS),
+            timeout_ns=round(self.sync_timeout_ms * MILLISECOND_NS),
             minimum_cameras=self.minimum_cameras or len(names),
             queue_size=self.sync_queue_size,
         )

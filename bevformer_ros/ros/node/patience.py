@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from bevformer_ros.types import SECOND_NS
+
 Result = TypeVar("Result")
 
 _POLL_SECONDS = 0.005
@@ -36,7 +38,7 @@ class Patience:
 
         A clock that goes back ends the wait too: what was asked for belongs to a time that is gone.
         """
-        started, give_up = self.now_ns(), time.monotonic() + self.limit_ns * 1e-9 + _GRACE_SECONDS
+        started, give_up = self.now_ns(), time.monotonic() + self.limit_ns / SECOND_NS + _GRACE_SECONDS
         while True:
             try:
                 return attempt()

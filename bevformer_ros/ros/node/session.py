@@ -24,9 +24,10 @@ from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler
 from bevformer_ros.ros.node.outputs import Outputs
 from bevformer_ros.ros.node.parameters import Settings
 from bevformer_ros.ros.node.patience import Patience
-from bevformer_ros.ros.node.synchronizer import MILLISECOND, SurroundSynchronizer
+from bevformer_ros.ros.node.synchronizer import SurroundSynchronizer
 from bevformer_ros.ros.node.worker import PipelinedWorker
 from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies
+from bevformer_ros.types import MILLISECOND_NS
 
 UNTRAINED = "UNTRAINED: the weights are random, the boxes mean nothing"
 _EXPIRE_CALLS_PER_TIMEOUT = 4
@@ -63,7 +64,7 @@ class DetectionSession:
         names = tuple(camera.name for camera in rig.cameras)
         self._record = DetectorRecord(names, detector.config.name, detector.trained)
         self._patience = Patience(
-            round(settings.transform_timeout_ms * MILLISECOND), lambda: node.get_clock().now().nanoseconds
+            round(settings.transform_timeout_ms * MILLISECOND_NS), lambda: node.get_clock().now().nanoseconds
         )
         sync = settings.synchronizer(rig)
         self._assembler = FrameAssembler(

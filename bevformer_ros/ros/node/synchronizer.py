@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-MILLISECOND = 1_000_000
+from bevformer_ros.types import SECOND_NS
 
 # A camera that missed this many sets running is not waited for until it sends again.
 SILENT_AFTER_SETS = 3
@@ -106,7 +106,7 @@ class SurroundSynchronizer:
 
     def add(self, camera: int, message: Any) -> None:
         """Take one image of the camera with this index and emit every set that it makes certain."""
-        stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+        stamp = message.header.stamp.sec * SECOND_NS + message.header.stamp.nanosec
         newest = self._newest[camera]
         if newest is not None and stamp <= newest:
             if newest - stamp <= self.config.timeout_ns:

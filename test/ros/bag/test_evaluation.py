@@ -30,10 +30,10 @@ from bevformer_ros.ros.conversions import detections_to_message, header_of, kine
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR
 from bevformer_ros.taxonomy import CLASSES
+from bevformer_ros.types import MILLISECOND_NS
 
 DRIVE = Drive(seed=5, seconds=1.5, rate=2.0, size=(160, 90))
 RIG = load_yaml(RigConfig, config_file("rigs", DEFAULT_RIG))
-MILLISECOND = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_results_of_another_time_are_compared_where_the_ego_was_then(drive, trut
         ego = EgoFrame(transforms_of(bag), RIG)
     found = []
     for stamp, entry in truth.items():
-        later = stamp + 30 * MILLISECOND
+        later = stamp + 30 * MILLISECOND_NS
         moved = ego.boxes(StampedBoxes(RIG.base_frame, entry.boxes, entry.velocity_known), later)
         still = np.linalg.norm(entry.boxes.velocities, axis=1) == 0
         assert np.linalg.norm(moved.centers - entry.boxes.centers, axis=1).min() > 0.1
@@ -125,7 +125,7 @@ def test_results_of_another_time_are_compared_where_the_ego_was_then(drive, trut
 
 def test_times_without_results_count_as_empty(drive, truth, tmp_path):
     first, second, _ = (entry.boxes for entry in truth.values())
-    far = replace(second, stamp_ns=second.stamp_ns + 100 * MILLISECOND)
+    far = replace(second, stamp_ns=second.stamp_ns + 100 * MILLISECOND_NS)
     found = scores_of(write_results(tmp_path / "out", [first, far]), drive)
     assert (len(found.samples), found.missing) == (3, 2)
     assert 0 < found.scores.classes["car"].ap < 0.9

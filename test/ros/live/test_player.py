@@ -18,8 +18,8 @@ from support import wait_until
 from bevformer_ros.ros.bag.files import BagReader, BagWriter, deserialize
 from bevformer_ros.ros.conversions import header_of, stamp_to_ns
 from bevformer_ros.ros.live.player import BagPlayer, PlayOptions
+from bevformer_ros.types import MILLISECOND_NS
 
-MILLISECOND = 1_000_000
 START_NS = 1_700_000_000_000_000_000
 COUNT = 20
 COMMAND = [sys.executable, "-m", "bevformer_ros.commands.cli"]
@@ -33,7 +33,7 @@ def bag_path(tmp_path_factory):
         bag.add_topic("/played/latched", "std_msgs/msg/String", latched=True)
         bag.write("/played/latched", String(data="always"), START_NS)
         for index in range(COUNT):
-            stamp = START_NS + index * 20 * MILLISECOND
+            stamp = START_NS + index * 20 * MILLISECOND_NS
             image = Image(header=header_of(stamp, "camera"), height=90, width=160, step=480, encoding="bgr8")
             image.data.frombytes(bytes([index]) * (480 * 90))
             bag.write("/played/image", image, stamp)
@@ -113,7 +113,7 @@ def test_everything_arrives_with_the_clock_ahead_of_it(player_node, listener, ba
     assert [word.data for word in listener["/played/latched"]] == ["always"]
     clock = [stamp_to_ns(message.clock) for message in listener["/clock"]]
     assert clock == sorted(clock)
-    assert clock[-1] == START_NS + (COUNT - 1) * 20 * MILLISECOND
+    assert clock[-1] == START_NS + (COUNT - 1) * 20 * MILLISECOND_NS
 
 
 @pytest.mark.integration
@@ -124,7 +124,7 @@ def test_start_offset_leaves_out_images_but_not_latched_messages(player_node, li
         player.wait_for_subscribers()
         player.play()
     wait_until(lambda: len(listener["/played/image"]) == 5, "the last five images")
-    assert stamp_to_ns(listener["/played/image"][0].header.stamp) == START_NS + 300 * MILLISECOND
+    assert stamp_to_ns(listener["/played/image"][0].header.stamp) == START_NS + 300 * MILLISECOND_NS
     wait_until(lambda: listener["/played/latched"], "the latched message")
 
 
@@ -143,7 +143,7 @@ def test_recorder_stores_what_the_player_sends(bag_path, tmp_path, start_process
         for topic in topics:
             sent, stored = ([deserialize(entry) for entry in bag.messages([topic])] for bag in (original, copy))
             assert stored == sent
-        assert START_NS <= copy.start_ns <= copy.end_ns <= START_NS + COUNT * 20 * MILLISECOND
+        assert START_NS <= copy.start_ns <= copy.end_ns <= START_NS + COUNT * 20 * MILLISECOND_NS
 
 
 @pytest.mark.integration

@@ -15,13 +15,14 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from rig_publisher import PERIOD, SECOND, START, START_TIMEOUT_S, DetectorListener, RigPublisher
+from rig_publisher import PERIOD, START, START_TIMEOUT_S, DetectorListener, RigPublisher
 from support import REPOSITORY, SMALLEST, wait_until
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.datasets.keyframe import load_keyframe
 from bevformer_ros.resources import DDS_PROFILE_VARIABLE
 from bevformer_ros.ros.conversions import stamp_to_ns
+from bevformer_ros.types import SECOND_NS
 
 pytestmark = pytest.mark.integration
 
@@ -156,7 +157,7 @@ def test_reset_request_bag_loop_and_missing_camera(start_detector):
         for step in range(100):
             if len(rig.received["status"]) > before:
                 break
-            rig.publish_clock(stamp_ns + step * SECOND // 50)
+            rig.publish_clock(stamp_ns + step * SECOND_NS // 50)
             time.sleep(0.02)  # the bag's time passes until the set is given up on
         status = rig.wait_for("status", before + 1)[-1]
         assert list(status.cameras_missing) == ["CAM_BACK_LEFT"]
@@ -201,7 +202,7 @@ def test_another_output_frame_topics_no_clock_and_no_dds_profile(start_process):
         rig.warm_up()
         rig.publish_next()
         assert rig.wait_for("detections", 1)[0].header.frame_id == "odom"
-        rig.now_ns -= 10 * SECOND  # a bag that starts again, and no /clock to tell
+        rig.now_ns -= 10 * SECOND_NS  # a bag that starts again, and no /clock to tell
         rig.publish_next()
         first, second = rig.wait_for("status", 2)
         assert second.sets_processed == first.sets_processed + 1

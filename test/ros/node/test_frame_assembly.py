@@ -19,16 +19,16 @@ from bevformer_ros.ros.conversions import header_of, image_to_message, transform
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node.frame_assembly import FrameAssembler, ImageSet, SetDroppedError, Stopwatch
 from bevformer_ros.ros.node.patience import Patience
+from bevformer_ros.types import SECOND_NS
 
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
-SECOND = 1_000_000_000
 OFFSETS = [round(camera.exposure_offset_ms * 1e6) for camera in RIG.cameras]
 
 
 @pytest.fixture
 def buffer():
     buffer = Buffer()
-    for stamp_ns in (0, 2 * SECOND):
+    for stamp_ns in (0, 2 * SECOND_NS):
         buffer.set_transform(transform_to_message(np.eye(4), "odom", "base_link", stamp_ns), "test")
     for camera in RIG.cameras:
         buffer.set_transform_static(transform_to_message(np.eye(4), "base_link", camera.name.lower(), 0), "test")
@@ -51,22 +51,22 @@ def info_of(**fields):
 def image_set(missing=()):
     """Six grey images whose brightness tells the camera."""
     messages = [
-        image_to_message(np.full((6, 8, 3), index, np.uint8), header_of(SECOND + offset, camera.name.lower()))
+        image_to_message(np.full((6, 8, 3), index, np.uint8), header_of(SECOND_NS + offset, camera.name.lower()))
         for index, (camera, offset) in enumerate(zip(RIG.cameras, OFFSETS, strict=True))
     ]
     for index in missing:
         messages[index] = None
-    return ImageSet(SECOND, tuple(messages), 0.0)
+    return ImageSet(SECOND_NS, tuple(messages), 0.0)
 
 
 def test_a_complete_set(assembler):
     stopwatch = Stopwatch(0.0)
     assembled = assembler.assemble(image_set(), stopwatch)
     assert list(stopwatch.laps) == ["decode_images", "wait_for_transforms"]
-    assert assembled.frame.stamp_ns == SECOND
+    assert assembled.frame.stamp_ns == SECOND_NS
     for index, camera in enumerate(assembled.frame.cameras):
         assert camera.name == RIG.cameras[index].name
-        assert camera.stamp_ns == SECOND + OFFSETS[index]
+        assert camera.stamp_ns == SECOND_NS + OFFSETS[index]
         assert (camera.image == index).all()
         assert camera.intrinsics[0, 0] == 5.0
     assert np.allclose(assembled.output_from_bev[:3, 3], RIG.bev_frame.translation)

@@ -17,14 +17,12 @@ from visualization_msgs.msg import Marker, MarkerArray
 from bevformer_ros import geometry
 from bevformer_ros.ros.node.outputs import Outputs
 from bevformer_ros.taxonomy import NO_ATTRIBUTE
-from bevformer_ros.types import Detections3D
-
-SECOND = 1_000_000_000
+from bevformer_ros.types import SECOND_NS, Detections3D
 
 
 def boxes(count):
     return Detections3D(
-        stamp_ns=7 * SECOND,
+        stamp_ns=7 * SECOND_NS,
         centers=np.tile([0.0, 10.0, 0.0], (count, 1)),
         sizes=np.ones((count, 3)),
         yaws=np.full(count, np.pi / 2),
@@ -62,7 +60,7 @@ def test_boxes_and_proposals_in_the_output_frame(node):
     wait_until(lambda: node.count_subscribers("/outputs/proposal_markers"), "the subscriptions")
 
     def arrived():
-        outputs.publish_detections(detections, base_from_bev, SECOND // 10)
+        outputs.publish_detections(detections, base_from_bev, SECOND_NS // 10)
         executor.spin_once(timeout_sec=0.1)
         return all(received.values())
 
@@ -73,6 +71,6 @@ def test_boxes_and_proposals_in_the_output_frame(node):
     for name, count in (("markers", 2), ("proposal_markers", 3)):
         cubes = [entry for entry in received[name][0].markers if entry.type == Marker.CUBE]
         assert len(cubes) == count
-        assert cubes[0].lifetime.nanosec == SECOND // 4
+        assert cubes[0].lifetime.nanosec == SECOND_NS // 4
     executor.shutdown()
     outputs.destroy()

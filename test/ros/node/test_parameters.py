@@ -15,7 +15,7 @@ from support import REPOSITORY
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.ros.node import parameters
 from bevformer_ros.ros.node.parameters import Settings
-from bevformer_ros.ros.node.synchronizer import MILLISECOND
+from bevformer_ros.types import MILLISECOND_NS
 
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
 
@@ -118,8 +118,8 @@ def test_wrong_camera_parameters_are_refused(make_node, wrong):
 def test_synchronizer_settings():
     config = Settings(sync_tolerance_ms=30.0).synchronizer(RIG)
     assert config.minimum_cameras == len(RIG.cameras)
-    assert config.tolerance_ns == 30 * MILLISECOND
-    assert config.offsets_ns[1] == 8 * MILLISECOND
+    assert config.tolerance_ns == 30 * MILLISECOND_NS
+    assert config.offsets_ns[1] == 8 * MILLISECOND_NS
     with pytest.raises(ValueError, match=r"minimum_cameras is 7, expected 1..6"):
         Settings(minimum_cameras=7).synchronizer(RIG)
 

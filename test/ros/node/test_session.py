@@ -24,10 +24,9 @@ from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node.parameters import Settings
 from bevformer_ros.ros.node.session import DetectionSession
 from bevformer_ros.taxonomy import NO_ATTRIBUTE
-from bevformer_ros.types import Detections3D
+from bevformer_ros.types import SECOND_NS, Detections3D
 
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
-SECOND = 1_000_000_000
 LONG = 10.0
 
 
@@ -90,7 +89,7 @@ class Outputs:
 class Bench:
     def __init__(self, node):
         buffer = Buffer()
-        for stamp_ns in (0, 9 * SECOND):
+        for stamp_ns in (0, 9 * SECOND_NS):
             buffer.set_transform(transform_to_message(np.eye(4), "odom", "base_link", stamp_ns), "test")
         buffer.set_transform_static(transform_to_message(np.eye(4), "base_link", "camera", 0), "test")
         self.detector, self.outputs = Detector(), Outputs()
@@ -102,7 +101,7 @@ class Bench:
 
     def send(self, tenth):
         """A complete set, a tenth of a second after the last one."""
-        stamp_ns = SECOND + tenth * SECOND // 10
+        stamp_ns = SECOND_NS + tenth * SECOND_NS // 10
         for index, camera in enumerate(RIG.cameras):
             header = header_of(stamp_ns + round(camera.exposure_offset_ms * 1e6), "camera")
             self.session.synchronizer.add(index, image_to_message(np.zeros((6, 8, 3), np.uint8), header))
@@ -135,7 +134,7 @@ def test_a_set_becomes_boxes_above_the_threshold(bench):
     bench.send(0)
     status = bench.wait(1)
     assert (status.sets_processed, drops(status)) == (1, {})
-    assert stamp_to_ns(status.header.stamp) == SECOND
+    assert stamp_to_ns(status.header.stamp) == SECOND_NS
     assert [entry.stage for entry in status.latencies] == [
         "queue",
         "decode_images",
@@ -180,7 +179,9 @@ def test_one_set_is_prepared_ahead_and_then_the_newest_is_next(bench):
     bench.detector.gate.release(3)
     status = bench.wait(5)
     assert (status.sets_processed, drops(status)) == (3, {"superseded": 2})
-    assert [frame.stamp_ns for frame in bench.detector.frames] == [SECOND + tenth * SECOND // 10 for tenth in (0, 1, 4)]
+    assert [frame.stamp_ns for frame in bench.detector.frames] == [
+        SECOND_NS + tenth * SECOND_NS // 10 for tenth in (0, 1, 4)
+    ]
 
 
 def test_a_reset_is_done_before_the_next_set_and_once(bench):
@@ -205,7 +206,9 @@ def test_closing_counts_what_waits(bench):
     bench.send(0)
     wait_until(lambda: bench.detector.frames, "the first set")
     bench.send(1)
-    bench.session.synchronizer.add(0, image_to_message(np.zeros((6, 8, 3), np.uint8), header_of(5 * SECOND, "camera")))
+    bench.session.synchronizer.add(
+        0, image_to_message(np.zeros((6, 8, 3), np.uint8), header_of(5 * SECOND_NS, "camera"))
+    )
     assert not bench.session.close(timeout_s=0)
     assert drops(bench.wait(2)) == {"deactivated": 2}
 

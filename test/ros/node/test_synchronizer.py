@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from bevformer_ros.ros.node.synchronizer import MILLISECOND, SILENT_AFTER_SETS, SurroundSynchronizer, SynchronizerConfig
+from bevformer_ros.ros.node.synchronizer import SILENT_AFTER_SETS, SurroundSynchronizer, SynchronizerConfig
+from bevformer_ros.types import MILLISECOND_NS, SECOND_NS
 
 PERIOD = 100
 CONFIG = SynchronizerConfig(
-    offsets_ns=(0, 8 * MILLISECOND, -8 * MILLISECOND),
+    offsets_ns=(0, 8 * MILLISECOND_NS, -8 * MILLISECOND_NS),
     reference=0,
-    tolerance_ns=40 * MILLISECOND,
-    accept_ns=5 * MILLISECOND,
-    timeout_ns=200 * MILLISECOND,
+    tolerance_ns=40 * MILLISECOND_NS,
+    accept_ns=5 * MILLISECOND_NS,
+    timeout_ns=200 * MILLISECOND_NS,
     minimum_cameras=3,
     queue_size=4,
 )
@@ -41,7 +42,7 @@ class Stamped:
 
 
 def stamped(camera: int, milliseconds: float) -> Stamped:
-    seconds, nanoseconds = divmod(round(milliseconds * MILLISECOND), 1_000_000_000)
+    seconds, nanoseconds = divmod(round(milliseconds * MILLISECOND_NS), SECOND_NS)
     return Stamped(Header(Stamp(seconds, nanoseconds)), f"{'abc'[camera]}{milliseconds:g}")
 
 
@@ -67,10 +68,12 @@ class Bench:
         self.synchronizer.on_drop(self._drop)
 
     def _collect(self, stamp_ns: int, messages: tuple[Stamped | None, ...]) -> None:
-        self.sets.append((stamp_ns // MILLISECOND, tuple(message and message.name for message in messages)))
+        self.sets.append((stamp_ns // MILLISECOND_NS, tuple(message and message.name for message in messages)))
 
     def _drop(self, stamp_ns: int, messages: tuple[Stamped | None, ...], reason: str) -> None:
-        self.dropped.append((stamp_ns // MILLISECOND, tuple(message and message.name for message in messages), reason))
+        self.dropped.append(
+            (stamp_ns // MILLISECOND_NS, tuple(message and message.name for message in messages), reason)
+        )
 
     def send(self, camera: int, milliseconds: float) -> None:
         self.received += 1
@@ -173,7 +176,7 @@ def test_connects_to_filters_and_hands_on_arguments():
     messages = (stamped(0, 100), stamped(1, 108), stamped(2, 92))
     for source, message in zip(filters, messages, strict=True):
         source.send(message)
-    assert got == [(100 * MILLISECOND, messages, "extra"), 100 * MILLISECOND]
+    assert got == [(100 * MILLISECOND_NS, messages, "extra"), 100 * MILLISECOND_NS]
     with pytest.raises(ValueError, match="got 2 filters"):
         synchronizer.connectInput(*filters[:2])
 
@@ -182,7 +185,7 @@ def test_expire_counts_from_its_first_call_after_arrival():
     bench = Bench(replace(CONFIG, minimum_cameras=2))
     bench.send(0, 100)
     bench.send(1, 108)
-    now = 7_000 * MILLISECOND
+    now = 7_000 * MILLISECOND_NS
     bench.synchronizer.expire(now)
     bench.synchronizer.expire(now + CONFIG.timeout_ns - 1)
     assert bench.sets == []
@@ -203,11 +206,11 @@ def test_expire_drops_a_set_with_too_few_cameras():
 def test_expire_restarts_its_count_when_the_clock_goes_back():
     bench = Bench(replace(CONFIG, minimum_cameras=1))
     bench.send(0, 100)
-    bench.synchronizer.expire(10_000 * MILLISECOND)
-    bench.synchronizer.expire(100 * MILLISECOND)
-    bench.synchronizer.expire(299 * MILLISECOND)
+    bench.synchronizer.expire(10_000 * MILLISECOND_NS)
+    bench.synchronizer.expire(100 * MILLISECOND_NS)
+    bench.synchronizer.expire(299 * MILLISECOND_NS)
     assert bench.sets == []
-    bench.synchronizer.expire(300 * MILLISECOND)
+    bench.synchronizer.expire(300 * MILLISECOND_NS)
     assert bench.sets == [(100, ("a100", None, None))]
 
 
@@ -236,7 +239,7 @@ def test_forget_after_keeps_images_of_the_new_pass():
     for milliseconds in (9100, 9200):
         bench.send(0, milliseconds)
     bench.send(0, 100)  # the new pass overtook the clock's jump
-    bench.synchronizer.forget_after(50 * MILLISECOND)
+    bench.synchronizer.forget_after(50 * MILLISECOND_NS)
     assert bench.synchronizer.sets_dropped == {"time_jump": 2}
     bench.send(1, 108)
     bench.send(2, 92)
@@ -269,15 +272,15 @@ def test_clear_counts_under_its_reason():
 def test_shuffled_arrival_gives_each_set_exactly_once(seed):
     """Cameras lag differently by up to 1.5 periods; each camera's own images keep their order, as in DDS."""
     chance = random.Random(seed)
-    config = replace(CONFIG, timeout_ns=400 * MILLISECOND, queue_size=8)
+    config = replace(CONFIG, timeout_ns=400 * MILLISECOND_NS, queue_size=8)
     arrivals = []
     for camera, offset in enumerate(config.offsets_ns):
         arrived = 0.0
         for index in range(100):
-            stamp = PERIOD * (index + 1) + offset / MILLISECOND + chance.uniform(-20, 20)
+            stamp = PERIOD * (index + 1) + offset / MILLISECOND_NS + chance.uniform(-20, 20)
             arrived = max(arrived + 1e-6, stamp + chance.uniform(0, 1.5 * PERIOD))
             arrivals.append((arrived, camera, stamp))
-    bench = Bench(replace(config, tolerance_ns=49 * MILLISECOND))
+    bench = Bench(replace(config, tolerance_ns=49 * MILLISECOND_NS))
     for _, camera, stamp in sorted(arrivals):
         bench.send(camera, stamp)
     bench.synchronizer.expire(0)
@@ -300,7 +303,7 @@ def test_no_image_is_ever_lost_from_the_books(seed):
         base = 1000 if chance.random() < 0.01 else base + chance.randint(0, 60)
         bench.send(chance.randrange(3), base + chance.randint(-50, 50))
         if chance.random() < 0.1:
-            bench.synchronizer.expire(base * MILLISECOND)
+            bench.synchronizer.expire(base * MILLISECOND_NS)
         assert bench.waiting() <= 3 * (CONFIG.queue_size + 1)
     bench.assert_every_image_is_accounted_for()
     bench.synchronizer.clear("deactivated")
@@ -312,7 +315,7 @@ def test_no_image_is_ever_lost_from_the_books(seed):
     [
         ({"reference": 3}, "reference is 3"),
         ({"offsets_ns": (1, 0, 0)}, "exposure offset of 1 ns, expected 0"),
-        ({"accept_ns": 41 * MILLISECOND}, "accept_ns"),
+        ({"accept_ns": 41 * MILLISECOND_NS}, "accept_ns"),
         ({"timeout_ns": 1}, "timeout_ns is 1"),
         ({"minimum_cameras": 4}, "minimum_cameras is 4, expected 1..3"),
         ({"queue_size": 1}, "queue_size is 1"),
