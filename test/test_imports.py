@@ -28,6 +28,7 @@ WALLS = {
     **dict.fromkeys(("types", "taxonomy", "geometry", "config", "resources"), ("torch", "bevformer_ros.model")),
     "model": ("bevformer_ros.inference", *LABORATORY),
     "inference": LABORATORY,
+    "tracking": ("torch", "bevformer_ros.ros", "bevformer_ros.model", "bevformer_ros.inference", *LABORATORY),
     "ros.node": LABORATORY,
     **dict.fromkeys(
         ("model", "inference", "training", "simulation", "evaluation", "datasets", "benchmarks", "drawing"),

@@ -28,7 +28,7 @@ INTERPRETER = Path(getattr(sys, "_base_executable", sys.executable))
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 SITE_PACKAGES = VENV / "lib" / f"python{PYTHON_VERSION}" / "site-packages"
 
-UNDERLAY_MESSAGES = ("vision_msgs", "tf2_msgs")
+UNDERLAY_MESSAGES = ("vision_msgs", "tf2_msgs", "autoware_perception_msgs")
 UNDERLAY_PYTHON = ("tf2_ros", "message_filters", "cv_bridge")
 ROS_PACKAGES = (
     *("rclpy", "rosidl_default_generators", "std_srvs", "sensor_msgs", "visualization_msgs", "diagnostic_msgs"),

@@ -1,0 +1,1 @@
+"""Boxes over time: tracking by detection in a frame that stays put."""
