@@ -16,7 +16,7 @@ env:
 	@$(PYTHON) underlay/install.py
 
 demo: env
-	@$(IN_ENVIRONMENT) bevformer-ros demo --out out
+	@$(IN_ENVIRONMENT) bevformer-ros demo --output out
 
 test: env $(if $(strip $(ARGS)),,lint)
 	@$(IN_ENVIRONMENT) python -m pytest $(ARGS)

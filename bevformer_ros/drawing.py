@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -209,3 +210,10 @@ def _legend(width: int, boxes: Detections3D) -> Image:
         colour = _TEXT if counts[label] else _FAINT_TEXT
         cv2.putText(bar, f"{name} {counts[label]}", (x + 18, 22), _FONT, 0.4, colour, 1, cv2.LINE_AA)
     return bar
+
+
+def write_picture(path: Path, image: Image) -> None:
+    """Raises OSError where the picture cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), image):
+        raise OSError(f"{path} cannot be written as a picture; does its name end in .png or .jpg?")

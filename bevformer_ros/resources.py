@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Literal
 
+DEFAULT_RIG = "nuscenes_compressed"
+
 # Jazzy has Fast DDS 2, later releases Fast DDS 3, which renamed it.
 DDS_PROFILE_VARIABLE = f"{'FASTRTPS' if os.environ.get('ROS_DISTRO') == 'jazzy' else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
 

@@ -1,11 +1,10 @@
-"""`bevformer-ros benchmark-history`: what history costs per frame, in time and memory, against the number of slots."""
+"""What history costs per frame, in time and memory, against the number of past frames."""
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import get_args
 
 import numpy as np
 import torch
@@ -13,58 +12,52 @@ import torch
 from bevformer_ros import geometry
 from bevformer_ros.benchmarks.frames import frames
 from bevformer_ros.benchmarks.stage_times import Mode, timed
-from bevformer_ros.config import load_yaml
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.network_preparation import prepare_for_inference
 from bevformer_ros.inference.pipeline import Detector, Precision, StageClock
 from bevformer_ros.model.config import ModelConfig, TemporalConfig
 from bevformer_ros.model.network import BEVFormerV2, build_network
-from bevformer_ros.resources import config_file
 from bevformer_ros.types import SECOND_NS
 
 _SPEED = 10.0  # m/s, straight ahead
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="bevformerv2_r50_t8", help="name in config/models, or a YAML file")
-    parser.add_argument("--slots", type=int, nargs="+", default=[1, 2, 4, 8], help="past frames (default 1 2 4 8)")
-    parser.add_argument("--modes", nargs="+", choices=get_args(Mode), default=get_args(Mode), help="(default both)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
-    parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="(default %(default)s)")
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="timed frames after one to warm up (default %(default)s)"
-    )
+@dataclass(frozen=True)
+class HistoryTimes:
+    """Milliseconds by stage; frame_ms: of a whole frame. frames, bytes: in the ring of past frames."""
+
+    mode: Mode
+    past_frames: int
+    stages: dict[str, float]
+    frame_ms: float
+    frames: int
+    bytes: int
 
 
-def run(arguments: argparse.Namespace) -> int:
-    if min(arguments.slots) < 1 or arguments.repeats < 1:
-        raise ValueError("--slots and --repeats must be at least 1")
-    config = load_yaml(ModelConfig, config_file("models", arguments.model))
-    device, dtype = torch.device(arguments.device), getattr(torch, arguments.precision)
+def measure(
+    config: ModelConfig,
+    past_frames: Sequence[int],
+    modes: Sequence[Mode],
+    device: str,
+    precision: Precision,
+    repeats: int,
+) -> Iterator[HistoryTimes]:
+    """One for each mode and number of past frames, as they are done. Raises ValueError for no repeats, and for no
+    past frames."""
+    if min(past_frames) < 1 or repeats < 1:
+        raise ValueError(f"past_frames and repeats must be at least 1, got {min(past_frames)} and {repeats}")
     torch.manual_seed(0)
-    single = Detector(
-        build_network(replace(config, temporal=TemporalConfig())), True, arguments.device, arguments.precision
-    )
-    rest = median(timed(single, arguments.repeats)[1])
+    single = Detector(build_network(replace(config, temporal=TemporalConfig())), True, device, precision)
+    rest = median(timed(single, repeats)[1])
     frame = _encoded(single)
-    print(f"{config.name}, {arguments.precision} on {arguments.device}, {torch.get_num_threads()} CPU threads")
-    print(f"all that does not depend on history: {rest:.1f} ms")
-    print("| mode | slots | store ms | history ms | fusion ms | frame ms | frames in ring | ring MB |")
-    print("|---|---|---|---|---|---|---|---|")
-    for mode in arguments.modes:
-        for slots in arguments.slots:
-            temporal = replace(config.temporal, frames=tuple(range(-slots, 1)), mode=mode)
-            network = prepare_for_inference(build_network(replace(config, temporal=temporal)), device, dtype)
-            times, buffer = _with_history(network, frame, device, arguments.repeats)
-            milliseconds = [f"{value:.1f}" for value in (*times.values(), rest + sum(times.values()))]
-            print(
-                "|",
-                " | ".join([mode, str(slots), *milliseconds, str(buffer.capacity), f"{buffer.bytes / 1e6:.1f}"]),
-                "|",
-                flush=True,
-            )
-    return 0
+    place, dtype = torch.device(device), getattr(torch, precision)
+    for mode in modes:
+        for count in past_frames:
+            temporal = replace(config.temporal, frames=tuple(range(-count, 1)), mode=mode)
+            network = prepare_for_inference(build_network(replace(config, temporal=temporal)), place, dtype)
+            stages, buffer = _with_history(network, frame, place, repeats)
+            yield HistoryTimes(mode, count, stages, rest + sum(stages.values()), buffer.capacity, buffer.bytes)
 
 
 @torch.inference_mode()

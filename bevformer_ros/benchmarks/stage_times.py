@@ -1,4 +1,4 @@
-"""`bevformer-ros benchmark`: time per stage and end to end from JPEG files to boxes, memory, and share of the floor.
+"""Time per stage and end to end from JPEG files to boxes, memory, and share of the floor.
 
 The detector runs as the node runs it, on frames with a full history, files decoded in threads before. Stages are timed
 without CUDA graphs, which cannot be timed inside; end to end with them. What messages cost, `benchmark-node` tells.
@@ -6,18 +6,16 @@ without CUDA graphs, which cannot be timed inside; end to end with them. What me
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import resource
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -26,7 +24,6 @@ from torch import Tensor
 
 from bevformer_ros.benchmarks import frames as benchmark_frames
 from bevformer_ros.benchmarks.flops import PEAKS, StageWork, count_work, floor_ms
-from bevformer_ros.config import load_yaml
 from bevformer_ros.inference.memory import keep_freed_memory
 from bevformer_ros.inference.pipeline import Detector, Precision
 from bevformer_ros.model.attention.deformable_attention import DeformableAttention
@@ -34,7 +31,6 @@ from bevformer_ros.model.attention.torch_sampling import grid_sample_attention
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import build_network
-from bevformer_ros.resources import config_file
 
 Mode = Literal["warp", "reencode"]
 
@@ -96,35 +92,6 @@ class Report:
     errors: dict[str, float]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="bevformerv2_r50_t1_base", help="name in config/models, or a YAML file")
-    parser.add_argument("--weights", help="an official .pth or our .safetensors; random without")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
-    parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="(default %(default)s)")
-    parser.add_argument("--cameras", type=int, help="1 to 8 (default: the model's)")
-    parser.add_argument("--height", type=int, help="of the network's input, whose width follows (default: the model's)")
-    parser.add_argument("--past-frames", type=int, help="that the model fuses with the current one")
-    parser.add_argument("--mode", choices=get_args(Mode), help="of the history (default: the model's)")
-    parser.add_argument("--naive", action="store_true", help="also time it with grid_sample and without CUDA graphs")
-    parser.add_argument("--repeats", type=int, default=5, help="timed frames after some to warm up (default 5)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    if arguments.repeats < 1:
-        raise ValueError(f"--repeats must be at least 1, got {arguments.repeats}")
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
-    keep_freed_memory()
-    config = load_yaml(ModelConfig, config_file("models", arguments.model))
-    config = changed(config, arguments.cameras, arguments.height, arguments.past_frames, arguments.mode)
-    weights = None if arguments.weights is None else Path(arguments.weights)
-    report = measure(config, weights, arguments.device, arguments.precision, arguments.repeats, arguments.naive)
-    print(json.dumps(asdict(report), indent=2) if arguments.json else table(report))
-    return 0
-
-
 def changed(
     config: ModelConfig,
     cameras: int | None = None,
@@ -157,6 +124,10 @@ def measure(
     repeats: int = 5,
     naive: bool = False,
 ) -> Report:
+    """Raises ValueError for no repeats."""
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats}, expected at least 1")
+    keep_freed_memory()
     on_gpu = device.startswith("cuda")
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)

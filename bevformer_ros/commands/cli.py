@@ -1,4 +1,4 @@
-"""The `bevformer-ros` command. Each subcommand lives in the module that does its work."""
+"""The `bevformer-ros` command line. Each command is the module of its name beside this one."""
 
 from __future__ import annotations
 
@@ -11,35 +11,38 @@ from typing import NamedTuple
 
 
 class Command(NamedTuple):
-    """module offers add_arguments(parser) and run(arguments) -> exit status; it is imported only when asked for,
+    """Its module offers add_arguments(parser) and run(arguments) -> exit status; it is imported only when asked for,
     so that a command that needs no ROS runs without one."""
 
     name: str
-    module: str
     summary: str
+
+    @property
+    def module(self) -> str:
+        return f"bevformer_ros.commands.{self.name.replace('-', '_')}"
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command("ablate", "training.ablation", "Train and score with and without parts of the design, as a table."),
-    Command("benchmark", "benchmarks.stage_times", "Time each stage of a model and measure its memory."),
-    Command("benchmark-history", "benchmarks.history_times", "Time and memory of history, by number of slots."),
-    Command("benchmark-node", "ros.live.node_benchmark", "Run the whole node on six cameras and time it."),
-    Command("benchmark-scaling", "benchmarks.scaling", "Plot time against cameras, size and history."),
-    Command("benchmark-sync", "ros.live.sync_benchmark", "Measure receiving and synchronising six cameras."),
-    Command("benchmark-world", "benchmarks.world_rendering", "Images a second from the simulated world."),
-    Command("convert", "commands.convert", "Turn an official checkpoint into a .safetensors file."),
-    Command("demo", "ros.live.demo", "Simulate a drive, detect on it over DDS, show what came out."),
-    Command("draw", "commands.draw", "Draw projected boxes over the images of a keyframe or bag."),
-    Command("evaluate", "ros.bag.evaluation", "Score results against the truth by the nuScenes protocol."),
-    Command("keyframe-to-bag", "ros.bag.keyframe_drive", "Turn a folder with a frame.json into a bag."),
-    Command("nuscenes-to-bag", "ros.bag.nuscenes_drive", "Turn scenes of a nuScenes data set into bags."),
-    Command("play", "ros.live.player", "Publish a bag over DDS, with /clock."),
-    Command("record", "ros.live.recorder", "Record topics into a bag until interrupted."),
-    Command("replay", "ros.bag.replay_tasks", "Detect in bags without a ROS graph, the results into bags."),
-    Command("report", "ros.bag.report", "Results against the truth as a folder of HTML and pictures."),
-    Command("simulate", "ros.bag.simulated_drive", "Drive through the simulated world and write it as a bag."),
-    Command("submission", "ros.bag.submission", "Turn results into a submission to the nuScenes benchmark."),
-    Command("train", "commands.train", "Train a detector, in the simulated world or on a data set."),
+    Command("ablate", "Train and score with and without parts of the design, as a table."),
+    Command("benchmark", "Time each stage of a model and measure its memory."),
+    Command("benchmark-history", "Time and memory of history, by number of slots."),
+    Command("benchmark-node", "Run the whole node on six cameras and time it."),
+    Command("benchmark-scaling", "Plot time against cameras, size and history."),
+    Command("benchmark-sync", "Measure receiving and synchronising six cameras."),
+    Command("benchmark-world", "Images a second from the simulated world."),
+    Command("convert", "Turn an official checkpoint into a .safetensors file."),
+    Command("demo", "Simulate a drive, detect on it over DDS, show what came out."),
+    Command("draw", "Draw projected boxes over the images of a keyframe or bag."),
+    Command("evaluate", "Score results against the truth by the nuScenes protocol."),
+    Command("keyframe-to-bag", "Turn a folder with a frame.json into a bag."),
+    Command("nuscenes-to-bag", "Turn scenes of a nuScenes data set into bags."),
+    Command("play", "Publish a bag over DDS, with /clock."),
+    Command("record", "Record topics into a bag until interrupted."),
+    Command("replay", "Detect in bags without a ROS graph, the results into bags."),
+    Command("report", "Results against the truth as a folder of HTML and pictures."),
+    Command("simulate", "Drive through the simulated world and write it as a bag."),
+    Command("submission", "Turn results into a submission to the nuScenes benchmark."),
+    Command("train", "Train a detector, in the simulated world or on a data set."),
 )
 
 
@@ -53,7 +56,7 @@ def main(words: Sequence[str] | None = None) -> int:
         subparser = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
         if command.name == next(iter(words), None):
             try:
-                module = import_module(f"bevformer_ros.{command.module}")
+                module = import_module(command.module)
             except ModuleNotFoundError as error:
                 remedy = (
                     "enter an environment that has it: source ROS 2's setup.bash, or .venv/bin/ros-activate of make env"
@@ -68,7 +71,3 @@ def main(words: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"bevformer-ros {arguments.command}: {error}", file=sys.stderr)
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

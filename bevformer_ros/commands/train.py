@@ -1,6 +1,6 @@
 """`bevformer-ros train`: train a detector as a YAML in config/training says.
 
-On several GPUs of one machine: torchrun --nproc-per-node 8 --module bevformer_ros.commands.cli train … --device cuda
+On several GPUs of one machine: torchrun --nproc-per-node 8 --module bevformer_ros train … --device cuda
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bevformer_ros.commands.detector_options import add_device
+from bevformer_ros.commands.options import add_cache, add_output, add_workers, cache_of
 from bevformer_ros.config import load_yaml
 from bevformer_ros.model.checkpoint import read_checkpoint
 from bevformer_ros.model.config import ModelConfig
@@ -20,22 +22,23 @@ from bevformer_ros.training.trainer import METRICS, WEIGHTS, Trainer
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="demo", help="name in config/training, or a YAML file (default demo)")
-    parser.add_argument("--out", type=Path, required=True, help="directory of the run; one that has a run continues it")
+    add_output(parser, "FOLDER", "directory of the run; one that has a run continues it")
     parser.add_argument("--weights", type=Path, help="file to start from: an official .pth or a .safetensors")
-    parser.add_argument("--cache", type=Path, help="directory for rendered drives (default: OUT/drives)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that load data (default %(default)s)")
+    add_cache(parser)
+    add_device(parser)
+    add_workers(parser, 1, "load data")
     parser.add_argument("--checkpoint-every", type=int, default=20, help="rounds (default %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     config = load_yaml(TrainingConfig, config_file("training", arguments.config))
     model = load_yaml(ModelConfig, config_file("models", config.model))
-    drives = open_dataset(config, model, arguments.cache or arguments.out / "drives")
+    out = arguments.output
+    drives = open_dataset(config, model, cache_of(arguments))
     weights = read_checkpoint(arguments.weights).weights if arguments.weights else None
     trainer = Trainer(config, model, drives, arguments.device, weights)
-    trainer.run(arguments.out, arguments.checkpoint_every, arguments.workers)
+    trainer.run(out, arguments.checkpoint_every, arguments.workers)
     if trainer.rank == 0:
-        draw_curves(arguments.out / "curves.png", {arguments.out.name: [arguments.out / METRICS]})
-        print(f"{arguments.out / WEIGHTS}, curves in {arguments.out / 'curves.png'}")
+        draw_curves(out / "curves.png", {out.name: [out / METRICS]})
+        print(f"{out / WEIGHTS}, curves in {out / 'curves.png'}")
     return 0

@@ -18,13 +18,13 @@ from bevformer_ros.types import Detections3D, SurroundFrame
 KEYFRAME_RATE = 2.0  # sets a second, as nuScenes has them
 
 
-def evaluate_world(detector: Detector, drives: Sequence[Drive], proposals: bool = False, jobs: int = 0) -> Scores:
+def evaluate_world(detector: Detector, drives: Sequence[Drive], proposals: bool = False, workers: int = 0) -> Scores:
     """The nuScenes metrics over all sets of the drives.
 
     The detector sees the sets one after the other, as the node does; each drive is a new scene, so that history is
     kept within it alone. The truth is what `simulation.observe` calls visible, in the ego frame. Boxes without an
     attribute get the guessed one.
-    proposals: score the boxes of the perspective head in place of the decoder's. jobs: processes that render ahead.
+    proposals: score the boxes of the perspective head in place of the decoder's. workers: processes that render ahead.
     Raises ValueError for a model that makes no proposals where they are wanted.
     """
     if proposals and detector.config.proposals is None:
@@ -33,7 +33,7 @@ def evaluate_world(detector: Detector, drives: Sequence[Drive], proposals: bool 
 
     def frames() -> Iterator[SurroundFrame]:
         total = sum(len(drive.reference_stamps) for drive in drives)
-        for observation in tqdm(observations(drives, jobs), desc="evaluating", total=total, unit="set"):
+        for observation in tqdm(observations(drives, workers), desc="evaluating", total=total, unit="set"):
             truths.append((observation.frame.scene, observation.truth))
             yield observation.frame
 

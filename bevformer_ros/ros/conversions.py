@@ -9,7 +9,7 @@ from bevformer_ros.msg import DetectionKinematics, DetectionKinematicsArray
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 
@@ -62,6 +62,16 @@ def jpeg_to_message(data: bytes, header: Header) -> CompressedImage:
     message = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
     message.data.frombytes(data)
     return message
+
+
+def camera_info(header: Header, shape: tuple[int, ...], intrinsics: NDArray[np.float64]) -> CameraInfo:
+    """Calibration of an undistorted image of a shape (height, width, ...)."""
+    info = CameraInfo(header=header, height=shape[0], width=shape[1], distortion_model="plumb_bob")
+    info.d = [0.0] * 5
+    info.k = intrinsics.reshape(-1)
+    info.r = np.eye(3).reshape(-1)
+    info.p = np.column_stack([intrinsics, np.zeros(3)]).reshape(-1)
+    return info
 
 
 def detection_ids(detections: Detections3D) -> list[str]:

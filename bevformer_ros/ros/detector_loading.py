@@ -10,7 +10,7 @@ from bevformer_ros.config import RigConfig
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.pipeline import Detector, load_detector
 from bevformer_ros.resources import model_file
-from bevformer_ros.ros.node.parameters import Settings
+from bevformer_ros.ros.node.settings import Settings
 
 
 def load_network(settings: Settings, rig: RigConfig) -> Detector:

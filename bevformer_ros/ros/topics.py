@@ -1,4 +1,9 @@
-"""Names of what the detector node publishes and serves. With the node named detector: /detector/detections etc."""
+"""Names of what the detector node publishes and serves (with the node named detector: /detector/detections etc.), and
+of what bags hold beside that."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
 
 NODE_NAME = "detector"
 
@@ -16,3 +21,16 @@ RESET = "~/reset"  # std_srvs/Trigger
 def resolved(topic: str, node: str = NODE_NAME) -> str:
     """The name on the graph, where the node is called `node`."""
     return f"/{node}{topic[1:]}" if topic.startswith("~") else topic
+
+
+class BoxTopics(NamedTuple):
+    """A Detection3DArray topic, and the DetectionKinematicsArray topic that belongs to it."""
+
+    boxes: str
+    kinematics: str
+
+
+OUTPUT = BoxTopics(resolved(DETECTIONS), resolved(KINEMATICS))
+OUTPUT_STATUS = resolved(STATUS)
+TRUTH = BoxTopics("/ground_truth/detections", "/ground_truth/kinematics")
+LIDAR_FRAME = "LIDAR_TOP"  # tf frame, as nuScenes calls it

@@ -47,20 +47,20 @@ class Drive:
         return World.make(self.seed, (self.end_ns + LEAD_NS - START_NS) / SECOND_NS)
 
 
-def observations(drives: Sequence[Drive], jobs: int = 0) -> Iterator[Observation]:
+def observations(drives: Sequence[Drive], workers: int = 0) -> Iterator[Observation]:
     """All sets of the drives in their order, seen by the nuScenes rig, truth in the lidar frame.
 
-    jobs: processes that render a few sets ahead; with 0 each is rendered when it is asked for. Raises ValueError for
+    workers: processes that render a few sets ahead; with 0 each is rendered when it is asked for. Raises ValueError for
     fewer.
     """
-    if jobs < 0:
-        raise ValueError(f"jobs is {jobs}, expected 0 or more")
+    if workers < 0:
+        raise ValueError(f"workers is {workers}, expected 0 or more")
     tasks = ((drive, stamp_ns) for drive in drives for stamp_ns in drive.reference_stamps)
-    if jobs == 0:
+    if workers == 0:
         yield from starmap(_observation, tasks)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        waiting = deque(pool.submit(_observation, *task) for task in islice(tasks, 2 * jobs))
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        waiting = deque(pool.submit(_observation, *task) for task in islice(tasks, 2 * workers))
         while waiting:
             yield waiting.popleft().result()
             waiting.extend(pool.submit(_observation, *task) for task in islice(tasks, 1))

@@ -1,12 +1,11 @@
-"""`bevformer-ros ablate`: the same small training with and without the parts of the paper's design, and what it gives.
+"""The same small training with and without the parts of the paper's design, and what it gives.
 
 A run that is finished is a JSON file and is not done again; one that was interrupted goes on where it was. Several
-commands may share a folder where they work on different arms or seeds.
+processes may share a folder where they work on different arms or seeds.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import platform
@@ -20,18 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bevformer_ros.config import load_yaml
 from bevformer_ros.evaluation.simulated_world import KEYFRAME_RATE, evaluate_world
 from bevformer_ros.inference.pipeline import load_detector
 from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.resources import config_file
 from bevformer_ros.simulation.drive import Drive
-from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
 from bevformer_ros.training.config import TrainingConfig
 from bevformer_ros.training.curves import draw_curves, read_metrics
 from bevformer_ros.training.datasets import open_dataset
 from bevformer_ros.training.trainer import METRICS, WEIGHTS, Trainer
 
+TABLE, CURVES = "table.md", "convergence.png"
 COLUMNS = ("mAP", "NDS", "mATE", "mAVE", "class loss", "box loss")
 _FINAL_SHARE = 0.1  # of a run's rounds, over which its losses at the end are averaged
 
@@ -165,6 +162,17 @@ class Study:
         return {arm: [entry for entry in entries if entry] for arm, entries in found.items() if any(entries)}
 
 
+def write_summary(study: Study, seeds: Sequence[int]) -> str:
+    """Table and curves of all finished runs with these seeds, as files in the study's folder; returns the table."""
+    text = table(study.results(seeds))
+    (study.out / TABLE).write_text(text + "\n", encoding="utf-8")
+    files = {
+        arm: [study.directory(arm, seed) / METRICS for seed in seeds if study.result(arm, seed)] for arm in CONVERGENCE
+    }
+    draw_curves(study.out / CURVES, {arm: found for arm, found in files.items() if found})
+    return text
+
+
 def final_losses(metrics: dict[str, NDArray[np.float64]]) -> dict[str, float]:
     """Means at the end of a run, by name. The decoder's tell arms apart long before it finds anything."""
     names = [name for name in metrics if name.startswith(("bev_", "perspective_"))]
@@ -206,41 +214,3 @@ def _cell(values: list[float]) -> str:
     if math.isnan(mean(values)):
         return ""
     return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, help="folder of all runs; those in it go on")
-    parser.add_argument("--cache", type=Path, help="directory for rendered drives (default: OUT/drives)")
-    parser.add_argument("--config", default="ablation", help="name in config/training, or a YAML (default %(default)s)")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="(default: all)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the training (default 0 1 2)")
-    parser.add_argument("--rounds", type=int, help="of the training (default: as configured)")
-    parser.add_argument("--worlds", type=int, default=8, help="reserved worlds to evaluate on (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each such world (default %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that load and render (default %(default)s)")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    config = load_yaml(TrainingConfig, config_file("training", arguments.config))
-    model = load_yaml(ModelConfig, config_file("models", config.model))
-    if arguments.rounds is not None:
-        config = replace(config, rounds=arguments.rounds)
-    worlds = EVALUATION_SEEDS[: arguments.worlds]
-    cache = arguments.cache or arguments.out / "drives"
-    study = Study(config, model, arguments.out, cache, worlds, arguments.seconds, arguments.device, arguments.workers)
-    for seed in arguments.seeds:
-        for arm in arguments.arms:
-            print(f"{arm}, seed {seed}", flush=True)
-            print(table({arm: [study.run(arm, seed)]}), flush=True)
-    results = study.results(arguments.seeds)
-    text = table(results)
-    (arguments.out / "table.md").write_text(text + "\n", encoding="utf-8")
-    print(f"\n{text}")
-    files = {
-        arm: [study.directory(arm, seed) / METRICS for seed in arguments.seeds if study.result(arm, seed)]
-        for arm in CONVERGENCE
-    }
-    draw_curves(arguments.out / "convergence.png", {arm: found for arm, found in files.items() if found})
-    print(f"curves: {arguments.out / 'convergence.png'}")
-    return 0

@@ -47,7 +47,7 @@ def test_table_of_a_reduced_precision_tells_its_error(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--repeats", "0"], "--repeats must be at least 1, got 0"),
+        (["--repeats", "0"], "repeats is 0, expected at least 1"),
         (["--cameras", "9"], "--cameras must lie in 1..8, got 9"),
         (["--past-frames", "-1"], "--past-frames must be 0 or more, got -1"),
     ],

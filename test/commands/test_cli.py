@@ -20,10 +20,10 @@ def test_a_missing_or_unknown_command_is_refused(words, capsys):
 
 
 def test_a_command_whose_modules_are_missing_says_what_to_do(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "COMMANDS", (cli.Command("fly", "no_such_module", "Fly."),))
+    monkeypatch.setattr(cli, "COMMANDS", (cli.Command("fly", "Fly."),))
     assert cli.main(["fly"]) == 1
     assert (
-        "needs the Python module bevformer_ros.no_such_module; enter an environment that has it"
+        "needs the Python module bevformer_ros.commands.fly; enter an environment that has it"
         in capsys.readouterr().err
     )
 

@@ -33,7 +33,7 @@ def test_an_official_checkpoint_becomes_ours(path: Path, tmp_path: Path, capsys:
     model, output = tmp_path / "model.yaml", tmp_path / "model.safetensors"
     model.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(config)))), encoding="utf-8")
     official = path.with_name(description["checkpoint_file"])
-    assert main(["convert", str(official), str(output), "--model", str(model)]) == 0
+    assert main(["convert", str(official), "-o", str(output), "--model", str(model)]) == 0
     printed = capsys.readouterr().out
     assert "left out, the network does not use it: pts_bbox_head.code_weights" in printed
     assert "backbone" in printed
@@ -49,7 +49,7 @@ def test_an_official_checkpoint_becomes_ours(path: Path, tmp_path: Path, capsys:
 def test_the_wrong_model_is_refused(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, description = golden_cases.load(path)
     official, output = path.with_name(description["checkpoint_file"]), tmp_path / "model.safetensors"
-    assert main(["convert", str(official), str(output), "--model", "tiny"]) == 1
+    assert main(["convert", str(official), "-o", str(output), "--model", "tiny"]) == 1
     assert "is it the right model configuration?" in capsys.readouterr().err
     assert not output.exists()
 
@@ -64,7 +64,7 @@ def test_our_own_weights_are_halved(tmp_path: Path) -> None:
     whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
     save_checkpoint(whole, weights, config)
     model = str(REPOSITORY / "test" / "smallest_two_stage.yaml")
-    assert main(["convert", str(whole), str(half), "--model", model, "--half"]) == 0
+    assert main(["convert", str(whole), "-o", str(half), "--model", model, "--half"]) == 0
     assert half.stat().st_size < 0.6 * whole.stat().st_size
     network = build_network(config)
     load_weights(network, read_checkpoint(half).weights)
@@ -79,5 +79,5 @@ def test_what_is_too_large_for_half_precision_is_named(tmp_path: Path, capsys: p
     path = tmp_path / "large.safetensors"
     save_checkpoint(path, weights, config)
     model = str(REPOSITORY / "test" / "smallest_two_stage.yaml")
-    assert main(["convert", str(path), str(tmp_path / "half.safetensors"), "--model", model, "--half"]) == 1
+    assert main(["convert", str(path), "-o", str(tmp_path / "half.safetensors"), "--model", model, "--half"]) == 1
     assert "queries.embedding.weight holds 1e+06" in capsys.readouterr().err

@@ -8,11 +8,11 @@ import pytest
 from support import REPOSITORY
 
 from bevformer_ros.commands.cli import main
-from bevformer_ros.commands.train import open_dataset
 from bevformer_ros.config import load_yaml
 from bevformer_ros.inference.pipeline import load_detector
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.training.config import NuscenesDataConfig, TrainingConfig, WorldDataConfig
+from bevformer_ros.training.datasets import open_dataset
 
 SMALLEST = REPOSITORY / "test" / "smallest_two_stage.yaml"
 
@@ -30,7 +30,7 @@ def configuration(directory: Path, seeds: str = "[0, 2]") -> Path:
 
 def test_train_in_the_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert main(["train", "--config", str(configuration(tmp_path)), "--out", str(out), "--workers", "0"]) == 0
+    assert main(["train", "--config", str(configuration(tmp_path)), "--output", str(out), "--workers", "0"]) == 0
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert str(out / "weights.safetensors") in capsys.readouterr().out
     detector = load_detector(out / "weights.safetensors")
@@ -39,7 +39,7 @@ def test_train_in_the_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_reserved_seeds_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "--config", str(configuration(tmp_path, "[8999, 9001]")), "--out", str(tmp_path / "out")]
+    words = ["train", "--config", str(configuration(tmp_path, "[8999, 9001]")), "--output", str(tmp_path / "out")]
     assert main(words) == 1
     assert "9000 is reserved for evaluation" in capsys.readouterr().err
 

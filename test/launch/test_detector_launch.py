@@ -18,7 +18,7 @@ pytest.importorskip("rclpy", reason="needs the ROS environment that `make test` 
 
 from bevformer_ros.resources import DDS_PROFILE_VARIABLE
 from bevformer_ros.ros import topics
-from bevformer_ros.ros.node import parameters
+from bevformer_ros.ros.node.settings import SETTINGS
 
 LAUNCH_FILE = REPOSITORY / "launch" / "detector.launch.py"
 CMAKE = (REPOSITORY / "CMakeLists.txt").read_text()
@@ -139,7 +139,7 @@ def test_arguments_become_parameters_of_the_node(launch):
     (node,) = launch(**given, autostart="false", use_sim_time="true", namespace="car1")
     assert parameters_of(node) == {**given, "autostart": False, "use_sim_time": True}
     assert node.namespace == "car1"
-    assert set(parameters_of(node)) <= {*parameters.names(), "use_sim_time"}
+    assert set(parameters_of(node)) <= {*SETTINGS, "use_sim_time"}
 
 
 def test_environment_can_be_chosen(launch, monkeypatch):
@@ -168,7 +168,7 @@ def test_everything_that_is_named_exists(launch):
 def test_the_parameter_file_names_only_parameters_that_exist():
     data = yaml.safe_load((REPOSITORY / "config" / "detector.yaml").read_text())
     given = data["/**"]["ros__parameters"]
-    assert set(given) <= {*parameters.names(), "use_sim_time"}
+    assert set(given) <= {*SETTINGS, "use_sim_time"}
 
 
 def test_rviz_shows_topics_that_the_node_publishes():

@@ -12,14 +12,14 @@ from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
 DRIVES = [Drive(seed, seconds=1.0, rate=2.0, size=(80, 45)) for seed in (4, 3)]
 
 
-@pytest.mark.parametrize("jobs", [0, 2])
-def test_no_drives(jobs):
-    assert list(observations([], jobs)) == []
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_drives(workers):
+    assert list(observations([], workers)) == []
 
 
-@pytest.mark.parametrize("jobs", [0, 2])
-def test_every_set_of_every_drive_in_order(jobs):
-    found = list(observations(DRIVES, jobs))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_set_of_every_drive_in_order(workers):
+    found = list(observations(DRIVES, workers))
     assert [entry.frame.scene for entry in found] == ["world-4", "world-4", "world-3", "world-3"]
     assert [entry.frame.stamp_ns for entry in found] == 2 * DRIVES[0].reference_stamps
     stamp = DRIVES[1].reference_stamps[1]
@@ -30,4 +30,4 @@ def test_every_set_of_every_drive_in_order(jobs):
 
 
 def test_nobody_has_to_take_all_sets():
-    assert len(list(islice(observations([Drive(seed=1, seconds=60.0, size=(80, 45))], jobs=1), 2))) == 2
+    assert len(list(islice(observations([Drive(seed=1, seconds=60.0, size=(80, 45))], workers=1), 2))) == 2

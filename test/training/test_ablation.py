@@ -149,7 +149,7 @@ def test_command(tmp_path, capsys):
     text = f"model: {MODEL}\nworld: {{seeds: [0, 1], frames: 2, image_width: 160}}\nclips: 1\nclip_frames: 1\n"
     text += "perspective: {size_ranges: [[-1, 20], [20, 40], [40, .inf]]}\n"
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
-    words = ["--out", str(tmp_path / "out"), "--config", str(tmp_path / "mine.yaml"), "--arms", "bev", "perspective"]
+    words = ["--output", str(tmp_path / "out"), "--config", str(tmp_path / "mine.yaml"), "--arms", "bev", "perspective"]
     words += ["--seeds", "0", "--rounds", "1", "--worlds", "1", "--seconds", "0.5", "--workers", "0"]
     assert main(["ablate", *words]) == 0
     printed = capsys.readouterr().out

@@ -1,30 +1,20 @@
-"""`bevformer-ros keyframe-to-bag`: one recorded keyframe, a folder with a frame.json (see keyframe.py), as a bag."""
+"""One recorded keyframe, a folder with a frame.json (see keyframe.py), as a bag."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
-from bevformer_ros.config import CameraConfig, RigConfig, load_yaml
+from bevformer_ros.config import CameraConfig, RigConfig
 from bevformer_ros.datasets.keyframe import keyframe_truth, load_keyframe
-from bevformer_ros.resources import config_file
+from bevformer_ros.ros.bag.camera_messages import image_file_message, info_message
 from bevformer_ros.ros.bag.files import BagWriter, Storage
-from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG, LIDAR_FRAME, TRUTH_BOXES, TRUTH_KINEMATICS, camera_info
-from bevformer_ros.ros.conversions import (
-    detections_to_message,
-    header_of,
-    image_to_message,
-    jpeg_to_message,
-    kinematics_to_message,
-    transform_to_message,
-)
+from bevformer_ros.ros.conversions import detections_to_message, kinematics_to_message, transform_to_message
+from bevformer_ros.ros.topics import LIDAR_FRAME, TRUTH
 
 
 def keyframe_to_bag(folder: Path, path: Path, rig: RigConfig, storage: Storage = "mcap") -> int:
@@ -70,43 +60,11 @@ def _poses(frame: dict[str, Any], rig: RigConfig) -> Iterator[tuple[int, str, An
 
 def _truth(frame: dict[str, Any]) -> Iterator[tuple[int, str, Any]]:
     truth = keyframe_truth(frame)
-    yield truth.stamp_ns, TRUTH_BOXES, detections_to_message(truth, LIDAR_FRAME)
-    yield truth.stamp_ns, TRUTH_KINEMATICS, kinematics_to_message(truth, LIDAR_FRAME)
+    yield truth.stamp_ns, TRUTH.boxes, detections_to_message(truth, LIDAR_FRAME)
+    yield truth.stamp_ns, TRUTH.kinematics, kinematics_to_message(truth, LIDAR_FRAME)
 
 
 def _camera_messages(folder: Path, camera: dict[str, Any], config: CameraConfig) -> Iterator[tuple[int, str, Any]]:
     stamp_ns, shape = camera["timestamp_ns"], (camera["height"], camera["width"])
     yield stamp_ns, config.camera_info_topic, info_message(config, stamp_ns, shape, camera["intrinsics"])
     yield stamp_ns, config.image_topic, image_file_message(config, stamp_ns, folder / camera["image"])
-
-
-def info_message(
-    config: CameraConfig, stamp_ns: int, shape: tuple[int, int], intrinsics: Sequence[Sequence[float]]
-) -> CameraInfo:
-    """shape: height, width."""
-    return camera_info(header_of(stamp_ns, config.name), shape, np.array(intrinsics))
-
-
-def image_file_message(config: CameraConfig, stamp_ns: int, file: Path) -> CompressedImage | Image:
-    """A JPEG file, byte by byte where the camera's topic is a compressed one, else decoded."""
-    data, header = file.read_bytes(), header_of(stamp_ns, config.name)
-    if config.compressed:
-        return jpeg_to_message(data, header)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return image_to_message(np.asarray(image, np.uint8), header)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder with a frame.json and its images")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="BAG", help="bag directory to create")
-    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="(default %(default)s)")
-    parser.add_argument(
-        "--rig", default=DEFAULT_RIG, help="topics, frames: a name in config/rigs or a YAML (default %(default)s)"
-    )
-
-
-def run(arguments: argparse.Namespace) -> int:
-    rig = load_yaml(RigConfig, config_file("rigs", arguments.rig))
-    boxes = keyframe_to_bag(arguments.folder, arguments.output, rig, arguments.storage)
-    print(f"one set of {len(rig.cameras)} images and {boxes} true boxes in {arguments.output}")
-    return 0

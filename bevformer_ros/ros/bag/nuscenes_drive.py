@@ -1,8 +1,7 @@
-"""`bevformer-ros nuscenes-to-bag`: a scene as the car's topics would have been, every message at its own time."""
+"""A scene of nuScenes as the car's topics would have been, every message at its own time."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +12,17 @@ from nuscenes import NuScenes
 from tf2_msgs.msg import TFMessage
 from tqdm import tqdm
 
-from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.config import RigConfig
 from bevformer_ros.datasets.nuscenes_tables import (
-    open_dataset,
     pose_matrix,
     sample_annotations,
     samples_of_scene,
     stamp_ns,
 )
-from bevformer_ros.resources import config_file
+from bevformer_ros.ros.bag.camera_messages import image_file_message, info_message
 from bevformer_ros.ros.bag.files import BagWriter, Storage
-from bevformer_ros.ros.bag.keyframe_drive import image_file_message, info_message
-from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG, LIDAR_FRAME, TRUTH_BOXES, TRUTH_KINEMATICS
 from bevformer_ros.ros.conversions import detections_to_message, kinematics_to_message, transform_to_message
+from bevformer_ros.ros.topics import LIDAR_FRAME, TRUTH
 
 
 @dataclass(frozen=True)
@@ -116,33 +113,5 @@ def _truth(records: _Scene, rig: RigConfig, sample: dict[str, Any]) -> Iterator[
         if not found.velocity_known[index]:
             linear = kinematics.detections[index].velocity.twist.linear
             linear.x = linear.y = np.nan
-    yield TRUTH_BOXES, boxes
-    yield TRUTH_KINEMATICS, kinematics
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset_arguments(parser)
-    parser.add_argument("--scene", nargs="+", required=True, metavar="NAME", help="such as scene-0103")
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="BAG", help="bag to create; of several a folder of bags"
-    )
-    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="(default %(default)s)")
-    parser.add_argument(
-        "--rig", default=DEFAULT_RIG, help="topics, frames: a name in config/rigs or a YAML (default %(default)s)"
-    )
-
-
-def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataroot", type=Path, metavar="DATAROOT", help="folder with samples, sweeps and the tables")
-    parser.add_argument("--version", default="v1.0-mini", help="folder of the tables (default %(default)s)")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    rig = load_yaml(RigConfig, config_file("rigs", arguments.rig))
-    dataset = open_dataset(arguments.dataroot, arguments.version)
-    for scene in arguments.scene:
-        path = arguments.output if len(arguments.scene) == 1 else arguments.output / scene
-        path.parent.mkdir(parents=True, exist_ok=True)
-        images = nuscenes_to_bag(dataset, scene, path, rig, arguments.storage)
-        print(f"{images} images in {path}")
-    return 0
+    yield TRUTH.boxes, boxes
+    yield TRUTH.kinematics, kinematics

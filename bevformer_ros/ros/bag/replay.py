@@ -22,7 +22,7 @@ from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagMessage, BagReader, deserialize
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
 from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, ImageSet, SetDroppedError, Stopwatch
-from bevformer_ros.ros.node.parameters import Settings
+from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.node.synchronizer import SurroundSynchronizer
 from bevformer_ros.ros.result_messages import ResultMessages
 from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies

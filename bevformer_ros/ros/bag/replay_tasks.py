@@ -1,12 +1,11 @@
-"""`bevformer-ros replay`: bags in, bags with the detector's results out, one for each; no ROS graph."""
+"""Bags in, bags with the detector's results out, one for each; no ROS graph."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,12 +21,9 @@ from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.resources import config_file, model_file
 from bevformer_ros.ros.bag.files import BagReader, BagWriter, Storage
 from bevformer_ros.ros.bag.replay import BagReplay
-from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG
+from bevformer_ros.ros.bag.replay_record import RECORD_FILE
 from bevformer_ros.ros.detector_loading import device_of, load_network
-from bevformer_ros.ros.node import parameters
-from bevformer_ros.ros.node.parameters import Settings
-
-RECORD_FILE = "replay.json"  # in the folder of the result bag; rosbag2 does not mind
+from bevformer_ros.ros.node.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -143,12 +139,12 @@ def run_one_by_one(tasks: Iterable[Task]) -> Iterator[Outcome]:
         yield _outcome(task)
 
 
-def run_in_processes(tasks: list[Task], jobs: int) -> Iterator[Outcome]:
+def run_in_processes(tasks: list[Task], workers: int) -> Iterator[Outcome]:
     """One bag is one process's work; the bar moves when a bag is done."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, (os.cpu_count() or 1) // workers)
     with (
         tqdm(total=sum(map(sets_in, tasks)), desc=f"{len(tasks)} bags", unit="set") as bar,
-        ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool,
+        ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as pool,
     ):
         for future in as_completed([pool.submit(_replay_silently, task) for task in tasks]):
             outcome = future.result()
@@ -182,12 +178,6 @@ def _replay_silently(task: Task) -> Outcome:
     return _outcome(task)
 
 
-def _run(tasks: list[Task], jobs: int, ray: bool) -> Iterator[Outcome]:
-    if ray:
-        return run_on_ray(tasks)
-    return run_one_by_one(tasks) if jobs == 1 else run_in_processes(tasks, jobs)
-
-
 def tasks_of(bags: list[Path], output: Path, settings: Settings, storage: Storage) -> list[Task]:
     """One bag goes to the output itself, several go into it by their names."""
     if len(bags) == 1:
@@ -199,30 +189,21 @@ def tasks_of(bags: list[Path], output: Path, settings: Settings, storage: Storag
     return [Task(bag, output / name, settings, storage) for bag, name in zip(bags, names, strict=True)]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="bag folder, .mcap or .db3 file")
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="bag to create; of several a folder of bags"
-    )
-    parser.add_argument("--jobs", type=int, default=1, help="bags at once, each in its process (default %(default)s)")
-    parser.add_argument("--ray", action="store_true", help="each bag a task of the Ray cluster that RAY_ADDRESS names")
-    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="(default %(default)s)")
-    parser.add_argument(
-        "--rig", default=DEFAULT_RIG, help="topics, frames: a name in config/rigs or a YAML (default %(default)s)"
-    )
-    parameters.add_arguments(parser)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    if arguments.jobs < 1:
-        raise ValueError(f"jobs is {arguments.jobs}, expected at least 1")
-    settings = parameters.from_arguments(arguments)
-    tasks = tasks_of(arguments.bags, arguments.output, settings, arguments.storage)
-    done = [outcome for outcome in map(finished, tasks) if outcome is not None]
-    for outcome in done:
-        print(outcome)
-    left = [task for task in tasks if task not in [outcome.task for outcome in done]]
-    for outcome in _run(left, arguments.jobs, arguments.ray):
-        print(outcome)
-        done.append(outcome)
-    return 0 if all(outcome.processed for outcome in done) else 1
+def run_tasks(tasks: Sequence[Task], workers: int = 1, ray: bool = False) -> Iterator[Outcome]:
+    """Those that are finished first, then the others, as they end. workers: bags at once, each in its process. ray:
+    see run_on_ray. Raises ValueError for fewer than one worker."""
+    if workers < 1:
+        raise ValueError(f"workers is {workers}, expected at least 1")
+    left = []
+    for task in tasks:
+        outcome = finished(task)
+        if outcome is None:
+            left.append(task)
+        else:
+            yield outcome
+    if ray:
+        yield from run_on_ray(left)
+    elif workers == 1:
+        yield from run_one_by_one(left)
+    else:
+        yield from run_in_processes(left, workers)

@@ -1,8 +1,7 @@
-"""`bevformer-ros report`: results against the truth as a folder to look at, with a picture of every moment."""
+"""Results against the truth as a folder to look at, with a picture of every moment."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,15 @@ import numpy as np
 from tqdm import tqdm
 
 from bevformer_ros import geometry
-from bevformer_ros.commands.draw import write_picture
-from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.drawing import draw_surround
+from bevformer_ros.config import RigConfig
+from bevformer_ros.drawing import draw_surround, write_picture
 from bevformer_ros.evaluation.report_page import ReportContent, ReportFrame, TimelineEntry, write_report
-from bevformer_ros.resources import config_file
-from bevformer_ros.ros.bag.evaluation import Evaluation, add_source_arguments, evaluate, pairs_of
+from bevformer_ros.ros.bag.evaluation import Evaluation, evaluate
 from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.bag.results import EgoFrame, nearest_stamp, read_boxes
-from bevformer_ros.ros.bag.scene import OUTPUT, STATUS, BagScene, BoxTopics
+from bevformer_ros.ros.bag.scene import BagScene
 from bevformer_ros.ros.conversions import stamp_to_ns
+from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, BoxTopics
 from bevformer_ros.types import SECOND_NS, Detections3D
 
 _UNTRAINED = "UNTRAINED network (random weights): its boxes mean nothing"
@@ -92,10 +90,10 @@ class _Artist:
 
 
 def _timeline(results: BagReader) -> Iterator[TimelineEntry]:
-    if STATUS not in results.topics:
+    if OUTPUT_STATUS not in results.topics:
         return
     dropped_before = 0
-    for entry in results.messages([STATUS]):
+    for entry in results.messages([OUTPUT_STATUS]):
         status = deserialize(entry)
         dropped = sum(count.count for count in status.sets_dropped)
         seconds = stamp_to_ns(status.header.stamp) / SECOND_NS
@@ -127,23 +125,3 @@ def _content(
         timeline=timeline,
         stages=stages,
     )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    default = Pictures()
-    add_source_arguments(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to create")
-    parser.add_argument("--frames", type=int, default=default.most, help="pictures at most (default %(default)s)")
-    parser.add_argument("--score", type=float, default=default.score, help="least score drawn (default %(default)s)")
-    parser.add_argument("--width", type=int, default=default.width, help="of a view, pixels (default %(default)s)")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    rig = load_yaml(RigConfig, config_file("rigs", arguments.rig))
-    truth = BoxTopics(arguments.truth, arguments.truth_kinematics)
-    pairs = pairs_of(arguments.results, arguments.ground_truth)
-    pictures = Pictures(arguments.frames, arguments.score, arguments.width)
-    found = report(arguments.output, pairs, rig, truth, pictures)
-    print(found.text())
-    print(f"\nopen {arguments.output / 'index.html'}")
-    return 0

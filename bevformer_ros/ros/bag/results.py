@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from bevformer_ros.msg import DetectionKinematicsArray, DetectorStatus
@@ -16,10 +14,10 @@ from bevformer_ros.config import RigConfig
 from bevformer_ros.evaluation.attributes import with_guessed_attributes
 from bevformer_ros.evaluation.protocol import EvaluationSample
 from bevformer_ros.ros.bag.files import BagReader, deserialize
-from bevformer_ros.ros.bag.replay_tasks import RECORD_FILE
 from bevformer_ros.ros.bag.run_summary import Summary, summarise
-from bevformer_ros.ros.bag.scene import OUTPUT, STATUS, TRUTH, BoxTopics, transforms_of
+from bevformer_ros.ros.bag.scene import transforms_of
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns, transform_from_message
+from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, TRUTH, BoxTopics
 from bevformer_ros.types import SECOND_NS, Detections3D
 
 # Half a period of nuScenes' cameras: a lidar sweep's image is nearer, the next one is not.
@@ -41,14 +39,6 @@ class Evaluated:
 
     samples: tuple[EvaluationSample, ...]
     missing: frozenset[str]
-
-
-def drive_of(result: Path) -> Path:
-    """The bag that a result came from. Raises ValueError where that is not written beside it."""
-    file = result / RECORD_FILE
-    if not file.is_file():
-        raise ValueError(f"{result} does not say which bag it came from; name it with --ground-truth")
-    return Path(json.loads(file.read_text(encoding="utf-8"))["bag"])
 
 
 def read_boxes(bag: BagReader, names: BoxTopics) -> dict[int, StampedBoxes]:
@@ -75,7 +65,7 @@ def _velocity_known(boxes: Detections3D, extra: DetectionKinematicsArray | None)
 
 def read_summary(bag: BagReader) -> Summary:
     """Latencies and drops. Raises ValueError for a bag without the detector's status."""
-    statuses: list[DetectorStatus] = [deserialize(entry) for entry in bag.messages([STATUS])]
+    statuses: list[DetectorStatus] = [deserialize(entry) for entry in bag.messages([OUTPUT_STATUS])]
     boxes = sum(len(deserialize(entry).detections) for entry in bag.messages([OUTPUT.boxes]))
     last = statuses[-1] if statuses else DetectorStatus()
     return summarise(statuses, last.sets_processed + sum(entry.count for entry in last.sets_dropped), boxes)

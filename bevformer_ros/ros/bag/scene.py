@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +13,15 @@ from tf2_ros import Buffer
 
 from bevformer_ros import geometry
 from bevformer_ros.config import CameraConfig, RigConfig
-from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagReader, deserialize
-from bevformer_ros.ros.bag.simulated_drive import TRUTH_BOXES, TRUTH_KINEMATICS
 from bevformer_ros.ros.calibration import camera_model
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, SetPoses, StampedFrame
 from bevformer_ros.ros.image_decoding import decode_image
+from bevformer_ros.ros.topics import BoxTopics
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, CameraImage, Detections3D, SurroundFrame
 
 _SEARCH_NS = SECOND_NS  # how far from a stamp its messages may have been recorded
-
-
-class BoxTopics(NamedTuple):
-    """A Detection3DArray topic, and the DetectionKinematicsArray topic that belongs to it."""
-
-    boxes: str
-    kinematics: str
 
 
 def transforms_of(bag: BagReader) -> Buffer:
@@ -39,11 +32,6 @@ def transforms_of(bag: BagReader) -> Buffer:
         for transform in deserialize(message).transforms:
             add(transform, "bag")
     return buffer
-
-
-TRUTH = BoxTopics(TRUTH_BOXES, TRUTH_KINEMATICS)
-OUTPUT = BoxTopics(topics.resolved(topics.DETECTIONS), topics.resolved(topics.KINEMATICS))
-STATUS = topics.resolved(topics.STATUS)
 
 
 class BagScene:
@@ -126,6 +114,20 @@ class BagScene:
         image = decode_image(message)
         intrinsics, distortion = camera_model(info, (image.shape[1], image.shape[0]), config.rectified)
         return CameraImage(config.name, stamp_ns, image, intrinsics, camera_from_bev, distortion)
+
+
+def scene_at(
+    path: Path, rig: RigConfig, topics: BoxTopics, seconds: float | None
+) -> tuple[SurroundFrame, Detections3D]:
+    """The frame and the boxes of a topic nearest to `seconds` after the bag's start; its middle where None."""
+    with BagReader(path) as bag:
+        scene = BagScene(bag, rig)
+        stamps = scene.box_stamps(topics.boxes)
+        if not stamps:
+            raise ValueError(f"{path} has no message on {topics.boxes}")
+        wanted = (bag.start_ns + bag.end_ns) / 2 if seconds is None else bag.start_ns + seconds * SECOND_NS
+        stamp_ns = min(stamps, key=lambda stamp: abs(stamp - wanted))
+        return scene.frame(stamp_ns), scene.boxes(topics, stamp_ns)
 
 
 def _offset_ns(camera: CameraConfig) -> int:

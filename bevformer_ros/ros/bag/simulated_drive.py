@@ -1,8 +1,7 @@
-"""`bevformer-ros simulate`: a drive through the simulated world as a bag, with exact ground truth."""
+"""A drive through the simulated world as a bag, with exact ground truth."""
 
 from __future__ import annotations
 
-import argparse
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,15 +11,13 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 from tqdm import tqdm
 
-from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.resources import config_file
+from bevformer_ros.config import RigConfig
 from bevformer_ros.ros.bag.files import BagWriter, Storage
 from bevformer_ros.ros.conversions import (
+    camera_info,
     detections_to_message,
     header_of,
     image_to_message,
@@ -28,16 +25,12 @@ from bevformer_ros.ros.conversions import (
     kinematics_to_message,
     transform_to_message,
 )
+from bevformer_ros.ros.topics import LIDAR_FRAME, TRUTH
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.observe import Observation, observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, SimulatedCamera, surround_rig
 from bevformer_ros.simulation.world import START_NS, World
 from bevformer_ros.types import SECOND_NS
-
-TRUTH_BOXES = "/ground_truth/detections"  # vision_msgs/Detection3DArray
-TRUTH_KINEMATICS = "/ground_truth/kinematics"  # bevformer_ros/DetectionKinematicsArray
-LIDAR_FRAME = "LIDAR_TOP"
-DEFAULT_RIG = "nuscenes_compressed"
 
 _POSE_RATE = 100.0  # transforms a second
 _JPEG_QUALITY = 92
@@ -118,52 +111,11 @@ def _messages(observation: Observation, rig: RigConfig) -> Iterator[tuple[int, s
     boxes, kinematics = detections_to_message(truth, rig.base_frame), kinematics_to_message(truth, rig.base_frame)
     for box, extra, identity in zip(boxes.detections, kinematics.detections, observation.object_ids, strict=True):
         box.id = extra.id = str(identity)
-    yield stamp, TRUTH_BOXES, boxes
-    yield stamp, TRUTH_KINEMATICS, kinematics
+    yield stamp, TRUTH.boxes, boxes
+    yield stamp, TRUTH.kinematics, kinematics
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:
     ok, data = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
     assert ok
     return data.tobytes()
-
-
-def camera_info(header: Header, shape: tuple[int, ...], intrinsics: NDArray[np.float64]) -> CameraInfo:
-    """Calibration of an undistorted image of a shape (height, width, ...)."""
-    info = CameraInfo(header=header, height=shape[0], width=shape[1], distortion_model="plumb_bob")
-    info.d = [0.0] * 5
-    info.k = intrinsics.reshape(-1)
-    info.r = np.eye(3).reshape(-1)
-    info.p = np.column_stack([intrinsics, np.zeros(3)]).reshape(-1)
-    return info
-
-
-def image_size(text: str) -> tuple[int, int]:
-    """800x450 as (800, 450), for argparse."""
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no image size, expected WIDTHxHEIGHT such as 800x450")
-    return int(width), int(height)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    default = Drive()
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="BAG", help="bag directory to create")
-    parser.add_argument("--seed", type=int, default=default.seed, help="which world (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=default.seconds, help="length (default %(default)s)")
-    parser.add_argument("--rate", type=float, default=default.rate, help="image sets a second (default %(default)s)")
-    parser.add_argument("--size", type=image_size, default=default.size, metavar="WxH", help="images (default 800x450)")
-    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="(default %(default)s)")
-    parser.add_argument(
-        "--rig",
-        default=DEFAULT_RIG,
-        help="topics, frames, raw or compressed images: a name in config/rigs or a YAML (default %(default)s)",
-    )
-
-
-def run(arguments: argparse.Namespace) -> int:
-    rig = load_yaml(RigConfig, config_file("rigs", arguments.rig))
-    drive = Drive(arguments.seed, arguments.seconds, arguments.rate, arguments.size)
-    simulate(arguments.output, rig, drive, arguments.storage)
-    print(f"{len(drive.reference_stamps)} sets of {len(rig.cameras)} images in {arguments.output}")
-    return 0

@@ -1,23 +1,20 @@
-"""`bevformer-ros submission`: results on nuScenes scenes as a file for the benchmark's server, or for its devkit."""
+"""Results on nuScenes scenes as a file for the benchmark's server, or for its devkit."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from nuscenes import NuScenes
 
-from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.datasets.nuscenes_tables import open_dataset, samples_of_scene, stamp_ns
-from bevformer_ros.evaluation.submission_file import SampleResult, write_submission
-from bevformer_ros.resources import config_file
+from bevformer_ros.config import RigConfig
+from bevformer_ros.datasets.nuscenes_tables import samples_of_scene, stamp_ns
+from bevformer_ros.evaluation.submission_file import SampleResult
 from bevformer_ros.ros.bag.files import BagReader
-from bevformer_ros.ros.bag.nuscenes_drive import add_dataset_arguments
-from bevformer_ros.ros.bag.results import EgoFrame, drive_of, nearest_stamp, read_boxes
-from bevformer_ros.ros.bag.scene import OUTPUT, transforms_of
-from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG
+from bevformer_ros.ros.bag.results import EgoFrame, nearest_stamp, read_boxes
+from bevformer_ros.ros.bag.scene import transforms_of
+from bevformer_ros.ros.topics import OUTPUT
 
 
 def results_of(pairs: Iterable[tuple[Path, Path]], rig: RigConfig, stamps: dict[str, int]) -> dict[str, SampleResult]:
@@ -38,22 +35,3 @@ def stamps_of(dataset: NuScenes, scenes: Sequence[str]) -> dict[str, int]:
     """Of all samples of some scenes, or of the data set where none are named."""
     samples = [sample for scene in scenes for sample in samples_of_scene(dataset, scene)] if scenes else dataset.sample
     return {sample["token"]: stamp_ns(sample) for sample in samples}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset_arguments(parser)
-    parser.add_argument("--results", type=Path, nargs="+", required=True, metavar="OUT", help="bags of `replay`")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="JSON", help="file to write")
-    parser.add_argument("--scene", nargs="+", default=[], metavar="NAME", help="of the split (default: all scenes)")
-    parser.add_argument(
-        "--rig", default=DEFAULT_RIG, help="frames: name in config/rigs or a YAML (default %(default)s)"
-    )
-
-
-def run(arguments: argparse.Namespace) -> int:
-    rig = load_yaml(RigConfig, config_file("rigs", arguments.rig))
-    stamps = stamps_of(open_dataset(arguments.dataroot, arguments.version), arguments.scene)
-    found = results_of([(result, drive_of(result)) for result in arguments.results], rig, stamps)
-    write_submission(arguments.output, {token: found.get(token) for token in stamps})
-    print(f"{len(found)} of {len(stamps)} samples have results in {arguments.output}; the others stand there empty")
-    return 0 if found else 1

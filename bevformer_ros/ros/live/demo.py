@@ -1,8 +1,7 @@
-"""`bevformer-ros demo`: a simulated drive goes over DDS through the detector and ends in a table and a picture."""
+"""A simulated drive goes over DDS through the detector and ends in a table and a picture."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
@@ -19,34 +18,38 @@ from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from bevformer_ros.commands.draw import write_picture
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.drawing import draw_surround
+from bevformer_ros.drawing import draw_surround, write_picture
 from bevformer_ros.evaluation.matching import Tally, tally
-from bevformer_ros.resources import DDS_PROFILE_VARIABLE, config_file, dds_profile, model_file, process_settings
+from bevformer_ros.resources import (
+    DDS_PROFILE_VARIABLE,
+    DEFAULT_RIG,
+    config_file,
+    dds_profile,
+    model_file,
+    process_settings,
+)
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.bag.run_summary import Summary, summarise
-from bevformer_ros.ros.bag.scene import OUTPUT, STATUS, TRUTH, BagScene
-from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG, simulate
+from bevformer_ros.ros.bag.scene import BagScene
+from bevformer_ros.ros.bag.simulated_drive import simulate
 from bevformer_ros.ros.conversions import detections_from_messages
 from bevformer_ros.ros.live.child_process import ChildProcess
-from bevformer_ros.ros.node.parameters import Settings
+from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, TRUTH
 from bevformer_ros.simulation.drive import Drive
-from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
 from bevformer_ros.types import Detections3D
 
 NODE = f"/{topics.NODE_NAME}"
-RECORDED = (*OUTPUT, STATUS, topics.resolved(topics.MARKERS))
+RECORDED = (*OUTPUT, OUTPUT_STATUS, topics.resolved(topics.MARKERS))
 UNTRAINED = "UNTRAINED network (random weights): its boxes mean nothing, so these are the ground truth's"
 
 _START_TIMEOUT_S = 120.0
-_SEED = EVALUATION_SEEDS.start  # the weights know nothing of it
 _SCORE_THRESHOLD = 0.3  # near the best balance of what is found and what is false with the shipped weights
 _NEAR = 30.0  # metres
-_HIT_DISTANCE = 2.0  # metres from the object, as for the benchmark's errors
+HIT_DISTANCE = 2.0  # metres from the object, as for the benchmark's errors
 _SILENCE_S = 15.0  # after the bag's end, without news from the detector: nothing more will come
-_COMMAND = (sys.executable, "-m", "bevformer_ros.commands.cli")
+_COMMAND = (sys.executable, "-m", "bevformer_ros")
 
 
 class _Watch:
@@ -57,7 +60,7 @@ class _Watch:
         self.heard_at = time.monotonic()
         self._node = node
         self._state: Client = node.create_client(GetState, f"{NODE}/get_state")
-        self._status = node.create_subscription(DetectorStatus, STATUS, self._on_status, 10)
+        self._status = node.create_subscription(DetectorStatus, OUTPUT_STATUS, self._on_status, 10)
 
     def _on_status(self, status: DetectorStatus) -> None:
         self.sets_counted = status.sets_processed + sum(entry.count for entry in status.sets_dropped)
@@ -76,7 +79,7 @@ class _Watch:
         return result is not None and result.current_state.id == State.PRIMARY_STATE_ACTIVE
 
     def recorder_listens(self) -> bool:
-        return self._node.count_subscribers(STATUS) >= 2  # we are the other one
+        return self._node.count_subscribers(OUTPUT_STATUS) >= 2  # we are the other one
 
 
 def demonstrate(out: Path, drive: Drive, model: str, weights: str) -> tuple[Summary, Tally]:
@@ -93,7 +96,7 @@ def demonstrate(out: Path, drive: Drive, model: str, weights: str) -> tuple[Summ
     _say("4/4 summing up")
     with BagReader(drive_bag) as played, BagReader(result_bag) as result:
         summary = _summary_of(played, result, rig)
-        found = tally(sets(played, result), _HIT_DISTANCE)
+        found = tally(sets(played, result), HIT_DISTANCE)
         drawn = picture(played, result, rig, summary)
     write_picture(out / "demo.png", drawn)
     return summary, found
@@ -172,7 +175,7 @@ def _await(watch: _Watch, process: ChildProcess, condition: Callable[[], bool], 
 
 def _summary_of(played: BagReader, result: BagReader, rig: RigConfig) -> Summary:
     reference = next(camera for camera in rig.cameras if camera.name == rig.reference_camera)
-    statuses = [deserialize(entry) for entry in result.messages([STATUS])]
+    statuses = [deserialize(entry) for entry in result.messages([OUTPUT_STATUS])]
     boxes = sum(len(deserialize(entry).detections) for entry in result.messages([OUTPUT.boxes]))
     return summarise(statuses, played.topics[reference.image_topic].message_count, boxes)
 
@@ -221,30 +224,3 @@ def prepare_environment() -> None:
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     # A domain of its own keeps the demo's /clock and cameras out of any other ROS on this machine.
     os.environ.setdefault("ROS_DOMAIN_ID", str(40 + os.getpid() % 60))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for all results (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of the drive (default %(default)s)")
-    parser.add_argument("--rate", type=float, default=2.0, help="image sets a second (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=_SEED, help="which world (default %(default)s)")
-    parser.add_argument("--model", default=Settings.model, help="name or file, as of the node (default %(default)s)")
-    parser.add_argument("--weights", default="", help="file; without it the model's own or random ones")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    prepare_environment()
-    drive = Drive(arguments.seed, arguments.seconds, arguments.rate)
-    try:
-        summary, found = demonstrate(arguments.out, drive, arguments.model, arguments.weights)
-    except RuntimeError as error:
-        print(f"bevformer-ros demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    print(f"\n{summary.table()}\n")
-    print(f"{found}, to {_HIT_DISTANCE:g} m" if summary.trained else f"{UNTRAINED} in the picture")
-    print(f"picture: {arguments.out / 'demo.png'}   bags: {arguments.out / 'drive'}, {arguments.out / 'result'}")
-    if not summary.succeeded:
-        print(f"FAILED: too few sets came through, see {arguments.out / 'detector.log'}", file=sys.stderr)
-    return 0 if summary.succeeded else 1

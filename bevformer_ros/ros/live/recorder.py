@@ -1,10 +1,8 @@
-"""`bevformer-ros record`: stores topics as they arrive, untouched, in a bag, until it is interrupted."""
+"""Stores topics as they arrive, untouched, in a bag, until it is interrupted."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import signal
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,7 +95,13 @@ class BagRecorder:
 
 
 def record(path: Path, topics: Sequence[str], storage: Storage = "mcap", use_sim_time: bool = False) -> None:
-    """Record in a node of its own, `bag_recorder`, until KeyboardInterrupt. Needs rclpy to be initialised."""
+    """Record in a node of its own, `bag_recorder`, until KeyboardInterrupt.
+
+    Raises ValueError for names of topics that are not absolute."""
+    strangers = [topic for topic in topics if not topic.startswith("/")]
+    if strangers:
+        raise ValueError(f"topic {strangers[0]!r} is not absolute; begin it with /")
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(
         "bag_recorder",
         start_parameter_services=False,
@@ -112,23 +116,4 @@ def record(path: Path, topics: Sequence[str], storage: Storage = "mcap", use_sim
             print(recorder.report(), flush=True)
     finally:
         node.destroy_node()
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("topics", nargs="+", metavar="TOPIC", help="topics to record, absolute names")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="BAG", help="bag directory to create")
-    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="(default %(default)s)")
-    parser.add_argument("--use-sim-time", action="store_true", help="stamp with /clock, as the player publishes it")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    strangers = [topic for topic in arguments.topics if not topic.startswith("/")]
-    if strangers:
-        raise ValueError(f"topic {strangers[0]!r} is not absolute; begin it with /")
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started us in the background
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        record(arguments.output, arguments.topics, arguments.storage, arguments.use_sim_time)
-    finally:
         rclpy.try_shutdown()
-    return 0

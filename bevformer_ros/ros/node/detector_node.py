@@ -36,8 +36,8 @@ from bevformer_ros.ros.detector_loading import device_of, load_network
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
 from bevformer_ros.ros.node import parameters
 from bevformer_ros.ros.node.outputs import Outputs
-from bevformer_ros.ros.node.parameters import Settings
 from bevformer_ros.ros.node.session import UNTRAINED, DetectionSession
+from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS
 
 DIAGNOSIS_PERIOD_S = 1.0

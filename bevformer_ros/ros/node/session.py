@@ -22,8 +22,8 @@ from bevformer_ros.resources import DDS_PROFILE_VARIABLE
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, ImageSet, SetDroppedError, Stopwatch
 from bevformer_ros.ros.node.outputs import Outputs
-from bevformer_ros.ros.node.parameters import Settings
 from bevformer_ros.ros.node.patience import Patience
+from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.node.synchronizer import SurroundSynchronizer
 from bevformer_ros.ros.node.worker import PipelinedWorker
 from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies

@@ -20,13 +20,14 @@ from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.model.checkpoint import save_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import build_network
-from bevformer_ros.resources import config_file
+from bevformer_ros.resources import DEFAULT_RIG, config_file
 from bevformer_ros.ros.bag.evaluation import evaluate
 from bevformer_ros.ros.bag.files import BagReader, BagWriter
 from bevformer_ros.ros.bag.results import EgoFrame, StampedBoxes, read_boxes
-from bevformer_ros.ros.bag.scene import OUTPUT, STATUS, TRUTH, transforms_of
-from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG, LIDAR_FRAME, simulate
+from bevformer_ros.ros.bag.scene import transforms_of
+from bevformer_ros.ros.bag.simulated_drive import simulate
 from bevformer_ros.ros.conversions import detections_to_message, header_of, kinematics_to_message
+from bevformer_ros.ros.topics import LIDAR_FRAME, OUTPUT, OUTPUT_STATUS, TRUTH
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR
 from bevformer_ros.taxonomy import CLASSES
@@ -57,7 +58,7 @@ def write_results(path, found, frame_id=RIG.base_frame, drop_last=False):
             status = DetectorStatus(header=header_of(boxes.stamp_ns, frame_id), sets_processed=count, model="ideal")
             status.latencies = [StageLatency(stage="detect", milliseconds=10.0 * count)]
             status.sets_dropped = [ReasonCount(reason="superseded", count=2)]
-            bag.write(STATUS, status, boxes.stamp_ns)
+            bag.write(OUTPUT_STATUS, status, boxes.stamp_ns)
     return path
 
 
@@ -185,7 +186,7 @@ def test_worlds_score_as_their_bags_do(weights, tmp_path, capsys):
 
 
 def test_what_one_has_to_know_about_worlds_is_said(capsys):
-    words = ["--model", str(SMALLEST), "--device", "cpu", "--seconds", "0.5", "--size", "160x90", "--jobs", "1"]
+    words = ["--model", str(SMALLEST), "--device", "cpu", "--seconds", "0.5", "--size", "160x90", "--workers", "1"]
     assert main(["evaluate", "--world", "8999:9001", *words]) == 0
     printed = capsys.readouterr().out
     assert "1 of these worlds may have been learned from; only 9000:10000 is reserved" in printed
@@ -205,7 +206,7 @@ def test_ranges_of_worlds_that_are_none(text, capsys):
         ([], "expected either bags with results or --world, got none"),
         (["bag", "--world", "9000:9001"], "got both"),
         (["--world", "9000:9001", "--model", str(SMALLEST), "--proposals"], "smallest makes no proposals"),
-        (["--world", "9000:9001", "--jobs", "-1"], "jobs is -1, expected 0 or more"),
+        (["--world", "9000:9001", "--workers", "-1"], "workers is -1, expected 0 or more"),
     ],
 )
 def test_worlds_refused(words, complaint, capsys):

@@ -10,12 +10,12 @@ from tf2_ros import Buffer
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.datasets.keyframe import keyframe_truth, load_keyframe
-from bevformer_ros.resources import config_file
+from bevformer_ros.resources import DEFAULT_RIG, config_file
 from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.bag.keyframe_drive import keyframe_to_bag
-from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG, LIDAR_FRAME, TRUTH_BOXES, TRUTH_KINEMATICS
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
+from bevformer_ros.ros.topics import LIDAR_FRAME, TRUTH
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def test_images_are_untouched_and_carry_their_true_stamps(folder, rig, messages)
 
 def test_truth_comes_back(folder, messages):
     by_topic = {entry.topic: message for entry, message in messages}
-    assert by_topic[TRUTH_BOXES].header.frame_id == LIDAR_FRAME
+    assert by_topic[TRUTH.boxes].header.frame_id == LIDAR_FRAME
     truth = keyframe_truth(load_keyframe(folder))
-    read = detections_from_messages(by_topic[TRUTH_BOXES], by_topic[TRUTH_KINEMATICS])
+    read = detections_from_messages(by_topic[TRUTH.boxes], by_topic[TRUTH.kinematics])
     np.testing.assert_allclose(read.centers, truth.centers)
     np.testing.assert_allclose(read.sizes, truth.sizes)
     np.testing.assert_allclose(geometry.wrap_angle(read.yaws - truth.yaws), 0.0, atol=1e-9)

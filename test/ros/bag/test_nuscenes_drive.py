@@ -25,13 +25,12 @@ from bevformer_ros.datasets.nuscenes_tables import (
 from bevformer_ros.evaluation.protocol import protocol
 from bevformer_ros.evaluation.submission_file import write_submission
 from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.resources import config_file
+from bevformer_ros.resources import DEFAULT_RIG, config_file
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.evaluation import evaluate
 from bevformer_ros.ros.bag.files import BagReader, BagWriter, deserialize
 from bevformer_ros.ros.bag.results import read_boxes
-from bevformer_ros.ros.bag.scene import OUTPUT, TRUTH, BagScene
-from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG
+from bevformer_ros.ros.bag.scene import BagScene
 from bevformer_ros.ros.bag.submission import results_of, stamps_of
 from bevformer_ros.ros.calibration import camera_model
 from bevformer_ros.ros.conversions import (
@@ -40,6 +39,7 @@ from bevformer_ros.ros.conversions import (
     stamp_to_ns,
     transform_from_message,
 )
+from bevformer_ros.ros.topics import OUTPUT, TRUTH
 from bevformer_ros.training.nuscenes_dataset import NuscenesDataset
 
 RIG = load_yaml(RigConfig, config_file("rigs", DEFAULT_RIG))

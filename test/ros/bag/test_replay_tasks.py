@@ -17,14 +17,15 @@ from support import SMALLEST
 
 from bevformer_ros.commands.cli import main
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.resources import config_file
+from bevformer_ros.resources import DEFAULT_RIG, config_file
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagReader, BagWriter, deserialize
-from bevformer_ros.ros.bag.replay_tasks import RECORD_FILE, Task, finished
+from bevformer_ros.ros.bag.replay_record import RECORD_FILE
+from bevformer_ros.ros.bag.replay_tasks import Task, finished
 from bevformer_ros.ros.bag.replay_tasks import replay as replay_task
-from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG, simulate
+from bevformer_ros.ros.bag.simulated_drive import simulate
 from bevformer_ros.ros.conversions import stamp_from_ns, stamp_to_ns
-from bevformer_ros.ros.node.parameters import Settings
+from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.simulation.drive import Drive
 
 DRIVE = Drive(seed=3, seconds=2.0, rate=4.0, size=(160, 90))
@@ -163,7 +164,17 @@ def test_bags_without_images_of_the_rig_are_refused(drive, tmp_path):
 
 def test_command_replays_several_bags_at_once_and_resumes(drive, tmp_path, capsys):
     other = altered(drive, tmp_path / "other", lambda message: message)
-    command = ["replay", str(drive), str(other), "-o", str(tmp_path / "out"), "--model", str(SMALLEST), "--jobs", "2"]
+    command = [
+        "replay",
+        str(drive),
+        str(other),
+        "-o",
+        str(tmp_path / "out"),
+        "--model",
+        str(SMALLEST),
+        "--workers",
+        "2",
+    ]
     command += ["--device", "cpu", "--score-threshold", "0"]
     assert main(command) == 0
     assert capsys.readouterr().out.count("done, 8 sets") == 2
@@ -179,7 +190,7 @@ def test_command_replays_several_bags_at_once_and_resumes(drive, tmp_path, capsy
         (["--score-threshold", "1.5"], "score_threshold is 1.5, expected 0 to 1"),
         (["--device", "tpu"], "device is 'tpu', expected auto"),
         (["--precision", "int8"], "precision is 'int8', expected one of float32"),
-        (["--jobs", "0"], "jobs is 0, expected at least 1"),
+        (["--workers", "0"], "workers is 0, expected at least 1"),
         (["--rig", "bicycle"], "'bicycle' is neither a path"),
     ],
 )
@@ -191,7 +202,7 @@ def test_what_the_command_refuses(drive, tmp_path, capsys, words, complaint):
 @pytest.mark.integration
 def test_equals_what_the_live_node_publishes(drive, tmp_path, start_process):
     """Same bag, once over DDS through the node in its own process, once through the replay: equal messages."""
-    bevformer = [sys.executable, "-m", "bevformer_ros.commands.cli"]
+    bevformer = [sys.executable, "-m", "bevformer_ros"]
     settings = {"rig": DEFAULT_RIG, "model": SMALLEST, "device": "cpu", "score_threshold": 0.0}
     live = {**settings, "use_sim_time": "true", "image_reliability": "reliable"}
     words = [word for name, value in live.items() for word in ("-p", f"{name}:={value}")]

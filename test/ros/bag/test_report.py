@@ -14,8 +14,8 @@ from support import SMALLEST
 
 from bevformer_ros.commands.cli import main
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.resources import config_file
-from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG, simulate
+from bevformer_ros.resources import DEFAULT_RIG, config_file
+from bevformer_ros.ros.bag.simulated_drive import simulate
 from bevformer_ros.simulation.drive import Drive
 
 

@@ -12,15 +12,15 @@ from bevformer_ros.commands.cli import main
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.resources import config_file
 from bevformer_ros.ros.bag.files import BagReader, BagWriter
-from bevformer_ros.ros.bag.scene import BagScene, BoxTopics
-from bevformer_ros.ros.bag.simulated_drive import TRUTH_BOXES, TRUTH_KINEMATICS, simulate
+from bevformer_ros.ros.bag.scene import BagScene
+from bevformer_ros.ros.bag.simulated_drive import simulate
+from bevformer_ros.ros.topics import TRUTH
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.observe import observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
 from bevformer_ros.simulation.world import World
 
 DRIVE = Drive(seed=4, seconds=1.0, rate=2.0, size=(160, 90))
-TRUTH = BoxTopics(TRUTH_BOXES, TRUTH_KINEMATICS)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """A simulated drive as a bag: complete, in order, and its truth fits its own tf."""
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +14,11 @@ from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.resources import share_directory
 from bevformer_ros.ros.bag.files import BagReader, deserialize
-from bevformer_ros.ros.bag.simulated_drive import TRUTH_BOXES, TRUTH_KINEMATICS, image_size, simulate
+from bevformer_ros.ros.bag.simulated_drive import simulate
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns, transform_from_message
 from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
 from bevformer_ros.ros.image_decoding import decode_image
+from bevformer_ros.ros.topics import TRUTH
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.observe import observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
@@ -63,7 +63,7 @@ def test_every_topic_is_complete_and_in_order(rig, messages):
     topics = [entry.topic for entry, _ in messages]
     for camera in rig.cameras:
         assert topics.count(camera.image_topic) == topics.count(camera.camera_info_topic) == 3
-    assert topics.count(TRUTH_BOXES) == topics.count(TRUTH_KINEMATICS) == 3
+    assert topics.count(TRUTH.boxes) == topics.count(TRUTH.kinematics) == 3
     assert topics.count("/tf_static") == 1
     assert topics.index("/tf_static") == 0
     assert "/clock" not in topics
@@ -96,7 +96,7 @@ def test_tf_and_truth_agree_with_the_world(rig, messages, buffer):
         np.testing.assert_allclose(found, camera.camera_from_bev, atol=2e-3)  # tf interpolates between poses
     boxes, kinematics = (
         next(message for entry, message in messages if entry.topic == topic and entry.stamp_ns == stamp)
-        for topic in (TRUTH_BOXES, TRUTH_KINEMATICS)
+        for topic in (TRUTH.boxes, TRUTH.kinematics)
     )
     assert [box.id for box in boxes.detections] == [str(identity) for identity in observation.object_ids]
     truth = detections_from_messages(boxes, kinematics).transformed(geometry.invert(BASE_FROM_LIDAR))
@@ -126,13 +126,3 @@ def test_refusals(tmp_path):
         simulate(tmp_path / "bag", replace(rig, cameras=(*rig.cameras, stranger)), DRIVE)
     with pytest.raises(ValueError, match="rate is 0"):
         Drive(rate=0)
-
-
-@pytest.mark.parametrize("text", ["", "800", "x450", "800x0", "800x450x3"])
-def test_image_size_refuses(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="expected WIDTHxHEIGHT"):
-        image_size(text)
-
-
-def test_image_size():
-    assert image_size("800x450") == (800, 450)

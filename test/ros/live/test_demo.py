@@ -19,21 +19,21 @@ from bevformer_ros.evaluation.matching import tally
 from bevformer_ros.model.checkpoint import save_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import build_network
-from bevformer_ros.resources import config_file
+from bevformer_ros.resources import DEFAULT_RIG, config_file
 from bevformer_ros.ros.bag.files import BagReader, BagWriter, deserialize
 from bevformer_ros.ros.bag.run_summary import Summary
-from bevformer_ros.ros.bag.scene import TRUTH
-from bevformer_ros.ros.bag.simulated_drive import DEFAULT_RIG, simulate
-from bevformer_ros.ros.live.demo import OUTPUT, RECORDED, picture, sets
+from bevformer_ros.ros.bag.simulated_drive import simulate
+from bevformer_ros.ros.live.demo import RECORDED, picture, sets
+from bevformer_ros.ros.topics import OUTPUT, TRUTH
 from bevformer_ros.simulation.drive import Drive
 
-DEMO = [sys.executable, "-m", "bevformer_ros.commands.cli", "demo", "--seconds", "3", "--rate", "2"]
+DEMO = [sys.executable, "-m", "bevformer_ros", "demo", "--seconds", "3", "--rate", "2"]
 
 pytestmark = pytest.mark.integration
 
 
 def test_demo_ends_with_a_table_and_a_picture(tmp_path, start_process):
-    demo = start_process([*DEMO, "--out", tmp_path / "out", "--model", SMALLEST])
+    demo = start_process([*DEMO, "--output", tmp_path / "out", "--model", SMALLEST])
     assert demo.wait(180) == 0, demo.output
     assert "sets in                       6" in demo.output
     assert "sets not accounted for        0" in demo.output
@@ -49,7 +49,7 @@ def test_demo_ends_with_a_table_and_a_picture(tmp_path, start_process):
 
 
 def test_demo_finds_most_of_a_world_that_its_weights_never_saw(tmp_path, start_process):
-    demo = start_process([*DEMO, "--out", tmp_path / "out"])
+    demo = start_process([*DEMO, "--output", tmp_path / "out"])
     assert demo.wait(180) == 0, demo.output
     assert "model demo" in demo.output and "UNTRAINED" not in demo.output
     found = re.search(r"^(\d+) of (\d+) objects found .*, (\d+) of (\d+) boxes false", demo.output, re.MULTILINE)
@@ -61,7 +61,7 @@ def test_demo_of_trained_weights_counts_what_is_found(tmp_path, start_process):
     """Random ones, which the demo cannot know: their scores are too low for any box."""
     config = load_yaml(ModelConfig, SMALLEST)
     save_checkpoint(tmp_path / "smallest.safetensors", build_network(config).state_dict(), config)
-    demo = start_process([*DEMO, "--out", tmp_path / "out", "--model", tmp_path / "smallest.safetensors"])
+    demo = start_process([*DEMO, "--output", tmp_path / "out", "--model", tmp_path / "smallest.safetensors"])
     assert demo.wait(180) == 0, demo.output
     assert re.search(r"^0 of [1-9]\d* objects found \(0 %\), 0 of 0 boxes false", demo.output, re.MULTILINE)
     assert "UNTRAINED" not in demo.output
@@ -86,14 +86,14 @@ def test_what_the_demo_counts_and_shows(tmp_path):
 
 
 def test_demo_shows_why_the_detector_did_not_start(tmp_path, start_process):
-    demo = start_process([*DEMO, "--out", tmp_path / "out", "--model", tmp_path / "absent.yaml"])
+    demo = start_process([*DEMO, "--output", tmp_path / "out", "--model", tmp_path / "absent.yaml"])
     assert demo.wait(180) == 1, demo.output
     assert "the detector ended with status 1" in demo.output
     assert "absent.yaml" in demo.output
 
 
 def test_demo_notices_that_the_detector_died(tmp_path, start_process):
-    demo = start_process([*DEMO, "--out", tmp_path / "out", "--model", SMALLEST])
+    demo = start_process([*DEMO, "--output", tmp_path / "out", "--model", SMALLEST])
     demo.wait_for_output("3/4")
     children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
     detector = next(pid for pid in children if "ros.node" in Path(f"/proc/{pid}/cmdline").read_text())

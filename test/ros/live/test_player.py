@@ -22,7 +22,7 @@ from bevformer_ros.types import MILLISECOND_NS
 
 START_NS = 1_700_000_000_000_000_000
 COUNT = 20
-COMMAND = [sys.executable, "-m", "bevformer_ros.commands.cli"]
+COMMAND = [sys.executable, "-m", "bevformer_ros"]
 
 
 @pytest.fixture(scope="module")

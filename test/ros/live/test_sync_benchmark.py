@@ -10,9 +10,9 @@ pytest.importorskip("rclpy", reason="needs the ROS environment that `make test` 
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("options", [["--size", "160", "90"], ["--compressed", "--reliable"]])
+@pytest.mark.parametrize("options", [["--size", "160x90"], ["--compressed", "--reliable"]])
 def test_measures_and_loses_nothing(start_process, options):
-    words = [sys.executable, "-m", "bevformer_ros.commands.cli", "benchmark-sync", "--sets", "20", *options]
+    words = [sys.executable, "-m", "bevformer_ros", "benchmark-sync", "--sets", "20", *options]
     benchmark = start_process(words)
     assert benchmark.wait() == 0
     assert "20 of 20 synchronised, 0 lost" in benchmark.output

@@ -211,7 +211,7 @@ def test_another_output_frame_topics_no_clock_and_no_dds_profile(start_process):
 
 def test_detects_on_the_real_keyframe(start_process, start_detector, shared_directory, tmp_path):
     """From a bag, with the true stamps and poses of a moving car, at full size: no error, no drop."""
-    bevformer = [sys.executable, "-m", "bevformer_ros.commands.cli"]
+    bevformer = [sys.executable, "-m", "bevformer_ros"]
     folder, bag = shared_directory / "data" / "nuscenes_frame", tmp_path / "bag"
     assert start_process([*bevformer, "keyframe-to-bag", folder, "--output", bag]).wait() == 0
     node = start_detector(rig="nuscenes_compressed", model="tiny", use_sim_time="true", image_reliability="reliable")

@@ -14,7 +14,7 @@ from support import REPOSITORY
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.ros.node import parameters
-from bevformer_ros.ros.node.parameters import Settings
+from bevformer_ros.ros.node.settings import SETTINGS, Settings
 from bevformer_ros.types import MILLISECOND_NS
 
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
@@ -49,7 +49,7 @@ def make_node() -> Iterator:
 def test_defaults_lie_within_their_ranges_and_are_described(make_node):
     node = make_node()
     assert parameters.read(node) == Settings()
-    for name in parameters.names():
+    for name in SETTINGS:
         descriptor = node.describe_parameter(name)
         assert descriptor.description, name
         kind = type(getattr(Settings(), name))

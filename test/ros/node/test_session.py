@@ -21,8 +21,8 @@ from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.inference.pipeline import HistoryStatus
 from bevformer_ros.ros.conversions import header_of, image_to_message, stamp_to_ns, transform_to_message
 from bevformer_ros.ros.ego_motion import EgoMotion
-from bevformer_ros.ros.node.parameters import Settings
 from bevformer_ros.ros.node.session import DetectionSession
+from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.taxonomy import NO_ATTRIBUTE
 from bevformer_ros.types import SECOND_NS, Detections3D
 

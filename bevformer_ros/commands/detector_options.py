@@ -1,0 +1,63 @@
+"""Options about the network that several commands share; apart from the others, because they need torch."""
+
+from __future__ import annotations
+
+import argparse
+from typing import get_args
+
+from bevformer_ros.commands.options import Options
+from bevformer_ros.config import load_yaml
+from bevformer_ros.inference.pipeline import Precision
+from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.resources import config_file
+from bevformer_ros.ros.node.settings import SETTINGS, Settings, default_text
+
+# What has a meaning without a ROS graph.
+_OFFLINE = tuple(name for name in SETTINGS if name not in ("rig", "autostart", "image_reliability", "image_depth"))
+
+
+def add_device(parser: Options) -> None:
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
+
+
+def add_precision(parser: Options) -> None:
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), default=Settings.precision, help="(default %(default)s)"
+    )
+
+
+def add_model(parser: Options, default: str) -> None:
+    """Of a model without weights."""
+    parser.add_argument("--model", default=default, help="name in config/models, or a YAML file (default %(default)s)")
+
+
+def model_of(arguments: argparse.Namespace) -> ModelConfig:
+    return load_yaml(ModelConfig, config_file("models", arguments.model))
+
+
+def add_model_with_weights(parser: Options, default: str = Settings.model) -> None:
+    add_setting(parser, "model", default)
+    add_setting(parser, "weights")
+
+
+def add_settings(parser: Options) -> None:
+    """All that the detector can be told where it runs without a node, but for the rig."""
+    for name in _OFFLINE:
+        add_setting(parser, name)
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """Raises ValueError for a value outside its range."""
+    return Settings(**{name: getattr(arguments, name) for name in ("rig", *_OFFLINE)})
+
+
+def add_setting(parser: Options, name: str, default: str | None = None) -> None:
+    """One of the node's parameters as an option. default: None for the node's."""
+    entry = SETTINGS[name]
+    parser.add_argument(
+        f"--{name.replace('_', '-')}",
+        type=type(entry.default),
+        default=entry.default if default is None else default,
+        metavar="|".join(entry.metadata["choices"]) or type(entry.default).__name__.upper(),
+        help=f"{entry.metadata['description']} (default {default or default_text(entry)})",
+    )

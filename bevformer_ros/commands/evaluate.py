@@ -1,0 +1,68 @@
+"""`bevformer-ros evaluate`: results against the truth by the nuScenes protocol, latency and drops beside.
+
+With --world there are no results yet: the detector drives through simulated worlds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from bevformer_ros.commands.detector_options import add_setting
+from bevformer_ros.commands.options import add_results, add_size, add_workers, rig_of, truth_of
+from bevformer_ros.evaluation.simulated_world import KEYFRAME_RATE
+from bevformer_ros.ros.bag.evaluation import Evaluation, WorldEvaluation, evaluate, evaluate_worlds, pairs_of
+from bevformer_ros.ros.node.settings import Settings
+from bevformer_ros.simulation.drive import Drive
+from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_results(parser, "*")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there too")
+    world = parser.add_argument_group("in place of results: the detector itself, on the simulated world")
+    world.add_argument(
+        "--world",
+        type=world_range,
+        metavar="FIRST:STOP",
+        help=f"seeds, without STOP; reserved for this are {EVALUATION_SEEDS.start}:{EVALUATION_SEEDS.stop}",
+    )
+    drive = Drive()
+    world.add_argument(
+        "--model",
+        help=f"name in config/models or a file (default: what .safetensors weights hold, or else {Settings.model})",
+    )
+    add_setting(world, "weights")
+    add_setting(world, "device")
+    world.add_argument("--proposals", action="store_true", help="score the perspective head's boxes, not the decoder's")
+    world.add_argument("--seconds", type=float, default=drive.seconds, help="of each world (default %(default)s)")
+    world.add_argument("--rate", type=float, default=KEYFRAME_RATE, help="image sets a second (default %(default)s)")
+    add_size(world, drive.size)
+    add_workers(world, 0, "render ahead")
+
+
+def world_range(text: str) -> range:
+    """9000:9010 as range(9000, 9010)."""
+    first, _, stop = text.partition(":")
+    if not (first.isdigit() and stop.isdigit() and int(first) < int(stop)):
+        raise argparse.ArgumentTypeError(f"{text!r} names no worlds, expected FIRST:STOP such as 9000:9010")
+    return range(int(first), int(stop))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if bool(arguments.results) == bool(arguments.world):
+        raise ValueError("expected either bags with results or --world, got " + ("both" if arguments.world else "none"))
+    found: Evaluation | WorldEvaluation
+    if arguments.world:
+        own_model = arguments.weights if Path(arguments.weights).suffix == ".safetensors" else Settings.model
+        settings = Settings(arguments.rig, arguments.model or own_model, arguments.weights, arguments.device)
+        drives = [Drive(seed, arguments.seconds, arguments.rate, arguments.size) for seed in arguments.world]
+        found = evaluate_worlds(settings, drives, arguments.proposals, arguments.workers)
+    else:
+        pairs = pairs_of(arguments.results, arguments.ground_truth)
+        found = evaluate(pairs, rig_of(arguments), truth_of(arguments))
+    print(found.text())
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(found.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return 0

@@ -1,0 +1,27 @@
+"""`bevformer-ros report`: results against the truth as a folder to look at, with a picture of every moment."""
+
+from __future__ import annotations
+
+import argparse
+
+from bevformer_ros.commands.options import add_output, add_results, add_view_width, rig_of, truth_of
+from bevformer_ros.ros.bag.evaluation import pairs_of
+from bevformer_ros.ros.bag.report import Pictures, report
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    default = Pictures()
+    add_results(parser, "+")
+    add_output(parser, "FOLDER", "folder to create")
+    parser.add_argument("--frames", type=int, default=default.most, help="pictures at most (default %(default)s)")
+    parser.add_argument("--score", type=float, default=default.score, help="least score drawn (default %(default)s)")
+    add_view_width(parser, default.width)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    pairs = pairs_of(arguments.results, arguments.ground_truth)
+    pictures = Pictures(arguments.frames, arguments.score, arguments.width)
+    found = report(arguments.output, pairs, rig_of(arguments), truth_of(arguments), pictures)
+    print(found.text())
+    print(f"\nopen {arguments.output / 'index.html'}")
+    return 0

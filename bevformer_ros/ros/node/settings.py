@@ -1,0 +1,124 @@
+"""The detector's settings: one table of names, defaults, ranges and descriptions, from which all else follows."""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, get_args
+
+from bevformer_ros.config import RigConfig
+from bevformer_ros.inference.history import HistoryConfig
+from bevformer_ros.inference.pipeline import Precision
+from bevformer_ros.ros.node.synchronizer import SynchronizerConfig
+from bevformer_ros.types import MILLISECOND_NS
+
+DEVICE_PATTERN = "auto, cpu, cuda or cuda:N"
+
+
+def _parameter(
+    default: Any,
+    description: str,
+    within: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (),
+    live: bool = False,
+) -> Any:
+    """live: may change at any time; others only while the node is unconfigured, since configuring reads them."""
+    metadata = {"description": description, "within": within, "choices": choices, "live": live}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a detector is told: parameters of the node, options of the commands."""
+
+    rig: str = _parameter("nuscenes", "cameras and frames: a name in config/rigs or the path of a rig YAML")
+    model: str = _parameter("demo", "network: a name in weights or config/models, or a path of .safetensors or YAML")
+    weights: str = _parameter("", "path of weights (.pth or .safetensors); empty for the model's own, or random ones")
+    device: str = _parameter("auto", f"where the network runs: {DEVICE_PATTERN}; auto takes a GPU if there is one")
+    precision: Precision = _parameter(  # noqa: RUF009 (a field, as the others)
+        "float32", "arithmetic of the network", choices=get_args(Precision)
+    )
+    autostart: bool = _parameter(True, "configure and activate by itself; false waits for a lifecycle manager")
+    output_frame: str = _parameter("", "tf frame of the published boxes; empty for the rig's base frame")
+    score_threshold: float = _parameter(
+        0.2, "boxes with a lower score are not published; may change while running", (0.0, 1.0), live=True
+    )
+    minimum_cameras: int = _parameter(
+        0, "a set with fewer images is dropped, with more it is used; 0 for all cameras of the rig", (0, 64)
+    )
+    sync_tolerance_ms: float = _parameter(
+        40.0, "farthest that an image may lie from its expected stamp; less than half a frame period", (0.1, 1000.0)
+    )
+    sync_accept_ms: float = _parameter(
+        10.0, "an image this close to its expected stamp is taken without waiting for a nearer one", (0.0, 1000.0)
+    )
+    sync_timeout_ms: float = _parameter(200.0, "how long a set waits for missing cameras", (1.0, 10000.0))
+    sync_queue_size: int = _parameter(10, "images kept per camera until they find their set", (2, 1000))
+    image_reliability: str = _parameter(
+        "best_effort",
+        "QoS of the image and CameraInfo subscriptions; reliable receives nothing from a best-effort publisher",
+        choices=("best_effort", "reliable"),
+    )
+    jpeg_decoder: str = _parameter(
+        "cpu",
+        "what decodes sets of JPEGs: cpu, in threads, or cuda, which needs torchvision for CUDA",
+        choices=("cpu", "cuda"),
+    )
+    image_depth: int = _parameter(5, "QoS history depth of the image and CameraInfo subscriptions", (1, 1000))
+    transform_timeout_ms: float = _parameter(
+        200.0, "how long a set waits for tf and CameraInfo that are late", (0.0, 10000.0)
+    )
+    history_spacing_s: float = _parameter(
+        HistoryConfig.minimum_spacing_s, "frames closer to the last remembered one are not remembered", (0.01, 10.0)
+    )
+    transform_cache_s: float = _parameter(10.0, "how long tf is remembered", (1.0, 600.0))
+
+    def __post_init__(self) -> None:
+        for name, entry in SETTINGS.items():
+            value, within = getattr(self, name), entry.metadata["within"]
+            if within is not None and not within[0] <= value <= within[1]:
+                raise ValueError(f"{name} is {value}, expected {range_text(entry)}")
+            if wrong := fault(name, value):
+                raise ValueError(wrong)
+
+    def synchronizer(self, rig: RigConfig) -> SynchronizerConfig:
+        """Raises ValueError where the values contradict each other or the rig."""
+        names = [camera.name for camera in rig.cameras]
+        return SynchronizerConfig(
+            offsets_ns=tuple(round(camera.exposure_offset_ms * MILLISECOND_NS) for camera in rig.cameras),
+            reference=names.index(rig.reference_camera),
+            tolerance_ns=round(self.sync_tolerance_ms * MILLISECOND_NS),
+            accept_ns=round(self.sync_accept_ms * MILLISECOND_NS),
+            timeout_ns=round(self.sync_timeout_ms * MILLISECOND_NS),
+            minimum_cameras=self.minimum_cameras or len(names),
+            queue_size=self.sync_queue_size,
+        )
+
+
+SETTINGS: dict[str, Field[Any]] = {entry.name: entry for entry in fields(Settings)}
+
+
+def fault(name: str, value: Any) -> str:
+    """What is wrong with a value beyond its type and range; empty where nothing is."""
+    choices = SETTINGS[name].metadata["choices"]
+    if choices and value not in choices:
+        return f"{name} is {value!r}, expected one of {', '.join(choices)}"
+    if name == "device" and not _is_device(value):
+        return f"device is {value!r}, expected {DEVICE_PATTERN}"
+    return ""
+
+
+def _is_device(value: str) -> bool:
+    return value in ("auto", "cpu", "cuda") or (value.startswith("cuda:") and value[5:].isdigit())
+
+
+def default_text(entry: Field[Any]) -> str:
+    if isinstance(entry.default, bool):
+        return str(entry.default).lower()
+    return str(entry.default) if entry.default != "" else "empty"
+
+
+def range_text(entry: Field[Any]) -> str:
+    if entry.metadata["within"] is not None:
+        low, high = entry.metadata["within"]
+        return f"{low:g} to {high:g}"
+    return ", ".join(entry.metadata["choices"])
