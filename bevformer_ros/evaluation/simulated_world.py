@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bevformer_ros.evaluation.attributes import with_guessed_attributes
 from bevformer_ros.evaluation.protocol import EvaluationSample, Scores, score
 from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.simulation.drive import Drive, observations
+from bevformer_ros.simulation.observe import Observation
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR
 from bevformer_ros.types import Detections3D, SurroundFrame
 
@@ -29,27 +32,58 @@ def evaluate_world(detector: Detector, drives: Sequence[Drive], proposals: bool 
     """
     if proposals and detector.config.proposals is None:
         raise ValueError(f"{detector.config.name} makes no proposals: its configuration has proposals: null")
-    truths: deque[tuple[str, Detections3D]] = deque()
-
-    def frames() -> Iterator[SurroundFrame]:
-        total = sum(len(drive.reference_stamps) for drive in drives)
-        for observation in tqdm(observations(drives, workers), desc="evaluating", total=total, unit="set"):
-            truths.append((observation.frame.scene, observation.truth))
-            yield observation.frame
-
-    detector.reset()
     samples = []
-    for found in detector.replay(frames()):
+    for observed, found in detected(detector, drives, workers):
         boxes = found.proposals if proposals else found
         assert boxes is not None
-        samples.append(_sample(*truths.popleft(), boxes))
+        samples.append(_sample(observed, boxes))
     return score(samples)
 
 
-def _sample(scene: str, truth: Detections3D, boxes: Detections3D) -> EvaluationSample:
+@dataclass(frozen=True)
+class Observed:
+    """An observation without its images. The truth is in the BEV frame."""
+
+    scene: str
+    truth: Detections3D
+    object_ids: NDArray[np.int64]
+    world_from_bev: NDArray[np.float64]
+
+
+def true(drives: Sequence[Drive], workers: int = 0) -> Iterator[tuple[Observed, Detections3D]]:
+    """All sets of the drives, with the truth as if it had been detected."""
+    for observation in _observations(drives, workers):
+        yield _without_images(observation), observation.truth
+
+
+def detected(detector: Detector, drives: Sequence[Drive], workers: int = 0) -> Iterator[tuple[Observed, Detections3D]]:
+    """All sets of the drives, with what a detector finds in them, in the BEV frame."""
+    waiting: deque[Observed] = deque()
+
+    def frames() -> Iterator[SurroundFrame]:
+        for observation in _observations(drives, workers):
+            waiting.append(_without_images(observation))
+            yield observation.frame
+
+    detector.reset()
+    for found in detector.replay(frames()):
+        yield waiting.popleft(), found
+
+
+def _observations(drives: Sequence[Drive], workers: int) -> Iterator[Observation]:
+    total = sum(len(drive.reference_stamps) for drive in drives)
+    return iter(tqdm(observations(drives, workers), desc="evaluating", total=total, unit="set"))
+
+
+def _without_images(observation: Observation) -> Observed:
+    frame = observation.frame
+    return Observed(frame.scene, observation.truth, observation.object_ids, frame.world_from_bev)
+
+
+def _sample(observed: Observed, boxes: Detections3D) -> EvaluationSample:
     return EvaluationSample(
-        f"{scene}-{truth.stamp_ns}",
+        f"{observed.scene}-{boxes.stamp_ns}",
         with_guessed_attributes(boxes.transformed(BASE_FROM_LIDAR)),
-        truth.transformed(BASE_FROM_LIDAR),
-        np.ones(len(truth), np.bool_),
+        observed.truth.transformed(BASE_FROM_LIDAR),
+        np.ones(len(observed.truth), np.bool_),
     )

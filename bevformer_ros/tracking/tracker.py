@@ -17,11 +17,10 @@ from bevformer_ros.tracking import kalman
 from bevformer_ros.tracking.association import Rows, associate
 from bevformer_ros.tracking.config import TrackingConfig
 from bevformer_ros.tracking.tracks import Tracks3D
-from bevformer_ros.types import Detections3D
+from bevformer_ros.types import SECOND_NS, Detections3D
 
 Array = NDArray[np.float64]
 
-_NANOSECONDS = 1_000_000_000
 _MOST_FACING = 3.0  # so that a wrong front is not held against many boxes that know better
 
 
@@ -80,6 +79,7 @@ class Tracker:
         self._across, self._depth = column("position_std_m"), column("depth_std_share")
         self._speed, self._turn, self._yaw = column("velocity_std_mps"), column("turn_density"), column("yaw_std_rad")
         self._last_id = 0
+        self._history_resets = 0
         self.reset()
 
     def reset(self) -> None:
@@ -87,14 +87,16 @@ class Tracker:
         self._stamp_ns: int | None = None
         self._memory = self._begin(Detections3D.empty(0), np.zeros((0, 4, 4)))
 
-    def __call__(self, detections: Detections3D, world_from_bev: Array) -> Tracks3D:
+    def __call__(self, detections: Detections3D, world_from_bev: Array, history_resets: int = 0) -> Tracks3D:
         """The tracks at the detections' stamp in the BEV frame, in the order of their ids.
 
-        world_from_bev: (4, 4) pose of the detections' frame at the stamp. A stamp before the last one begins anew.
+        world_from_bev: (4, 4) pose of the detections' frame at the stamp. history_resets: how often the detector has
+        dropped its history; where that has changed, and at a stamp before the last one, tracking begins anew.
         """
         stamp_ns = detections.stamp_ns
-        if self._stamp_ns is not None and stamp_ns < self._stamp_ns:
+        if (self._stamp_ns is not None and stamp_ns < self._stamp_ns) or history_resets != self._history_resets:
             self.reset()
+        self._history_resets = history_resets
         self._advance(stamp_ns)
         boxes = _in_canonical_order(detections.select(detections.scores >= self.config.low_score))
         boxes = boxes.transformed(world_from_bev)
@@ -116,9 +118,9 @@ class Tracker:
         if last_ns is None:
             return
         missed = memory.seen_ns < last_ns
-        lives = stamp_ns - memory.seen_ns <= self.config.maximum_coast_s * _NANOSECONDS
+        lives = stamp_ns - memory.seen_ns <= self.config.maximum_coast_s * SECOND_NS
         memory = memory.select(lives & ~(missed & ~self._confirmed(memory)))
-        elapsed_s = (stamp_ns - last_ns) / _NANOSECONDS
+        elapsed_s = (stamp_ns - last_ns) / SECOND_NS
         states, covariances = kalman.predict(
             memory.states, memory.covariances, self._densities[memory.labels], elapsed_s
         )
@@ -144,7 +146,7 @@ class Tracker:
 
     def _continue(self, rows: Rows, boxes: Detections3D, noises: Array) -> None:
         memory = self._memory.select(rows)
-        elapsed_s = (boxes.stamp_ns - memory.seen_ns) / _NANOSECONDS
+        elapsed_s = (boxes.stamp_ns - memory.seen_ns) / SECOND_NS
         repeats = self.config.velocity_memory_s / np.clip(elapsed_s, 1e-3, self.config.velocity_memory_s)
         noises = noises.copy()
         noises[:, 2:, 2:] *= repeats[:, None, None]
@@ -199,7 +201,7 @@ class Tracker:
 
     def _report(self, stamp_ns: int) -> Tracks3D:
         """In the world frame."""
-        coasted_s = (stamp_ns - self._memory.seen_ns) / _NANOSECONDS
+        coasted_s = (stamp_ns - self._memory.seen_ns) / SECOND_NS
         reported = self._confirmed(self._memory) & (coasted_s <= self.config.report_coast_s)
         memory, coasted_s = self._memory.select(reported), coasted_s[reported]
         boxes = Detections3D(

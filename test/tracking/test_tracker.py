@@ -97,6 +97,13 @@ def test_ids_go_on_after_a_reset():
     assert ids_of(tracker(boxes_at(PERIOD_NS, (0.0, 0.0)), STAY)) == [2]
 
 
+def test_a_dropped_history_begins_anew():
+    tracker = Tracker()
+    resets = [0, 0, 1, 1]
+    found = [ids_of(tracker(boxes_at(step * PERIOD_NS, (0.0, 0.0)), STAY, count)) for step, count in enumerate(resets)]
+    assert found == [[1], [1], [2], [2]]
+
+
 def test_backward_time_begins_anew():
     tracker = Tracker()
     tracker(boxes_at(5 * PERIOD_NS, (0.0, 0.0)), STAY)
