@@ -30,7 +30,7 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "evaluation": ["nuscenes-devkit"],
+        "evaluation": ["motmetrics", "nuscenes-devkit"],
         "backbones": ["timm", "torchvision"],
         "curves": ["matplotlib"],
     },

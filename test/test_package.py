@@ -31,9 +31,11 @@ CONFIG_CLASSES = {"rigs": RigConfig, "models": ModelConfig, "training": Training
 
 # How package.xml (rosdep) and setup.py (pip) call what Python imports, where the name differs.
 ROSDEP_KEYS = {
+    "autoware_perception_msgs": None,  # for autoware_bridge alone; package.xml says so
     "PIL": "python3-pil",
     "cv2": "python3-opencv",
     "matplotlib": "python3-matplotlib",
+    "motmetrics": None,  # as nuscenes
     "nuscenes": None,  # pip install --no-deps nuscenes-devkit; package.xml says so
     "numpy": "python3-numpy",
     "ray": None,  # for `replay --ray` alone, which says so
@@ -127,7 +129,7 @@ def test_cmake_installs_folders_that_exist():
 
 def test_executables_have_a_main():
     executables = dict(re.findall(r"^install_executable\((\S+) (\S+)\)", CMAKE, re.MULTILINE))
-    assert executables.keys() == {"bevformer-ros", "detector"}
+    assert executables.keys() == {"bevformer-ros", "detector", "autoware_bridge"}
     for module in executables.values():
         path = REPOSITORY.joinpath(*module.split(".")).with_suffix(".py")
         functions = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]

@@ -19,11 +19,12 @@ from bevformer_ros.taxonomy import CLASS_NAMES
 from bevformer_ros.types import Detections3D
 
 try:
+    import motmetrics  # noqa: F401 (without it the devkit's own import raises unittest.SkipTest)
     from nuscenes.eval.common.config import config_factory
     from nuscenes.eval.tracking.data_classes import TrackingBox, TrackingConfig
     from nuscenes.eval.tracking.evaluate import TrackingEval
     from nuscenes.eval.tracking.loaders import interpolate_tracks
-except Exception as error:  # where motmetrics is missing, the devkit raises unittest.SkipTest
+except ImportError as error:
     raise ImportError(
         f"{error}: the metrics are nuscenes-devkit's; `make env` installs it, or: pip install --no-deps "
         "nuscenes-devkit pyquaternion cachetools && pip install matplotlib scikit-learn motmetrics 'pandas<3'"

@@ -15,6 +15,7 @@ from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithP
 
 from bevformer_ros import geometry
 from bevformer_ros.taxonomy import ATTRIBUTE_ID, ATTRIBUTE_NAMES, CLASS_ID, CLASS_NAMES, NO_ATTRIBUTE
+from bevformer_ros.tracking.tracks import POSITION, VELOCITY, Tracks3D
 from bevformer_ros.types import SECOND_NS, Detections3D
 
 COVARIANCE_UNKNOWN = -1.0
@@ -81,8 +82,27 @@ def detection_ids(detections: Detections3D) -> list[str]:
 
 def detections_to_message(detections: Detections3D, frame_id: str) -> Detection3DArray:
     """Boxes of the frame frame_id at their stamp; size.x is the length, y the width, z the height."""
+    return _boxes_to_message(detections, detection_ids(detections), frame_id)
+
+
+def tracks_to_message(tracks: Tracks3D, frame_id: str) -> Detection3DArray:
+    """As detections_to_message; the pose of the hypothesis has the filter's covariance of x, y, z and yaw."""
+    message = _boxes_to_message(tracks.boxes, track_ids(tracks), frame_id)
+    for index, detection in enumerate(message.detections):
+        covariance = np.zeros((6, 6))
+        covariance[:2, :2] = tracks.covariances[index, POSITION, POSITION]
+        covariance[2, 2], covariance[5, 5] = tracks.z_variances[index], tracks.yaw_variances[index]
+        detection.results[0].pose.covariance = covariance.reshape(-1)
+    return message
+
+
+def track_ids(tracks: Tracks3D) -> list[str]:
+    return [str(identity) for identity in tracks.ids]
+
+
+def _boxes_to_message(detections: Detections3D, ids: list[str], frame_id: str) -> Detection3DArray:
     message = Detection3DArray(header=header_of(detections.stamp_ns, frame_id))
-    for index, identity in enumerate(detection_ids(detections)):
+    for index, identity in enumerate(ids):
         pose = Pose(
             position=point_message(detections.centers[index]), orientation=quaternion_of_yaw(detections.yaws[index])
         )
@@ -98,8 +118,25 @@ def detections_to_message(detections: Detections3D, frame_id: str) -> Detection3
 
 
 def kinematics_to_message(detections: Detections3D, frame_id: str) -> DetectionKinematicsArray:
+    return _kinematics_to_message(detections, detection_ids(detections), detections.velocities, frame_id)
+
+
+def track_kinematics_to_message(tracks: Tracks3D, frame_id: str) -> DetectionKinematicsArray:
+    """The filter's velocities with their covariances, and the model's beside them."""
+    message = _kinematics_to_message(tracks.boxes, track_ids(tracks), tracks.model_velocities, frame_id)
+    for index, entry in enumerate(message.detections):
+        covariance = np.zeros((6, 6))
+        covariance[:2, :2] = tracks.covariances[index, VELOCITY, VELOCITY]
+        entry.velocity.covariance = covariance.reshape(-1)
+        entry.coasted_s = float(tracks.coasted_s[index])
+    return message
+
+
+def _kinematics_to_message(
+    detections: Detections3D, ids: list[str], model_velocities: NDArray[np.float64], frame_id: str
+) -> DetectionKinematicsArray:
     message = DetectionKinematicsArray(header=header_of(detections.stamp_ns, frame_id))
-    for index, identity in enumerate(detection_ids(detections)):
+    for index, identity in enumerate(ids):
         attribute = int(detections.attributes[index])
         entry = DetectionKinematics(
             id=identity,
@@ -113,8 +150,8 @@ def kinematics_to_message(detections: Detections3D, frame_id: str) -> DetectionK
                 else DetectionKinematics.QUERY_LEARNED
             ),
         )
-        velocity_x, velocity_y = detections.velocities[index]
-        entry.velocity.twist.linear = Vector3(x=float(velocity_x), y=float(velocity_y))
+        entry.velocity.twist.linear = _flat_vector(detections.velocities[index])
+        entry.model_velocity = _flat_vector(model_velocities[index])
         entry.velocity.covariance[0] = COVARIANCE_UNKNOWN
         message.detections.append(entry)
     return message
@@ -157,6 +194,10 @@ def point_message(values: NDArray[np.float64]) -> Point:
 
 def vector_message(values: NDArray[np.float64]) -> Vector3:
     return Vector3(x=float(values[0]), y=float(values[1]), z=float(values[2]))
+
+
+def _flat_vector(values: NDArray[np.float64]) -> Vector3:
+    return Vector3(x=float(values[0]), y=float(values[1]))
 
 
 def quaternion_of_yaw(yaw: float) -> Quaternion:

@@ -1,17 +1,19 @@
-"""Boxes for RViz: a cube, a heading, a velocity arrow and a text per detection."""
+"""Boxes for RViz: a cube, a heading, a velocity arrow and a text per detection; of a track a trail too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Pose, Vector3
+from numpy.typing import NDArray
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from bevformer_ros.ros.conversions import header_of, point_message, quaternion_of_yaw, vector_message
 from bevformer_ros.taxonomy import CLASS_NAMES, CLASSES
+from bevformer_ros.tracking.tracks import Tracks3D
 from bevformer_ros.types import SECOND_NS, Detections3D
 
 BOX_OPACITY = 0.45
@@ -21,6 +23,7 @@ _LINE_WIDTH = 0.08
 _ARROW_SCALE = Vector3(x=0.15, y=0.4, z=0.4)  # shaft, head diameter, head length
 _TEXT_HEIGHT = 0.8
 _TEXT_GAP = 0.6
+_MARKER_NUMBERS = 2**31
 
 
 class MarkerWriter:
@@ -31,9 +34,25 @@ class MarkerWriter:
 
     def write(self, detections: Detections3D, frame_id: str, lifetime_ns: int) -> MarkerArray:
         """Markers of boxes given in frame_id; each vanishes by itself after the lifetime (0: never)."""
-        header = header_of(detections.stamp_ns, frame_id)
+        rows = range(len(detections))
+        markers = [marker for row in rows for marker in _markers_of(detections, row, row, "")]
+        return self._changes(markers, header_of(detections.stamp_ns, frame_id), lifetime_ns)
+
+    def write_tracks(
+        self, tracks: Tracks3D, trails: Sequence[NDArray[np.float64]], frame_id: str, lifetime_ns: int
+    ) -> MarkerArray:
+        """The same of tracks, numbered by their ids, with trails (k, 3), one for each track, in frame_id too."""
+        markers = []
+        for row, (identity, trail) in enumerate(zip(tracks.ids.tolist(), trails, strict=True)):
+            number = identity % _MARKER_NUMBERS
+            markers += [
+                *_markers_of(tracks.boxes, row, number, f"{identity} "),
+                _trail(tracks.boxes, row, number, trail),
+            ]
+        return self._changes(markers, header_of(tracks.stamp_ns, frame_id), lifetime_ns)
+
+    def _changes(self, markers: list[Marker], header: Header, lifetime_ns: int) -> MarkerArray:
         seconds, nanoseconds = divmod(lifetime_ns, SECOND_NS)
-        markers = [marker for index in range(len(detections)) for marker in _markers_of(detections, index)]
         for marker in markers:
             marker.header = header
             marker.lifetime = Duration(sec=seconds, nanosec=nanoseconds)
@@ -50,18 +69,19 @@ class MarkerWriter:
         return MarkerArray(markers=[Marker(header=header, action=Marker.DELETEALL)])
 
 
-def _markers_of(detections: Detections3D, index: int) -> Iterator[Marker]:
+def _markers_of(detections: Detections3D, index: int, number: int, prefix: str) -> Iterator[Marker]:
+    """Of one box. number: the markers'. prefix: of the text."""
     center, size, yaw = detections.centers[index], detections.sizes[index], float(detections.yaws[index])
     label = detections.labels[index]
     red, green, blue = (channel / 255 for channel in CLASSES[label].colour)
 
-    box = Marker(ns="boxes", id=index, type=Marker.CUBE, action=Marker.ADD)
+    box = Marker(ns="boxes", id=number, type=Marker.CUBE, action=Marker.ADD)
     box.pose = Pose(position=point_message(center), orientation=quaternion_of_yaw(yaw))
     box.scale = vector_message(size)
     box.color = ColorRGBA(r=red, g=green, b=blue, a=BOX_OPACITY)
     yield box
 
-    heading = Marker(ns="headings", id=index, type=Marker.LINE_STRIP, action=Marker.ADD)
+    heading = Marker(ns="headings", id=number, type=Marker.LINE_STRIP, action=Marker.ADD)
     up = np.array([0.0, 0.0, 1.0])
     roof = center + up * size[2] / 2
     forward = np.array([np.cos(yaw), np.sin(yaw), 0.0]) * size[0] / 2
@@ -73,15 +93,24 @@ def _markers_of(detections: Detections3D, index: int) -> Iterator[Marker]:
 
     velocity = np.append(detections.velocities[index], 0.0)
     if np.linalg.norm(velocity) >= SLOWEST_ARROW:
-        arrow = Marker(ns="velocities", id=index, type=Marker.ARROW, action=Marker.ADD)
+        arrow = Marker(ns="velocities", id=number, type=Marker.ARROW, action=Marker.ADD)
         arrow.points = [point_message(center), point_message(center + velocity)]  # where it will be in one second
         arrow.scale = _ARROW_SCALE
         arrow.color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
         yield arrow
 
-    text = Marker(ns="labels", id=index, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD)
+    text = Marker(ns="labels", id=number, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD)
     text.pose.position = point_message(roof + up * _TEXT_GAP)
-    text.text = f"{CLASS_NAMES[label]} {detections.scores[index]:.2f}"
+    text.text = f"{prefix}{CLASS_NAMES[label]} {detections.scores[index]:.2f}"
     text.scale.z = _TEXT_HEIGHT
     text.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
     yield text
+
+
+def _trail(detections: Detections3D, index: int, number: int, points: NDArray[np.float64]) -> Marker:
+    red, green, blue = (channel / 255 for channel in CLASSES[detections.labels[index]].colour)
+    trail = Marker(ns="trails", id=number, type=Marker.LINE_STRIP, action=Marker.ADD)
+    trail.points = [point_message(point) for point in points]
+    trail.scale.x = _LINE_WIDTH
+    trail.color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
+    return trail

@@ -14,6 +14,9 @@ OVERLAY = "~/overlay"  # sensor_msgs/Image
 STATUS = "~/status"  # bevformer_ros/DetectorStatus
 PROPOSALS = "~/proposals"  # vision_msgs/Detection3DArray, of models with a perspective head
 PROPOSAL_MARKERS = "~/proposal_markers"  # visualization_msgs/MarkerArray
+TRACKS = "~/tracks"  # vision_msgs/Detection3DArray, with the parameter tracking, as the two below
+TRACK_KINEMATICS = "~/track_kinematics"  # bevformer_ros/DetectionKinematicsArray
+TRACK_MARKERS = "~/track_markers"  # visualization_msgs/MarkerArray
 DIAGNOSTICS = "/diagnostics"  # diagnostic_msgs/DiagnosticArray
 RESET = "~/reset"  # std_srvs/Trigger
 
