@@ -25,7 +25,8 @@ NO_ATTRIBUTE = -1
 class ObjectClass:
     """One detection class.
 
-    colour: RGB, 0..255. canonical_size: mean length, width, height in metres over nuScenes (the anchor sizes
+    colour: RGB, 0..255, the same in every picture, marker and report; the ten can be told apart with any colour
+    vision (test_taxonomy.py measures how far apart they lie). canonical_size: mean length, width, height in metres over nuScenes (the anchor sizes
     of the official perspective head). evaluation_range: metres from the ego, beyond which the benchmark
     ignores the class. attributes: names it may carry, empty where the benchmark defines none.
     """
@@ -42,16 +43,16 @@ _PEDESTRIAN = ("pedestrian.moving", "pedestrian.standing", "pedestrian.sitting_l
 _VEHICLE = ("vehicle.moving", "vehicle.parked", "vehicle.stopped")
 
 CLASSES = (
-    ObjectClass("barrier", (112, 128, 144), (0.5062202, 2.3524184, 1.0413622), 30.0, ()),
-    ObjectClass("bicycle", (220, 20, 60), (1.7016163, 0.61416006, 1.3054738), 40.0, _CYCLE),
-    ObjectClass("bus", (255, 127, 80), (10.725025, 2.9139307, 3.2832346), 50.0, _VEHICLE),
-    ObjectClass("car", (255, 158, 0), (4.641267, 1.9751819, 1.74352), 50.0, _VEHICLE),
-    ObjectClass("construction_vehicle", (233, 150, 70), (6.565072, 2.772134, 3.2474296), 50.0, _VEHICLE),
-    ObjectClass("motorcycle", (255, 61, 99), (2.138673, 0.7800532, 1.4437162), 40.0, _CYCLE),
-    ObjectClass("pedestrian", (80, 120, 255), (0.7181772, 0.6667362, 1.7616143), 40.0, _PEDESTRIAN),
-    ObjectClass("traffic_cone", (90, 220, 220), (0.4027083, 0.40246472, 1.0084083), 30.0, ()),
-    ObjectClass("trailer", (255, 140, 0), (12.8197, 3.0059454, 4.1213827), 50.0, _VEHICLE),
-    ObjectClass("truck", (255, 99, 71), (6.9310856, 2.4986045, 2.8382742), 50.0, _VEHICLE),
+    ObjectClass("barrier", (163, 113, 140), (0.5062202, 2.3524184, 1.0413622), 30.0, ()),
+    ObjectClass("bicycle", (136, 33, 159), (1.7016163, 0.61416006, 1.3054738), 40.0, _CYCLE),
+    ObjectClass("bus", (235, 244, 15), (10.725025, 2.9139307, 3.2832346), 50.0, _VEHICLE),
+    ObjectClass("car", (255, 66, 14), (4.641267, 1.9751819, 1.74352), 50.0, _VEHICLE),
+    ObjectClass("construction_vehicle", (235, 180, 122), (6.565072, 2.772134, 3.2474296), 50.0, _VEHICLE),
+    ObjectClass("motorcycle", (172, 6, 26), (2.138673, 0.7800532, 1.4437162), 40.0, _CYCLE),
+    ObjectClass("pedestrian", (4, 141, 234), (0.7181772, 0.6667362, 1.7616143), 40.0, _PEDESTRIAN),
+    ObjectClass("traffic_cone", (111, 255, 244), (0.4027083, 0.40246472, 1.0084083), 30.0, ()),
+    ObjectClass("trailer", (15, 34, 255), (12.8197, 3.0059454, 4.1213827), 50.0, _VEHICLE),
+    ObjectClass("truck", (173, 183, 255), (6.9310856, 2.4986045, 2.8382742), 50.0, _VEHICLE),
 )
 
 CLASS_NAMES = tuple(entry.name for entry in CLASSES)
