@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import cv2
@@ -27,6 +28,35 @@ _FAINT_TEXT = (150, 144, 138)
 _TRUTH = (235, 235, 235)
 _WARNING = (60, 170, 255)
 _ARROW_SECONDS = 1.0
+_DASH = 6.0  # pixels
+_LABELLED_WIDTH = 300  # narrower views have no room for scores
+
+
+class Look(Enum):
+    """How boxes are drawn: detections in the colour of their class, the truth in white."""
+
+    DETECTED = "solid, the front face crossed"
+    FALSE = "dashed: a detection of nothing"
+    TRUTH = "thin: an object that was found"
+    MISSED = "thick: an object that was not found"
+
+    @property
+    def is_truth(self) -> bool:
+        return self in (Look.TRUTH, Look.MISSED)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Detections against the truth about them. truth: in the frame of the detections. found: (truths,) which of it was
+    detected. hit: (detections,) which of them are right."""
+
+    truth: Detections3D
+    found: NDArray[np.bool_]
+    hit: NDArray[np.bool_]
+
+    def __str__(self) -> str:
+        missed, false = int((~self.found).sum()), int((~self.hit).sum())
+        return f"{int(self.found.sum())} found, {missed} missed (thick white), {false} false (dashed, crossed)"
 
 
 @dataclass(frozen=True)
@@ -50,24 +80,40 @@ def class_colour(label: int) -> tuple[int, int, int]:
     return blue, green, red
 
 
-def draw_boxes_on_camera(image: Image, camera: CameraImage, boxes: Detections3D, is_truth: bool = False) -> None:
-    """Draw wire boxes of the BEV frame into `image`, which may be a scaled copy of the camera's image.
-
-    The front face is crossed, so that the heading shows. is_truth: thin, white and without the cross, to lie behind
-    detections.
-    """
+def draw_boxes_on_camera(image: Image, camera: CameraImage, boxes: Detections3D, look: Look = Look.DETECTED) -> None:
+    """Draw wire boxes of the BEV frame into `image`, which may be a scaled copy of the camera's image; detections with
+    their score."""
     scale = np.array([image.shape[1] / camera.image.shape[1], image.shape[0] / camera.image.shape[0]])
     corners_camera = geometry.apply(camera.camera_from_bev, boxes.corners())
     in_front = np.flatnonzero((corners_camera[..., 2] > _NEAR).any(axis=1))
-    thickness = 1 if is_truth else max(1, round(image.shape[1] / 500))
-    edges = geometry.BOX_EDGES if is_truth else (*geometry.BOX_EDGES, (4, 6), (5, 7))
+    thickness = 1 if look is Look.TRUTH else max(1, round(image.shape[1] / 500))
+    edges = geometry.BOX_EDGES if look.is_truth else (*geometry.BOX_EDGES, (4, 6), (5, 7))
     for index in in_front[np.argsort(-corners_camera[in_front, :, 2].mean(axis=1))]:
-        colour = _TRUTH if is_truth else class_colour(int(boxes.labels[index]))
+        colour = _TRUTH if look.is_truth else class_colour(int(boxes.labels[index]))
         corners = corners_camera[index]
-        for start, end in edges:
-            line = _clipped_line(corners[start], corners[end], camera.intrinsics)
-            if line is not None:
-                _line(image, (line + 0.5) * scale - 0.5, colour, thickness)
+        lines = [_clipped_line(corners[start], corners[end], camera.intrinsics) for start, end in edges]
+        drawn = [(line + 0.5) * scale - 0.5 for line in lines if line is not None]
+        for line in drawn:
+            for piece in _dashes(line) if look is Look.FALSE else (line,):
+                _line(image, piece, colour, thickness)
+        if not look.is_truth and image.shape[1] >= _LABELLED_WIDTH:
+            _label(image, np.concatenate(drawn), f"{boxes.scores[index]:.2f}".removeprefix("0"), colour)
+
+
+def _label(image: Image, pixels: NDArray[np.float64], text: str, colour: tuple[int, int, int]) -> None:
+    """Above the highest of the pixels (n, 2) of a box, where that lies within the image."""
+    top = pixels[np.argmin(pixels[:, 1])]
+    if 0 <= top[0] < image.shape[1] - 20 and 0 <= top[1] < image.shape[0]:
+        place = (round(float(top[0])) - 8, max(36, round(float(top[1])) - 4))
+        cv2.putText(image, text, place, _FONT, 0.36, (0, 0, 0), 3, cv2.LINE_AA)
+        cv2.putText(image, text, place, _FONT, 0.36, colour, 1, cv2.LINE_AA)
+
+
+def _dashes(line: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """Every other piece of a line (2, 2) of pixels."""
+    length = min(float(np.linalg.norm(line[1] - line[0])), 4000.0)
+    ends = np.linspace(line[0], line[1], 2 * max(1, round(length / (2 * _DASH))) + 1)
+    return (ends[index : index + 2] for index in range(0, len(ends) - 1, 2))
 
 
 def _clipped_line(
@@ -90,21 +136,30 @@ def _line(image: Image, pixels: NDArray[np.float64], colour: tuple[int, int, int
     cv2.line(image, start, end, colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def draw_bev(size: int, boxes: Detections3D, truth: Detections3D | None = None, range_m: float = 51.2) -> Image:
-    """(size, size, 3): boxes from above, filled, with heading and velocity over the next second; truth as outlines."""
+def draw_bev(size: int, boxes: Detections3D, comparison: Comparison | None = None, range_m: float = 51.2) -> Image:
+    """(size, size, 3): boxes from above, filled, with heading and velocity over the next second. With a comparison,
+    false ones are crossed instead of filled, and the truth is outlined, thick where it was missed."""
     panel = BevPanel(size, range_m)
     image = _bev_background(panel)
-    if truth is not None:
-        for outline in panel.pixels(truth.corners()[:, [0, 1, 5, 4]]):
-            _polyline(image, outline, _TRUTH)
-    fill = image.copy()
     outlines = panel.pixels(boxes.corners()[:, [0, 1, 5, 4]])
-    for index, outline in enumerate(outlines):
-        cv2.fillConvexPoly(fill, _fixed(outline), class_colour(int(boxes.labels[index])), cv2.LINE_AA, _SUBPIXEL_BITS)
-    image = np.asarray(cv2.addWeighted(fill, 0.55, image, 0.45, 0), np.uint8)
+    hit = np.ones(len(boxes), np.bool_) if comparison is None else comparison.hit
+    fill = image.copy()
+    for index in np.flatnonzero(hit):
+        colour = class_colour(int(boxes.labels[index]))
+        cv2.fillConvexPoly(fill, _fixed(outlines[index]), colour, cv2.LINE_AA, _SUBPIXEL_BITS)
+    image = np.asarray(cv2.addWeighted(fill, 0.6, image, 0.4, 0), np.uint8)
+    if comparison is not None:
+        for outline, found in zip(
+            panel.pixels(comparison.truth.corners()[:, [0, 1, 5, 4]]), comparison.found, strict=True
+        ):
+            _polyline(image, outline, _TRUTH, 1 if found else 2)
     for index, outline in enumerate(outlines):
         colour = class_colour(int(boxes.labels[index]))
         _polyline(image, outline, colour)
+        if not hit[index]:
+            _line(image, outline[[0, 2]], colour, 1)
+            _line(image, outline[[1, 3]], colour, 1)
+            continue
         nose = (outline[2] + outline[3]) / 2
         _line(image, np.stack([outline.mean(axis=0), nose]), (245, 245, 245), 1)
         travel = panel.pixels(boxes.centers[index, :2] + _ARROW_SECONDS * boxes.velocities[index])
@@ -137,8 +192,8 @@ def _integer(pixel: NDArray[np.float64]) -> tuple[int, int]:
     return round(float(pixel[0])), round(float(pixel[1]))
 
 
-def _polyline(image: Image, outline: NDArray[np.float64], colour: tuple[int, int, int]) -> None:
-    cv2.polylines(image, [_fixed(outline)], True, colour, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+def _polyline(image: Image, outline: NDArray[np.float64], colour: tuple[int, int, int], thickness: int = 1) -> None:
+    cv2.polylines(image, [_fixed(outline)], True, colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def draw_surround(
@@ -146,22 +201,24 @@ def draw_surround(
     boxes: Detections3D,
     title: str,
     *,
-    truth: Detections3D | None = None,
+    comparison: Comparison | None = None,
     warning: str = "",
     view_width: int = 560,
 ) -> Image:
     """All views of a frame with the boxes in them, the view from above beside them, a title and a legend below.
 
     Cameras of the nuScenes names are laid out as they look out of the car, any others in rows of three.
-    truth: white outlines to compare with. warning: one line that no reader should miss.
+    comparison: the truth in white, and what of it was found. warning: one line that no reader should miss.
     """
-    views = np.vstack([np.hstack(row) for row in _view_rows(frame, boxes, truth, view_width)])
-    canvas = np.hstack([views, draw_bev(views.shape[0], boxes, truth)])
+    views = np.vstack([np.hstack(row) for row in _view_rows(frame, boxes, comparison, view_width)])
+    canvas = np.hstack([views, draw_bev(views.shape[0], boxes, comparison)])
     header = _text_bar(canvas.shape[1], title, warning)
     return np.vstack([header, canvas, _legend(canvas.shape[1], boxes)])
 
 
-def _view_rows(frame: SurroundFrame, boxes: Detections3D, truth: Detections3D | None, width: int) -> list[list[Image]]:
+def _view_rows(
+    frame: SurroundFrame, boxes: Detections3D, comparison: Comparison | None, width: int
+) -> list[list[Image]]:
     cameras = {camera.name: camera for camera in frame.cameras if camera is not None}
     rows: Sequence[Sequence[str]] = PANEL_ROWS
     if not set(cameras) <= {name for row in PANEL_ROWS for name in row}:
@@ -169,23 +226,27 @@ def _view_rows(frame: SurroundFrame, boxes: Detections3D, truth: Detections3D | 
         rows = [names[start : start + 3] for start in range(0, len(names), 3)]
     shape = next(iter(cameras.values())).image.shape
     height = round(width * shape[0] / shape[1])
-    images = [[_view(cameras.get(name), name, boxes, truth, (width, height)) for name in row] for row in rows]
+    images = [[_view(cameras.get(name), name, boxes, comparison, (width, height)) for name in row] for row in rows]
     blank = np.full((height, width, 3), _BACKGROUND, np.uint8)
     longest = max(len(row) for row in images)
     return [row + [blank] * (longest - len(row)) for row in images]
 
 
 def _view(
-    camera: CameraImage | None, name: str, boxes: Detections3D, truth: Detections3D | None, size: tuple[int, int]
+    camera: CameraImage | None, name: str, boxes: Detections3D, comparison: Comparison | None, size: tuple[int, int]
 ) -> Image:
     image: Image = np.full((size[1], size[0], 3), _BACKGROUND, np.uint8)
     if camera is None:
         cv2.putText(image, "no image", (size[0] // 2 - 40, size[1] // 2), _FONT, 0.6, _FAINT_TEXT, 1, cv2.LINE_AA)
     else:
         image = np.asarray(cv2.resize(camera.image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        if truth is not None:
-            draw_boxes_on_camera(image, camera, truth, is_truth=True)
-        draw_boxes_on_camera(image, camera, boxes)
+        if comparison is None:
+            draw_boxes_on_camera(image, camera, boxes)
+        else:
+            draw_boxes_on_camera(image, camera, comparison.truth.select(comparison.found), Look.TRUTH)
+            draw_boxes_on_camera(image, camera, comparison.truth.select(~comparison.found), Look.MISSED)
+            draw_boxes_on_camera(image, camera, boxes.select(~comparison.hit), Look.FALSE)
+            draw_boxes_on_camera(image, camera, boxes.select(comparison.hit))
     cv2.putText(image, name, (9, 20), _FONT, 0.46, (20, 20, 20), 3, cv2.LINE_AA)
     cv2.putText(image, name, (9, 20), _FONT, 0.46, (250, 250, 250), 1, cv2.LINE_AA)
     cv2.rectangle(image, (0, 0), (size[0] - 1, size[1] - 1), _BACKGROUND, 1)

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from bevformer_ros.drawing import BevPanel, class_colour, draw_bev, draw_boxes_on_camera, draw_surround
+from bevformer_ros.drawing import (
+    BevPanel,
+    Comparison,
+    Look,
+    class_colour,
+    draw_bev,
+    draw_boxes_on_camera,
+    draw_surround,
+)
 from bevformer_ros.taxonomy import CLASS_ID
 from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
 
@@ -46,7 +54,7 @@ def test_a_box_behind_the_camera_draws_nothing():
 @pytest.mark.parametrize("scale", [1, 2])
 def test_a_box_ahead_is_framed(scale):
     image = np.zeros((100 * scale, 200 * scale, 3), np.uint8)
-    draw_boxes_on_camera(image, camera(), boxes((0.0, 5.0, 0.0)))
+    draw_boxes_on_camera(image, camera(), boxes((0.0, 5.0, 0.0)), Look.MISSED)  # which has no score above it
     rows, columns = np.nonzero(image.any(axis=2))
     # The near side lies 4 m ahead and 1 m to each side: 25 pixels from the middle.
     middle = 99.5 + 0.5
@@ -61,16 +69,33 @@ def test_a_box_around_the_camera_is_cut_at_the_near_plane():
     assert image.any()
 
 
-def test_truth_is_white_and_tells_itself_from_detections():
+@pytest.mark.parametrize("look", [Look.TRUTH, Look.MISSED])
+def test_truth_is_white_and_tells_itself_from_detections(look):
     """Every line of the truth is grey to white; of a car's box none is."""
-    pictures = []
-    for is_truth in (True, False):
-        image = np.zeros((60, 100, 3), np.uint8)
-        draw_boxes_on_camera(image, camera(), boxes((0.0, 5.0, 0.0)), is_truth)
-        pictures.append(image.reshape(-1, 3)[image.reshape(-1, 3).any(axis=1)].astype(int))
-    truth, found = pictures
+    truth, found = (pixels_of(one) for one in (look, Look.DETECTED))
     assert len(truth) and (truth.max(axis=1) == truth.min(axis=1)).all()
-    assert len(found) > len(truth) and (found[:, 2] > found[:, 0]).all()
+    assert len(found) and (found[:, 2] > found[:, 0]).all()
+
+
+def pixels_of(look, width=100):
+    image = np.zeros((width * 3 // 5, width, 3), np.uint8)
+    draw_boxes_on_camera(image, camera(), boxes((0.0, 5.0, 0.0)), look)
+    return image.reshape(-1, 3)[image.reshape(-1, 3).any(axis=1)].astype(int)
+
+
+def test_what_is_missed_is_thicker_and_what_is_false_has_gaps():
+    assert len(pixels_of(Look.MISSED, 1000)) > 1.5 * len(pixels_of(Look.TRUTH, 1000))
+    assert len(pixels_of(Look.FALSE)) < 0.8 * len(pixels_of(Look.DETECTED))
+
+
+def test_from_above_what_is_false_is_not_filled():
+    box = boxes((20.0, 30.0, 0.0))
+    column, row = BevPanel(1600).pixels(np.array([20.0, 30.0])).round().astype(int)
+    right, wrong = (
+        draw_bev(1600, box, Comparison(box, np.array([hit]), np.array([hit])))[row + 8, column + 2].astype(int)
+        for hit in (True, False)
+    )
+    assert right[2] > wrong[2] + 50
 
 
 def test_bev_panel_has_y_up():
@@ -92,7 +117,9 @@ def test_bev_shows_the_class_colour_at_the_box():
 def test_surround_takes_any_cameras(names):
     frame = SurroundFrame(0, (*(camera(name) for name in names), None), np.eye(4))
     found = boxes((0.0, 5.0, 0.0))
-    picture = draw_surround(frame, found, "a title", truth=found, warning="a warning", view_width=200)
+    compared = Comparison(found, np.array([True]), np.array([False]))
+    assert str(compared) == "1 found, 0 missed (thick white), 1 false (dashed, crossed)"
+    picture = draw_surround(frame, found, "a title", comparison=compared, warning="a warning", view_width=200)
     assert picture.ndim == 3
     assert picture.dtype == np.uint8
     assert picture.shape[1] == 600 + picture.shape[0] - 64 - 34

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bevformer_ros.drawing import Comparison
 from bevformer_ros.taxonomy import CLASSES
 from bevformer_ros.types import Detections3D
 
@@ -45,6 +46,16 @@ def match(detections: Detections3D, truth: Detections3D, distance: float) -> Mat
     )
 
 
+def comparison(detections: Detections3D, truth: Detections3D, distance: float) -> Comparison:
+    """For a picture: which of the truth was found, which detections are right. distance: as in match."""
+    matches = match(detections, truth, distance)
+    return Comparison(
+        truth,
+        found=~np.isin(np.arange(len(truth)), matches.missed),
+        hit=~np.isin(np.arange(len(detections)), matches.spurious),
+    )
+
+
 @dataclass(frozen=True)
 class Tally:
     """Counts over many sets. objects: of the truth. boxes: detections. hits: pairs of both that belong together."""
@@ -65,12 +76,13 @@ def tally(sets: Iterable[tuple[Detections3D, Detections3D]], distance: float) ->
     """Over pairs of detections and truth in the ego frame, within the benchmark's ranges; distance: as in match."""
     objects = boxes = hits = 0
     for detections, truth in sets:
-        found, true = _in_range(detections), _in_range(truth)
+        found, true = within_range(detections), within_range(truth)
         objects += len(true)
         boxes += len(found)
         hits += len(match(found, true, distance).truth)
     return Tally(objects, boxes, hits)
 
 
-def _in_range(boxes: Detections3D) -> Detections3D:
+def within_range(boxes: Detections3D) -> Detections3D:
+    """What the benchmark looks at of boxes in the ego frame."""
     return boxes.select(np.linalg.norm(boxes.centers[:, :2], axis=1) < _RANGES[boxes.labels])

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig
 from bevformer_ros.drawing import draw_surround, write_picture
+from bevformer_ros.evaluation.matching import comparison
 from bevformer_ros.evaluation.report_page import ReportContent, ReportFrame, TimelineEntry, write_report
 from bevformer_ros.ros.bag.evaluation import Evaluation, evaluate
 from bevformer_ros.ros.bag.files import BagReader, deserialize
@@ -22,6 +23,7 @@ from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, BoxTopics
 from bevformer_ros.types import SECOND_NS, Detections3D
 
 _UNTRAINED = "UNTRAINED network (random weights): its boxes mean nothing"
+_HIT_DISTANCE = 2.0  # metres
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,10 @@ class _Artist:
         if nearest is not None:
             boxes = self._ego.boxes(self._found[nearest], stamp_ns).transformed(bev_from_base)
         boxes = boxes.select(boxes.scores >= self._pictures.score)
-        text = f"{title}   {len(boxes)} boxes of score {self._pictures.score:g} and more   white: {len(true)} true ones"
+        compared = comparison(boxes, true, _HIT_DISTANCE)
+        text = f"{title}   {len(boxes)} boxes of score {self._pictures.score:g} and more: {compared}"
         warning = "" if nearest is not None else "this set was not processed"
-        return draw_surround(frame, boxes, text, truth=true, warning=warning, view_width=self._pictures.width)
+        return draw_surround(frame, boxes, text, comparison=compared, warning=warning, view_width=self._pictures.width)
 
 
 def _timeline(results: BagReader) -> Iterator[TimelineEntry]:

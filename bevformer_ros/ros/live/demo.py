@@ -20,7 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.drawing import draw_surround, write_picture
-from bevformer_ros.evaluation.matching import Tally, tally
+from bevformer_ros.evaluation.matching import Tally, comparison, tally
 from bevformer_ros.resources import (
     DDS_PROFILE_VARIABLE,
     DEFAULT_RIG,
@@ -200,7 +200,9 @@ def picture(played: BagReader, result: BagReader, rig: RigConfig, summary: Summa
     title = f"bevformer_ros demo   model {summary.model}   {summary.processed} of {summary.sets_in} sets"
     if not summary.trained:
         return draw_surround(frame, truth, title, warning=UNTRAINED)
-    return draw_surround(frame, scene.boxes(OUTPUT, stamp, result), f"{title}   white: ground truth", truth=truth)
+    boxes = scene.boxes(OUTPUT, stamp, result)
+    compared = comparison(boxes, truth, HIT_DISTANCE)
+    return draw_surround(frame, boxes, f"{title}   {compared}", comparison=compared)
 
 
 def _most_varied(played: BagReader, stamps: Collection[int]) -> int:
