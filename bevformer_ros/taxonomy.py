@@ -26,9 +26,9 @@ class ObjectClass:
     """One detection class.
 
     colour: RGB, 0..255, the same in every picture, marker and report; the ten can be told apart with any colour
-    vision (test_taxonomy.py measures how far apart they lie). canonical_size: mean length, width, height in metres over nuScenes (the anchor sizes
-    of the official perspective head). evaluation_range: metres from the ego, beyond which the benchmark
-    ignores the class. attributes: names it may carry, empty where the benchmark defines none.
+    vision (test_taxonomy.py measures how far apart they lie). canonical_size: mean length, width, height in metres
+    over nuScenes (the anchor sizes of the official perspective head). evaluation_range: metres from the ego, beyond
+    which the benchmark ignores the class. attributes: names it may carry, empty where the benchmark defines none.
     """
 
     name: str
