@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import golden_cases
 import pytest
 from support import DDS_PROFILE, REPOSITORY, RunningProcess, free_domain_id
 
@@ -32,6 +33,13 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 StartProcess = Callable[..., RunningProcess]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if golden_cases.left_out:
+        cases = ", ".join(sorted(golden_cases.left_out))
+        text = f"GOLDEN CASES LEFT OUT, not in {golden_cases.DIRECTORY}: {cases}"
+        terminalreporter.write_line(text, yellow=True, bold=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,8 @@
-"""Golden cases of the official code: where they lie, and how to read one."""
+"""Golden cases of the official code: where they lie, and how to read one.
+
+The folder is $BEVFORMER_GOLDENS if that is set; else the large set beside the checkout, if it is there; else the small
+set in test/data/golden, which is part of the repository.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,28 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from support import REPOSITORY
 from torch import Tensor
 
-DIRECTORY = Path(os.environ.get("BEVFORMER_GOLDENS", Path(__file__).parents[2] / "shared" / "golden"))
+SMALL_SET = REPOSITORY / "test" / "data" / "golden"
+LARGE_SET = REPOSITORY.parent / "shared" / "golden"
+DIRECTORY = Path(os.environ.get("BEVFORMER_GOLDENS") or (LARGE_SET if LARGE_SET.is_dir() else SMALL_SET))
+left_out: set[str] = set()
+"""What tests asked for and the folder lacks; pytest's closing summary names it."""
 
 
 def variants(case: str) -> list[Any]:
-    """pytest parameters: one per variant of the case in the directory, or a single one that skips."""
-    files = sorted(DIRECTORY.glob(f"{case}_*.safetensors"))
-    missing = pytest.param(None, marks=pytest.mark.skip(reason=f"no {case}_*.safetensors in {DIRECTORY}"), id="none")
-    return [pytest.param(path, id=path.stem) for path in files] or [missing]
+    """pytest parameters: one per variant of the case in the folder, or a single one that skips."""
+    return files(f"{case}_*.safetensors")
+
+
+def files(pattern: str) -> list[Any]:
+    """pytest parameters: one per file in the folder, or a single one that skips."""
+    paths = sorted(DIRECTORY.glob(pattern))
+    if not paths:
+        left_out.add(pattern)
+    absent = pytest.param(None, marks=pytest.mark.skip(reason=f"no {pattern} in {DIRECTORY}"), id="none")
+    return [pytest.param(path, id=path.stem) for path in paths] or [absent]
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

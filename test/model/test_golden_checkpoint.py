@@ -18,16 +18,15 @@ from bevformer_ros.model.checkpoint import NOT_IN_THE_NETWORK, load_weights, nam
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import build_network
 
-KEYS = golden_cases.DIRECTORY / "case6_state_dict_keys.json"
 MODELS = REPOSITORY / "config" / "models"
 
 
-@pytest.mark.skipif(not KEYS.is_file(), reason=f"{KEYS} is absent")
+@pytest.mark.parametrize("keys", golden_cases.files("case6_state_dict_keys.json"))
 @pytest.mark.parametrize(
     "name", ["bevformerv2_r50_t1_base", "bevformerv2_r50_t1", "bevformerv2_r50_t2", "bevformerv2_r50_t8"]
 )
-def test_official_keys_map_one_to_one(name: str) -> None:
-    official = json.loads(KEYS.read_text(encoding="utf-8"))["configs"][name.replace("_", "-") + "-24ep"]
+def test_official_keys_map_one_to_one(keys: Path, name: str) -> None:
+    official = json.loads(keys.read_text(encoding="utf-8"))["configs"][name.replace("_", "-") + "-24ep"]
     with torch.device("meta"):
         ours = build_network(load_yaml(ModelConfig, MODELS / f"{name}.yaml"))
     theirs = {key: value for key, value in official["keys"].items() if key not in NOT_IN_THE_NETWORK}

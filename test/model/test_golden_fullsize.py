@@ -24,7 +24,6 @@ from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import BEVFormerV2, build_network
 
 BASE = REPOSITORY / "config" / "models" / "bevformerv2_r50_t1_base.yaml"
-KEYS = golden_cases.DIRECTORY / "case6_state_dict_keys.json"
 ROWS_BETWEEN_SAMPLES = 37
 
 
@@ -57,9 +56,7 @@ def sampled(level: Tensor, shape: torch.Size) -> Tensor:
 @pytest.mark.parametrize("path", golden_cases.variants("case8"))
 def test_full_size(path: Path) -> None:
     tensors, case = golden_cases.load(path)
-    if not KEYS.is_file():
-        pytest.skip(f"{KEYS}, which names the weights, is absent")
-    keys = json.loads(KEYS.read_text(encoding="utf-8"))
+    keys = json.loads(path.with_name("case6_state_dict_keys.json").read_text(encoding="utf-8"))
     official_names = [name for name in keys["configs"][case["config"]]["keys"] if name not in NOT_IN_THE_NETWORK]
     network = build_network(load_yaml(ModelConfig, BASE)).eval()
     weights, images = weights_and_images(network, official_names, case, tensors)

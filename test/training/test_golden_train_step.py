@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from bevformer_ros.training.bev_loss import BevLoss, bev_loss
 from bevformer_ros.training.config import BevLossConfig, PerspectiveLossConfig
 from bevformer_ros.training.perspective_loss import PerspectiveLoss, perspective_loss
 
-GRADIENT_TOLERANCE = 0.03
+# Below it a gradient's norm is rounding: a parameter that the loss does not reach has one of 1e-7.
+ZERO_GRADIENT_NORM = 1e-3
 PERSPECTIVE_NAMES = {
     "classes": "loss_cls_mono",
     "boxes2d": "loss_box2d_reg_mono",
@@ -41,6 +43,7 @@ class Step(NamedTuple):
     network: BEVFormerV2
     expected: dict[str, Tensor]
     gradient_norms: dict[str, float]
+    gradient_tolerance: float
     bevs: Tensor
     fused: Tensor
     bev: BevLoss
@@ -72,8 +75,27 @@ def step(request: pytest.FixtureRequest, augmentation: str) -> Step:
     bev = bev_loss(network.decode(fused), [objects], BevLossConfig(), config.decoder.groups)
     perspective = perspective_step(network, features, tensors)
     (bev.total + perspective.total).backward()
-    norms = description["grad_norms"][augmentation]
-    return Step(network, golden_cases.part(tensors, f"outputs.{augmentation}."), norms, bevs, fused, bev, perspective)
+    return Step(
+        network,
+        golden_cases.part(tensors, f"outputs.{augmentation}."),
+        description["grad_norms"][augmentation],
+        gradient_tolerance(description["fp32_vs_fp64"][augmentation]),
+        bevs,
+        fused,
+        bev,
+        perspective,
+    )
+
+
+def gradient_tolerance(rounding: dict[str, Any]) -> float:
+    """Ten times what the official code's own float32 and float64 differ by in any gradient's norm, and at least 1e-3.
+
+    A ReLU whose input is zero but for rounding passes its gradient on one processor and stops it on the next. Batch
+    norms of a few channels, sums of many such gradients that cancel, move most. How many of these inputs a case has is
+    a property of the case, and the official code's difference measures it.
+    """
+    name = "grad_norm_relative_max" if "grad_norm_relative_max" in rounding else "grad_norm_rel_diff_max"
+    return max(10 * rounding[name], 1e-3)
 
 
 def detector_without_dropout(tensors: dict[str, Tensor], description: dict[str, Any]) -> BEVFormerV2:
@@ -144,18 +166,24 @@ def test_golden_losses(step: Step) -> None:
 
 def test_golden_gradients(step: Step) -> None:
     parameters = dict(step.network.named_parameters())
-    for official, gradient in golden_cases.part(step.expected, "grad.").items():
+    for official, expected in golden_cases.part(step.expected, "grad.").items():
         actual = parameters[name_from_official(official)].grad
         assert actual is not None, official
-        golden_cases.assert_equal(actual, gradient, official, GRADIENT_TOLERANCE)
-    compared = 0
+        assert (actual - expected).norm() <= step.gradient_tolerance * expected.norm(), official
+
+
+def test_golden_gradient_norms(step: Step) -> None:
+    """Each within the case's tolerance; half of them far closer, on any processor."""
+    parameters = dict(step.network.named_parameters())
+    errors = []
     for official, norm in step.gradient_norms.items():
         if official not in NOT_IN_THE_NETWORK:
             gradient = parameters[name_from_official(official)].grad
             assert gradient is not None, official
-            assert gradient.norm().item() == pytest.approx(norm, rel=GRADIENT_TOLERANCE, abs=1e-4), official
-            compared += 1
-    assert compared
+            error = abs(gradient.norm().item() - norm)
+            assert error <= step.gradient_tolerance * max(norm, ZERO_GRADIENT_NORM), official
+            errors.append(error / max(norm, ZERO_GRADIENT_NORM))
+    assert statistics.median(errors) <= 1e-3
 
 
 def test_golden_statistics_of_batch_norm_move_with_the_current_frame_only(step: Step) -> None:
