@@ -8,10 +8,18 @@ from sensor_msgs.msg import CameraInfo
 
 _DISTORTION_MODELS = ("", "plumb_bob", "rational_polynomial")
 _DISTORTION_COUNTS = (0, 4, 5, 8, 12, 14)
+# Focal length over the image's longer side: 0.5 is a field of view of 90 degrees, 10 one of 6 degrees.
+_FOCAL_RATIOS = (0.05, 20.0)
+_LARGEST_COEFFICIENT = 1e4
+_RADII = 256  # samples along which distortion must rise
 
 
 class UncalibratedError(ValueError):
     """The camera's CameraInfo holds no calibration: K is all zero, as REP-104 has it."""
+
+
+class WrongImageSizeError(ValueError):
+    """The image has another size than its CameraInfo says."""
 
 
 def camera_model(
@@ -20,42 +28,68 @@ def camera_model(
     """Intrinsics (3, 3) in pixels of the image received, and distortion coefficients (empty where there is none).
 
     image_size: width, height of the image received. rectified: the image was rectified by its publisher, so P
-    holds its intrinsics and D no longer applies. Raises UncalibratedError, and ValueError for a distortion model
-    that cannot be undone and for an image of another size than the calibration speaks of.
+    holds its intrinsics and D no longer applies. Raises UncalibratedError, WrongImageSizeError, and ValueError for a
+    distortion model that cannot be undone and for numbers that no camera has.
     """
+    field = "p" if rectified else "k"
     matrix = np.asarray(info.p, np.float64).reshape(3, 4)[:, :3] if rectified else np.asarray(info.k).reshape(3, 3)
     if not matrix.any():
-        raise UncalibratedError(
-            f"CameraInfo.{'p' if rectified else 'k'} of {info.header.frame_id!r} is all zero; calibrate the camera"
-        )
-    binning = max(info.binning_x, 1), max(info.binning_y, 1)
-    _check_size(info, image_size, binning)
+        raise UncalibratedError(f"CameraInfo.{field} of {info.header.frame_id!r} is all zero; calibrate the camera")
+    check_size(info, image_size)
+    full_size = (info.width, info.height) if info.width and info.height else image_size
+    _check_matrix(matrix, full_size, f"CameraInfo.{field} of {info.header.frame_id!r}")
+    distortion = np.zeros(0) if rectified else _distortion(info)
+    if distortion.size:
+        _check_distortion(distortion, matrix, full_size, info.header.frame_id)
     # Pixel centres lie at integers: binned pixel u covers the full pixels b*u .. b*u + b - 1.
     image_from_full = np.eye(3)
-    for axis, (bins, offset) in enumerate(zip(binning, (info.roi.x_offset, info.roi.y_offset), strict=True)):
+    for axis, (bins, offset) in enumerate(zip(_binning(info), (info.roi.x_offset, info.roi.y_offset), strict=True)):
         image_from_full[axis, axis] = 1 / bins
         image_from_full[axis, 2] = -(offset + (bins - 1) / 2) / bins
-    distortion = np.zeros(0) if rectified else _distortion(info)
     return image_from_full @ matrix, distortion
 
 
-def _check_size(info: CameraInfo, image_size: tuple[int, int], binning: tuple[int, int]) -> None:
+def check_size(info: CameraInfo, image_size: tuple[int, int]) -> None:
+    """Raises WrongImageSizeError where the CameraInfo says another size than the image's width and height."""
     if info.width == 0 or info.height == 0:
         return
-    full = info.roi.width or info.width, info.roi.height or info.height
+    full, binning = (info.roi.width or info.width, info.roi.height or info.height), _binning(info)
     expected = full[0] // binning[0], full[1] // binning[1]
     if image_size != expected:
-        raise ValueError(
+        raise WrongImageSizeError(
             f"image of {image_size[0]} x {image_size[1]} pixels, but the CameraInfo of {info.header.frame_id!r} "
             f"describes {expected[0]} x {expected[1]}; publish the CameraInfo that belongs to the image "
             "(a resizing node has to scale it too)"
         )
 
 
+def _binning(info: CameraInfo) -> tuple[int, int]:
+    return max(info.binning_x, 1), max(info.binning_y, 1)
+
+
+def _check_matrix(matrix: NDArray[np.float64], size: tuple[int, int], name: str) -> None:
+    """size: width and height of the whole sensor image, before binning and region of interest."""
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"{name} holds {_first(matrix, ~np.isfinite(matrix))}; calibrate the camera again")
+    if matrix[1, 0] != 0 or not np.array_equal(matrix[2], (0, 0, 1)):
+        raise ValueError(f"{name} is no pinhole matrix: its last row is {matrix[2].tolist()}, expected [0, 0, 1]")
+    shortest, longest = (ratio * max(size) for ratio in _FOCAL_RATIOS)
+    for axis, label in enumerate(("fx", "fy")):
+        focal = matrix[axis, axis]
+        if not shortest <= focal <= longest:
+            raise ValueError(
+                f"{name} has {label} = {focal:g} pixels, expected {shortest:g} to {longest:g} for an image of "
+                f"{size[0]} x {size[1]}; calibrate the camera again, and publish focal lengths in pixels"
+            )
+        if not 0 < matrix[axis, 2] < size[axis]:
+            raise ValueError(
+                f"{name} has its principal point at {matrix[0, 2]:g}, {matrix[1, 2]:g}, outside the image of "
+                f"{size[0]} x {size[1]} pixels; calibrate the camera at the size that it publishes"
+            )
+
+
 def _distortion(info: CameraInfo) -> NDArray[np.float64]:
     coefficients = np.asarray(info.d, np.float64)
-    if not coefficients.any():
-        return np.zeros(0)
     if info.distortion_model not in _DISTORTION_MODELS:
         raise ValueError(
             f"distortion model {info.distortion_model!r} of {info.header.frame_id!r} is not supported, expected "
@@ -67,4 +101,33 @@ def _distortion(info: CameraInfo) -> NDArray[np.float64]:
             f"CameraInfo.d of {info.header.frame_id!r} has {len(coefficients)} coefficients, expected one of "
             f"{', '.join(map(str, _DISTORTION_COUNTS))}"
         )
-    return coefficients
+    return coefficients if coefficients.any() else np.zeros(0)
+
+
+def _check_distortion(
+    coefficients: NDArray[np.float64], matrix: NDArray[np.float64], size: tuple[int, int], frame: str
+) -> None:
+    """Radial distortion must rise until the nearer edge of the image, or one pixel shows several rays."""
+    implausible = ~(np.abs(coefficients) <= _LARGEST_COEFFICIENT)
+    if implausible.any():
+        bad = _first(coefficients, implausible)
+        raise ValueError(f"CameraInfo.d of {frame!r} holds {bad:g}; calibrate the camera again")
+    k1, k2, k3, k4, k5, k6 = (np.append(coefficients, np.zeros(8))[index] for index in (0, 1, 4, 5, 6, 7))
+    # In the plane at distance 1.
+    edge = min(max(matrix[axis, 2], size[axis] - matrix[axis, 2]) / matrix[axis, axis] for axis in range(2))
+    radius = np.linspace(0.0, 4.0 * edge, _RADII)
+    square = radius**2
+    divisor = 1 + square * (k4 + square * (k5 + square * k6))
+    with np.errstate(all="ignore"):
+        distorted = radius * (1 + square * (k1 + square * (k2 + square * k3))) / divisor
+        falls = np.flatnonzero(~(np.diff(distorted) > 0))
+    highest = distorted[falls[0]] if falls.size else distorted[-1]
+    if not highest >= edge:
+        raise ValueError(
+            f"CameraInfo.d of {frame!r}, {coefficients.tolist()}, folds the image inside its edges: distortion rises "
+            f"to {highest / edge:.0%} of the way to the nearer edge only; calibrate the camera again"
+        )
+
+
+def _first(values: NDArray[np.float64], chosen: NDArray[np.bool_]) -> float:
+    return float(values[chosen][0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,14 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
 BgrImage = NDArray[np.uint8]
-_JPEG_START = b"\xff\xd8"
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_TAIL = 1024  # some cameras pad their JPEGs
+# Markers that start a frame and say its size, and those without a length.
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_LONE = frozenset((0x01, *range(0xD0, 0xD9)))
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+# Raw images that no camera sends, and what OpenCV would take minutes for.
+MAXIMUM_PIXELS = 1 << 26
 
 # OpenCV names a Bayer pattern by the second row's second and third pixel, ROS by the first row's first two.
 _BAYER = {
@@ -37,19 +45,71 @@ _CONVERSIONS: dict[str, tuple[int, int | None]] = {
 }
 
 
+def image_size(message: Image | CompressedImage) -> tuple[int, int]:
+    """Width and height as the message's or the file's own header has them; nothing is decoded.
+
+    Raises ValueError for what is no JPEG or PNG, and for an image that ends early, is empty, or is larger than any
+    camera's.
+    """
+    compressed = isinstance(message, CompressedImage)
+    width, height = _compressed_size(message) if compressed else (message.width, message.height)
+    if not 0 < width * height <= MAXIMUM_PIXELS:
+        raise ValueError(f"image of {width} x {height} pixels, expected 1 to {MAXIMUM_PIXELS} pixels")
+    return width, height
+
+
 def decode_image(message: Image | CompressedImage) -> BgrImage:
     """(H, W, 3) uint8 BGR; for bgr8 a view of the message's own memory.
 
     Raises ValueError for an encoding that neither this module nor an installed cv_bridge knows, and for data
     that do not fit the message's own description.
     """
-    return _decode_compressed(message) if isinstance(message, CompressedImage) else _decode_raw(message)
+    size = image_size(message)
+    try:
+        image = _decode_compressed(message) if isinstance(message, CompressedImage) else _decode_raw(message)
+    except cv2.error as error:
+        raise ValueError(f"OpenCV cannot decode the image: {error.err or error}") from error
+    if image.shape != (size[1], size[0], 3):
+        raise ValueError(f"image of shape {image.shape}, its header describes {size[0]} x {size[1]} pixels")
+    return image
+
+
+def _compressed_size(message: CompressedImage) -> tuple[int, int]:
+    data = bytes(message.data)
+    _bayer_pattern(message)
+    if data.startswith(_PNG_START):
+        if len(data) < 33 or _PNG_END not in data[-_JPEG_TAIL:]:
+            raise ValueError(f"PNG of {len(data)} bytes ends early")
+        return struct.unpack(">II", data[16:24])
+    if not data.startswith(_JPEG_START):
+        raise ValueError(f"compressed image of {len(data)} bytes, format {message.format!r}, is not a JPEG or PNG")
+    if _JPEG_END not in data[-_JPEG_TAIL:]:
+        raise ValueError(f"JPEG of {len(data)} bytes ends early")
+    return _jpeg_size(data)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    position = 2
+    while position + 9 <= len(data):
+        if data[position] != 0xFF:
+            break
+        marker = data[position + 1]
+        if marker in _JPEG_FRAMES:
+            height, width = struct.unpack(">HH", data[position + 5 : position + 9])
+            return width, height
+        if marker in _JPEG_LONE or marker == 0xFF:  # 0xFF fills
+            position += 1 if marker == 0xFF else 2
+        else:
+            position += 2 + max(2, int.from_bytes(data[position + 2 : position + 4], "big"))
+    raise ValueError(f"JPEG of {len(data)} bytes says no size")
 
 
 def _decode_raw(message: Image) -> BgrImage:
     if message.encoding not in _CONVERSIONS:
         return _decode_with_cv_bridge(message)
     channels, conversion = _CONVERSIONS[message.encoding]
+    if channels == 2 and message.width % 2:
+        raise ValueError(f"image of {message.encoding} is {message.width} pixels wide, expected an even width")
     pixels = _pixel_view(message, channels)
     return pixels if conversion is None else _converted(pixels, conversion)
 
@@ -57,8 +117,6 @@ def _decode_raw(message: Image) -> BgrImage:
 def _pixel_view(message: Image, channels: int) -> BgrImage:
     """(H, W, channels) view of the message's bytes, rows step bytes apart."""
     height, width, step = message.height, message.width, message.step
-    if height == 0 or width == 0:
-        raise ValueError(f"image of {width} x {height} pixels is empty")
     if step < width * channels:
         raise ValueError(
             f"step is {step} bytes, expected at least {width * channels} for {width} pixels of {message.encoding}"
@@ -78,25 +136,34 @@ def _decode_with_cv_bridge(message: Image) -> BgrImage:
             f"{', '.join(_CONVERSIONS)} or install cv_bridge"
         ) from error
     try:
-        return CvBridge().imgmsg_to_cv2(message, "bgr8")
-    except CvBridgeError as error:
+        return np.asarray(CvBridge().imgmsg_to_cv2(message, "bgr8"))
+    # Upstream's raises the last two for data that do not fit the description.
+    except (CvBridgeError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"cv_bridge cannot turn image encoding {message.encoding!r} into bgr8: {error}") from error
 
 
 def _decode_compressed(message: CompressedImage) -> BgrImage:
-    """The format is "jpeg", "png" or, from image_transport, "<raw encoding>; jpeg compressed <encoding>"."""
+    pattern = _bayer_pattern(message)
+    mode = cv2.IMREAD_GRAYSCALE if pattern else cv2.IMREAD_COLOR
+    image = cv2.imdecode(np.frombuffer(message.data, np.uint8), mode | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise ValueError(f"compressed image of {len(message.data)} bytes, format {message.format!r}, is damaged")
+    return _converted(image, _BAYER[pattern]) if pattern else np.asarray(image, np.uint8)
+
+
+def _bayer_pattern(message: CompressedImage) -> str:
+    """Raw encoding of a compressed mosaic, empty for a colour image; ValueError for what no image here can be.
+
+    The format is "jpeg", "png" or, from image_transport, "<raw encoding>; jpeg compressed <encoding>".
+    """
     if "compressedDepth" in message.format:
         raise ValueError(f"compressed format {message.format!r} is depth, expected a colour image in JPEG or PNG")
     encoding = message.format.partition(";")[0].strip()
-    bayer = encoding.startswith("bayer_")
-    if bayer and encoding not in _BAYER:
+    if not encoding.startswith("bayer_"):
+        return ""
+    if encoding not in _BAYER:
         raise ValueError(f"compressed Bayer encoding {encoding!r} is not supported, expected an 8-bit one")
-    mode = cv2.IMREAD_GRAYSCALE if bayer else cv2.IMREAD_COLOR
-    data = np.frombuffer(message.data, np.uint8)
-    image = cv2.imdecode(data, mode | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
-    if image is None:
-        raise ValueError(f"compressed image of {data.size} bytes, format {message.format!r}, is not a JPEG or PNG")
-    return _converted(image, _BAYER[encoding]) if bayer else np.asarray(image, np.uint8)
+    return encoding
 
 
 def _converted(pixels: NDArray[Any], conversion: int) -> BgrImage:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,14 @@ pytest.importorskip("sensor_msgs.msg", reason="needs the ROS environment that `m
 
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
-from bevformer_ros.ros.calibration import UncalibratedError, camera_model
+from bevformer_ros.ros.calibration import UncalibratedError, WrongImageSizeError, camera_model
 
 K = [100.0, 0.0, 31.5, 0.0, 110.0, 23.5, 0.0, 0.0, 1.0]
 P = [90.0, 0.0, 30.0, 0.0, 0.0, 95.0, 20.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+
+
+def matrix(fx=K[0], fy=K[4], cx=K[2], cy=K[5]):
+    return [fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0]
 
 
 def info_of(**fields):
@@ -51,18 +57,48 @@ def test_binning_and_region_keep_rays():
 
 
 def test_an_unset_size_is_not_checked():
-    camera_model(info_of(width=0, height=0), (7, 5), rectified=False)
+    camera_model(info_of(width=0, height=0), (62, 46), rectified=False)
 
 
 @pytest.mark.parametrize(
     ("fields", "size", "error", "message"),
     [
         ({"k": [0.0] * 9}, (64, 48), UncalibratedError, "k of 'cam_optical' is all zero; calibrate"),
-        ({}, (32, 24), ValueError, "image of 32 x 24 pixels, but the CameraInfo of 'cam_optical' describes 64 x 48"),
+        (
+            {},
+            (32, 24),
+            WrongImageSizeError,
+            "image of 32 x 24 .* describes 64 x 48",
+        ),
         ({"distortion_model": "equidistant", "d": [0.1] * 4}, (64, 48), ValueError, "'equidistant'.*rectified: true"),
         ({"d": [0.1] * 3}, (64, 48), ValueError, "has 3 coefficients"),
+        ({"distortion_model": "equidistant", "d": []}, (64, 48), ValueError, "'equidistant'.*rectified: true"),
+        ({"k": matrix(fx=math.nan)}, (64, 48), ValueError, "k of 'cam_optical' holds nan"),
+        ({"k": matrix(cx=math.inf)}, (64, 48), ValueError, "holds inf"),
+        ({"k": matrix(fx=1e-300)}, (64, 48), ValueError, "fx = 1e-300 pixels, expected 3.2 to 1280 .* 64 x 48"),
+        ({"k": matrix(fy=-110.0)}, (64, 48), ValueError, "fy = -110"),
+        ({"k": matrix(cx=65.0)}, (64, 48), ValueError, "principal point at 65, 23.5, outside"),
+        ({"k": [*K[:8], 0.0]}, (64, 48), ValueError, "last row"),
+        ({"d": [math.nan, 0.0, 0.0, 0.0, 0.0]}, (64, 48), ValueError, "d of 'cam_optical' holds nan"),
+        ({"d": [-9.0, 0.0, 0.0, 0.0, 0.0]}, (64, 48), ValueError, "folds the image"),
+        ({"d": [1e300, 0.0, 0.0, 0.0, 0.0]}, (64, 48), ValueError, "holds 1e\\+300"),
     ],
 )
 def test_wrong_calibration_is_refused(fields, size, error, message):
     with pytest.raises(error, match=message):
         camera_model(info_of(**fields), size, rectified=False)
+
+
+@pytest.mark.parametrize(
+    "coefficients",
+    [
+        [-0.35, 0.12, 0.001, -0.002, 0.0],  # a common lens of 90 degrees
+        [-0.28, 0.07, 0.0002, 0.00002, 0.0],
+        [8.0, 5.5, 0.0, 0.0, 0.3, 8.4, 8.5, 1.6],  # rational, as OAK cameras have it
+    ],
+)
+def test_distortion_of_real_lenses_passes(coefficients):
+    wide = [700.0, 0.0, 640.0, 0.0, 700.0, 400.0, 0.0, 0.0, 1.0]
+    model = "rational_polynomial" if len(coefficients) == 8 else "plumb_bob"
+    info = info_of(width=1280, height=800, k=wide, d=coefficients, distortion_model=model)
+    camera_model(info, (1280, 800), rectified=False)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import array
 import builtins
+import struct
 import sys
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ pytest.importorskip("sensor_msgs.msg", reason="needs the ROS environment that `m
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from bevformer_ros.ros.image_decoding import GpuJpegDecoder, decode_image, is_jpeg
+from bevformer_ros.ros.image_decoding import GpuJpegDecoder, decode_image, image_size, is_jpeg
 
 HEIGHT, WIDTH = 6, 8
 
@@ -106,9 +107,12 @@ def test_compressed_bayer_is_demosaiced(colours):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"height": 0}, "is empty"),
+        ({"height": 0}, "of 8 x 0 pixels, expected 1 to"),
         ({"step": 23}, "step is 23 bytes, expected at least 24"),
         ({"data": b"123"}, "image holds 3 bytes, expected 144"),
+        ({"width": 1 << 30, "height": 1 << 30}, "image of 1073741824 x 1073741824 pixels"),
+        ({"encoding": "yuv422", "width": 7}, "yuv422 is 7 pixels wide, expected an even width"),
+        ({"encoding": "mono16", "data": b"123"}, "cv_bridge cannot turn"),
     ],
 )
 def test_inconsistent_images_are_refused(colours, changes, message):
@@ -131,6 +135,29 @@ def test_inconsistent_images_are_refused(colours, changes, message):
 def test_broken_compressed_images_are_refused(form, data, message):
     with pytest.raises(ValueError, match=message):
         decode_image(CompressedImage(format=form, data=data))
+
+
+def as_wide_as(data, position, kind, size):
+    """The file with another size in its header."""
+    return data[:position] + struct.pack(kind, *size) + data[position + struct.calcsize(kind) :]
+
+
+def test_what_a_header_claims_is_not_allocated(colours):
+    png = cv2.imencode(".png", colours)[1].tobytes()
+    jpeg = cv2.imencode(".jpg", colours)[1].tobytes()
+    frame = jpeg.index(b"\xff\xc0") + 5
+    for data in (as_wide_as(png, 16, ">II", (1 << 20, 1 << 20)), as_wide_as(jpeg, frame, ">HH", (65500, 65500))):
+        with pytest.raises(ValueError, match=r"image of \d+ x \d+ pixels, expected 1 to"):
+            decode_image(CompressedImage(format="jpeg", data=data))
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+def test_half_a_file_is_no_image(extension):
+    picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    data = cv2.imencode(extension, picture)[1].tobytes()
+    assert image_size(CompressedImage(format="", data=data)) == (80, 60)
+    with pytest.raises(ValueError, match="ends early"):
+        decode_image(CompressedImage(format="", data=data[: len(data) // 2]))
 
 
 def test_unknown_encoding_names_the_remedy(colours, monkeypatch):
