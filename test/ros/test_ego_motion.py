@@ -16,9 +16,9 @@ from bevformer_ros import geometry
 from bevformer_ros.config import BevFrameConfig, RigConfig, load_yaml
 from bevformer_ros.ros.conversions import transform_to_message
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer, StampedFrame
-from bevformer_ros.types import SECOND_NS
 
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
+SECOND_NS = 1_000_000_000
 
 
 class World:
@@ -75,28 +75,60 @@ def test_output_frame_and_parent_of_the_bev_frame():
     assert np.allclose(geometry.apply(poses.world_from_bev, [0, 3, 0]), (8, 0, 2))
 
 
-def test_a_bag_that_starts_again_makes_the_buffer_forget():
-    buffer = LoopingBuffer(Duration(seconds=30))
-    for pass_x in (0.0, 100.0):  # the second pass is elsewhere
-        for tenth in range(21):
-            for child in ("base_link", "trailer"):
-                stamp_ns = 5 * SECOND_NS + tenth * SECOND_NS // 10
-                buffer.set_transform(transform_to_message(translation(pass_x), "odom", child, stamp_ns), "test")
-            if tenth == 0 and pass_x:
-                assert not buffer.can_transform("odom", "base_link", Time(nanoseconds=6 * SECOND_NS))
-    for child in ("base_link", "trailer"):
-        for stamp_ns in (5 * SECOND_NS, 6 * SECOND_NS, 7 * SECOND_NS):
-            found = buffer.lookup_transform("odom", child, Time(nanoseconds=stamp_ns))
-            assert found.transform.translation.x == 100.0
+def drive(buffer, x, tenths, children=("base_link",)):
+    """Odometry of one pass, the car standing at x."""
+    for tenth in tenths:
+        for child in children:
+            stamp_ns = 5 * SECOND_NS + tenth * SECOND_NS // 10
+            buffer.set_transform(transform_to_message(translation(x), "odom", child, stamp_ns), "test")
 
 
-def test_slight_disorder_is_no_restart():
+def x_of(buffer, tenth, child="base_link"):
+    found = buffer.lookup_transform("odom", child, Time(nanoseconds=5 * SECOND_NS + tenth * SECOND_NS // 10))
+    return found.transform.translation.x
+
+
+@pytest.fixture
+def looping():
+    """A buffer that has been asked for the car's pose."""
     buffer = LoopingBuffer(Duration(seconds=30))
-    for tenth in (0, 10, 8, 12):
-        buffer.set_transform(
-            transform_to_message(np.eye(4), "odom", "base_link", SECOND_NS + tenth * SECOND_NS // 10), "test"
-        )
-    assert buffer.can_transform("odom", "base_link", Time(nanoseconds=SECOND_NS))
+    drive(buffer, 0.0, range(21))
+    assert x_of(buffer, 10) == 0.0
+    return buffer
+
+
+def test_a_bag_that_starts_again_makes_the_buffer_forget(looping):
+    drive(looping, 100.0, [0])  # the second pass is elsewhere
+    assert not looping.can_transform("odom", "base_link", Time(nanoseconds=6 * SECOND_NS))
+    drive(looping, 100.0, range(1, 21))
+    assert [x_of(looping, tenth) for tenth in (0, 10, 20)] == [100.0] * 3
+
+
+def test_a_loop_in_which_frames_arrive_skewed_loses_nothing_of_the_new_pass(looping):
+    drive(looping, 0.0, range(21), ["base_link", "mast"])
+    assert x_of(looping, 10, "mast") == 0.0
+    drive(looping, 100.0, range(6))
+    drive(looping, 0.0, [21], ["mast"])  # a straggler of the pass before
+    drive(looping, 100.0, range(6), ["mast"])
+    drive(looping, 100.0, range(6, 21), ["base_link", "mast"])
+    for child in ("base_link", "mast"):
+        assert [x_of(looping, tenth, child) for tenth in (0, 3, 10, 20)] == [100.0] * 4
+
+
+def test_frames_that_nobody_asked_for_may_stamp_as_they_like(looping):
+    for tenth in range(0, 40, 2):
+        drive(looping, 7.0, [21 - tenth % 20], ["arm"])
+    assert [x_of(looping, tenth) for tenth in (0, 10, 20)] == [0.0] * 3
+
+
+def test_slight_disorder_is_no_restart(looping):
+    drive(looping, 0.0, [18, 21])
+    assert x_of(looping, 0) == 0.0
+
+
+def test_memory_is_bounded_by_the_cache(looping):
+    drive(looping, 0.0, range(21, 1000))
+    assert len(looping._kept["base_link"]) <= 301
 
 
 def test_what_is_missing_is_named():
@@ -111,3 +143,24 @@ def test_what_is_missing_is_named():
     world.mount("cam", np.eye(4))
     with pytest.raises(ExtrapolationException):
         motion.poses(SECOND_NS, [StampedFrame("cam", SECOND_NS + 1)])
+
+
+def test_what_a_person_needs_to_mend_it():
+    world = World()
+    motion = EgoMotion(world.buffer, RIG)
+    with pytest.raises(TransformException) as caught:
+        motion.world_from_bev(SECOND_NS)
+    text = motion.explain(caught.value)
+    assert "no frame 'base_link' (base_frame of the rig) and no frame 'odom' (fixed_frame of the rig)" in text
+    assert text.endswith("only nothing")
+    world.move(0, np.eye(4))
+    world.mount("cam_back", np.eye(4))
+    with pytest.raises(TransformException) as caught:
+        motion.camera_from_bev(StampedFrame("cam_bak", 0), 0)
+    text = motion.explain(caught.value, "cam_bak")
+    assert text == (
+        "tf has no frame 'cam_bak' (frame_id of the images), only base_link, cam_back, odom; did you mean cam_back?"
+    )
+    with pytest.raises(TransformException) as caught:
+        motion.camera_from_bev(StampedFrame("cam_back", SECOND_NS), SECOND_NS)
+    assert "transform_timeout_ms" in motion.explain(caught.value, "cam_back")
