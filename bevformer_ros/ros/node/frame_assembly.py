@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +16,31 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_ros import TransformException
 
 from bevformer_ros.config import CameraConfig
-from bevformer_ros.ros.calibration import UncalibratedError, camera_model
+from bevformer_ros.ros.calibration import UncalibratedError, WrongImageSizeError, camera_model, check_size
 from bevformer_ros.ros.conversions import stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
-from bevformer_ros.ros.image_decoding import GpuJpegDecoder, decode_image, is_jpeg
+from bevformer_ros.ros.image_decoding import BgrImage, GpuJpegDecoder, decode_image, image_size, is_jpeg
+from bevformer_ros.ros.node.camera_health import CameraFault
 from bevformer_ros.ros.node.patience import Waiting
 from bevformer_ros.types import MILLISECOND_NS, CameraImage, SurroundFrame
 
+Message = Image | CompressedImage
+Matrix = NDArray[np.float64]
+Value = TypeVar("Value")
+
+# A camera that others can do without is waited for in one of so many sets, once it has failed.
+_PATIENT_EVERY = 10
+
 
 class SetDroppedError(Exception):
-    """A set that cannot become a frame. reason: a short word to count it under; the text says what happened."""
+    """A set that cannot become a frame. reason: a short word to count it under; the text says what happened.
 
-    def __init__(self, reason: str, text: str) -> None:
+    faults: of the cameras that are to blame.
+    """
+
+    def __init__(self, reason: str, text: str, faults: tuple[CameraFault, ...] = ()) -> None:
         super().__init__(text)
-        self.reason = reason
+        self.reason, self.faults = reason, faults
 
 
 @dataclass(frozen=True)
@@ -67,21 +79,21 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class AssembledFrame:
-    """images: the set without what could not be decoded. faults: why not, camera by camera.
+    """images: the set without what could not be used. faults: why not, camera by camera.
 
     output_from_bev: (4, 4), from the BEV frame to the frame in which the boxes are wanted, at the stamp.
     """
 
     images: ImageSet
-    faults: tuple[str, ...]
+    faults: tuple[CameraFault, ...]
     frame: SurroundFrame
-    output_from_bev: NDArray[np.float64]
+    output_from_bev: Matrix
 
 
 class FrameAssembler:
-    """Runs in one thread, but for set_camera_info, which any thread may call.
+    """Any defect of a camera is that camera's: a set goes on without it where enough others remain.
 
-    undecodable: how many images were.
+    Runs in one thread, but for set_camera_info, which any thread may call. undecodable: how many images were.
     """
 
     def __init__(
@@ -92,14 +104,16 @@ class FrameAssembler:
         patience: Waiting,
         jpeg_decoder: str = "cpu",
     ) -> None:
-        """minimum_cameras: so many images of a set must be fit to be decoded. jpeg_decoder: cpu or cuda. Raises
-        ValueError where JPEGs cannot be decoded there."""
+        """minimum_cameras: a set with fewer usable images is dropped. jpeg_decoder: cpu or cuda. Raises ValueError
+        where JPEGs cannot be decoded there."""
         self.undecodable = 0
         self._cameras = cameras
         self._minimum_cameras = minimum_cameras
         self._ego_motion = ego_motion
         self._patience = patience
         self._infos: list[CameraInfo | None] = [None] * len(cameras)
+        self._sets = 0
+        self._given_up: set[int] = set()
         self._gpu_decoder = GpuJpegDecoder() if jpeg_decoder == "cuda" else None
         workers = min(len(cameras), os.cpu_count() or 1)
         self._decoders = ThreadPoolExecutor(workers, thread_name_prefix="image decoder")
@@ -112,75 +126,177 @@ class FrameAssembler:
         self._decoders.shutdown()
 
     def assemble(self, images: ImageSet, stopwatch: Stopwatch) -> AssembledFrame:
-        """Raises SetDroppedError with the reason undecodable, no_camera_info, uncalibrated, unusable_camera_info,
-        unstamped or no_transform."""
-        pixels, faults = self._decode(images)
-        images = images.only([image is not None for image in pixels])
+        """Decode, calibrate and place the images of a set. Raises SetDroppedError where too few can be used."""
+        self._sets += 1
+        sieve = _Sieve(self._cameras, images)
+        for index, message in sieve.usable():
+            try:
+                self._check_header(index, message)
+            except _FaultError as error:
+                sieve.leave_out(index, error.reason, str(error))
+        self._require(sieve)
+        pixels = self._decode(sieve)
+        self._require(sieve)
         stopwatch.lap("decode_images")
-        models = [
-            None if image is None else self._camera_model(index, image.shape[1], image.shape[0])
-            for index, image in enumerate(pixels)
-        ]
-        exposures = [
-            None if message is None else StampedFrame(message.header.frame_id, stamp_to_ns(message.header.stamp))
-            for message in images.messages
-        ]
-        for camera, exposure in zip(self._cameras, exposures, strict=True):
-            if exposure is not None and exposure.stamp_ns == 0:  # which tf takes for "the latest pose"
-                raise SetDroppedError("unstamped", f"{camera.name}: the image's stamp is 0; its driver must set it")
+        models = self._calibrate(sieve, pixels)
+        self._require(sieve)
         try:
-            poses = self._patience.retry(lambda: self._ego_motion.poses(images.stamp_ns, exposures), TransformException)
-        except TransformException as error:
-            raise SetDroppedError("no_transform", str(error)) from error
-        cameras = tuple(
-            None
-            if exposure is None or image is None or model is None or camera_from_bev is None
-            else CameraImage(camera.name, exposure.stamp_ns, image, model[0], camera_from_bev, model[1])
-            for camera, exposure, image, model, camera_from_bev in zip(
-                self._cameras, exposures, pixels, models, poses.camera_from_bev, strict=True
+            world_from_bev, output_from_bev = self._patience.retry(
+                lambda: (
+                    self._ego_motion.world_from_bev(images.stamp_ns),
+                    self._ego_motion.output_from_bev(images.stamp_ns),
+                ),
+                TransformException,
             )
-        )
+        except TransformException as error:
+            raise SetDroppedError("no_transform", self._ego_motion.explain(error)) from error
+        poses = self._place(sieve)
+        self._given_up = set(sieve.faults)
+        self._require(sieve)
         stopwatch.lap("wait_for_transforms")
-        frame = SurroundFrame(images.stamp_ns, cameras, poses.world_from_bev)
-        return AssembledFrame(images, faults, frame, poses.output_from_bev)
+        cameras: list[CameraImage | None] = [None] * len(self._cameras)
+        for index, message in sieve.usable():
+            intrinsics, distortion = models[index]
+            stamp_ns = stamp_to_ns(message.header.stamp)
+            name = self._cameras[index].name
+            cameras[index] = CameraImage(name, stamp_ns, pixels[index], intrinsics, poses[index], distortion)
+        frame = SurroundFrame(images.stamp_ns, tuple(cameras), world_from_bev)
+        used = images.only([camera is not None for camera in cameras])
+        return AssembledFrame(used, tuple(sieve.faults.values()), frame, output_from_bev)
 
-    def _decode(self, images: ImageSet) -> tuple[list[NDArray[np.uint8] | None], tuple[str, ...]]:
-        """Images, None where there is none, and what was wrong with those that are damaged."""
-        if self._gpu_decoder is not None and all(message is None or is_jpeg(message) for message in images.messages):
+    def _require(self, sieve: _Sieve) -> None:
+        if sieve.faults and len(sieve.usable()) < self._minimum_cameras:
+            self._given_up = set(sieve.faults)
+            faults = tuple(sieve.faults.values())
+            text = "; ".join(f"{fault.camera}: {fault.text}" for fault in faults)
+            raise SetDroppedError(faults[0].reason, text, faults)
+
+    def _check_header(self, index: int, message: Message) -> None:
+        """What needs no decoding, and must not be decoded where it is wrong."""
+        if stamp_to_ns(message.header.stamp) == 0:  # which tf takes for "the latest pose"
+            raise _FaultError("unstamped", "the image's stamp is 0; its driver must set it")
+        try:
+            size = image_size(message)
+        except ValueError as error:
+            self.undecodable += 1
+            raise _FaultError("undecodable", str(error)) from error
+        info = self._infos[index]
+        if info is not None:
+            try:
+                check_size(info, size)
+            except WrongImageSizeError as error:
+                raise _FaultError("wrong_size", str(error)) from error
+
+    def _decode(self, sieve: _Sieve) -> dict[int, BgrImage]:
+        usable = dict(sieve.usable())
+        if self._gpu_decoder is not None and all(map(is_jpeg, usable.values())):
             # It does not tell which one is damaged; the CPU does.
             with suppress(ValueError):
-                return self._gpu_decoder(images.messages), ()
-        tasks = [
-            None if message is None else self._decoders.submit(decode_image, message) for message in images.messages
-        ]
-        decoded: list[NDArray[np.uint8] | None] = []
-        faults: list[str] = []
-        for camera, task in zip(self._cameras, tasks, strict=True):
+                return dict(zip(usable, self._gpu_decoder(list(usable.values())), strict=True))
+        tasks = {index: self._decoders.submit(decode_image, message) for index, message in usable.items()}
+        pixels: dict[int, BgrImage] = {}
+        for index, task in tasks.items():
             try:
-                decoded.append(None if task is None else task.result())
+                pixels[index] = task.result()
             except ValueError as error:
-                decoded.append(None)
-                faults.append(f"{camera.name}: {error}")
-        self.undecodable += len(faults)
-        if faults and sum(image is not None for image in decoded) < self._minimum_cameras:
-            raise SetDroppedError("undecodable", "; ".join(faults))
-        return decoded, tuple(faults)
+                self.undecodable += 1
+                sieve.leave_out(index, "undecodable", str(error))
+        return pixels
 
-    def _camera_model(self, index: int, width: int, height: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _calibrate(self, sieve: _Sieve, pixels: dict[int, BgrImage]) -> dict[int, tuple[Matrix, Matrix]]:
+        """Intrinsics and distortion."""
+        self._wait_for(sieve, self._camera_info, LookupError)
+        models: dict[int, tuple[Matrix, Matrix]] = {}
+        for index, _ in sieve.usable():
+            height, width = pixels[index].shape[:2]
+            try:
+                models[index] = self._camera_model(index, (width, height))
+            except _FaultError as error:
+                sieve.leave_out(index, error.reason, str(error))
+        return models
+
+    def _camera_model(self, index: int, size: tuple[int, int]) -> tuple[Matrix, Matrix]:
         camera = self._cameras[index]
         try:
-            info = self._patience.retry(lambda: self._camera_info(index), LookupError)
-            return camera_model(info, (width, height), camera.rectified)
+            return camera_model(self._camera_info(index), size, camera.rectified)
         except LookupError as error:
-            text = f"{camera.name}: no CameraInfo on {camera.camera_info_topic}"
-            raise SetDroppedError("no_camera_info", text) from error
+            topic = f"{camera.camera_info_topic} (cameras.{camera.name}.camera_info_topic)"
+            raise _FaultError("no_camera_info", f"no CameraInfo on {topic}; publish one with the images") from error
         except UncalibratedError as error:
-            raise SetDroppedError("uncalibrated", f"{camera.name}: {error}") from error
+            raise _FaultError("uncalibrated", str(error)) from error
+        except WrongImageSizeError as error:
+            raise _FaultError("wrong_size", str(error)) from error
         except ValueError as error:
-            raise SetDroppedError("unusable_camera_info", f"{camera.name}: {error}") from error
+            raise _FaultError("unusable_camera_info", str(error)) from error
 
     def _camera_info(self, index: int) -> CameraInfo:
         info = self._infos[index]
         if info is None:
             raise LookupError
         return info
+
+    def _place(self, sieve: _Sieve) -> dict[int, Matrix]:
+        """camera_from_bev."""
+        exposures = {
+            index: StampedFrame(message.header.frame_id, stamp_to_ns(message.header.stamp))
+            for index, message in sieve.usable()
+        }
+        reference_ns = sieve.images.stamp_ns
+        found, missing = self._wait_for(
+            sieve, lambda index: self._ego_motion.camera_from_bev(exposures[index], reference_ns), TransformException
+        )
+        for index, error in missing.items():
+            assert isinstance(error, TransformException)
+            sieve.leave_out(index, "no_transform", self._ego_motion.explain(error, exposures[index].frame_id))
+        return found
+
+    def _wait_for(
+        self, sieve: _Sieve, get: Callable[[int], Value], late: type[Exception]
+    ) -> tuple[dict[int, Value], dict[int, Exception]]:
+        """Of every usable camera what get() gives, or the error that it last raised. All are waited for together."""
+        indices = [index for index, _ in sieve.usable()]
+        hopeful = [index for index in indices if index not in self._given_up]
+        patient = len(hopeful) < self._minimum_cameras or self._sets % _PATIENT_EVERY == 0
+        found: dict[int, Value] = {}
+        missing: dict[int, Exception] = {}
+
+        def attempt() -> None:
+            for index in indices:
+                if index not in found:
+                    try:
+                        found[index] = get(index)
+                        missing.pop(index, None)
+                    except late as error:
+                        missing[index] = error
+            awaited = [error for index, error in missing.items() if patient or index in hopeful]
+            if awaited:
+                raise awaited[0]
+
+        with suppress(late):
+            self._patience.retry(attempt, late)
+        return found, missing
+
+
+class _FaultError(Exception):
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class _Sieve:
+    """The images of one set, of which those with a fault are left out. faults: by index of the camera."""
+
+    def __init__(self, cameras: Sequence[CameraConfig], images: ImageSet) -> None:
+        self.images = images
+        self.faults: dict[int, CameraFault] = {}
+        self._cameras = cameras
+
+    def usable(self) -> list[tuple[int, Message]]:
+        return [
+            (index, message)
+            for index, message in enumerate(self.images.messages)
+            if message is not None and index not in self.faults
+        ]
+
+    def leave_out(self, index: int, reason: str, text: str) -> None:
+        self.faults[index] = CameraFault(self._cameras[index].name, reason, text)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+import re
+
 import numpy as np
 import pytest
 
@@ -102,7 +105,8 @@ def test_a_damaged_image_is_left_out_where_enough_others_remain(buffer):
     rest = [index != 3 for index in range(6)]
     assert [camera is not None for camera in assembled.frame.cameras] == rest
     assert [message is not None for message in assembled.images.messages] == rest
-    assert len(assembled.faults) == 1 and assembled.faults[0].startswith("CAM_BACK: image holds 5 bytes")
+    (fault,) = assembled.faults
+    assert (fault.camera, fault.reason) == ("CAM_BACK", "undecodable") and fault.text.startswith("image holds 5 bytes")
     images.messages[1].encoding = "nonsense"
     with pytest.raises(SetDroppedError, match="CAM_FRONT_RIGHT: .*nonsense.*; CAM_BACK: "):
         assembler.assemble(images, Stopwatch(0.0))
@@ -114,6 +118,10 @@ def unknown_frame(images):
     images.messages[3].header.frame_id = "nowhere"
 
 
+def no_frame(images):
+    images.messages[3].header.frame_id = ""
+
+
 def unstamped(images):
     images.messages[3].header.stamp.sec = 0
     images.messages[3].header.stamp.nanosec = 0
@@ -123,32 +131,73 @@ def too_late(images):
     images.messages[3].header.stamp.sec = 9
 
 
+DEFECTS = [
+    (broken, info_of(), "undecodable", "image holds 5 bytes"),
+    (None, None, "no_camera_info", r"no CameraInfo on /cam_back/camera_info \(cameras.CAM_BACK.camera_info_topic"),
+    (None, info_of(k=[0.0] * 9), "uncalibrated", "calibrate"),
+    (None, info_of(k=[math.nan] * 9), "unusable_camera_info", "holds nan"),
+    (None, info_of(distortion_model="equidistant", d=[0.1] * 4), "unusable_camera_info", "rectified"),
+    (None, CameraInfo(width=16, height=12, k=info_of().k), "wrong_size", "image of 8 x 6 pixels.* describes 16 x 12"),
+    (unknown_frame, info_of(), "no_transform", "no frame 'nowhere' .*only base_link"),
+    (no_frame, info_of(), "no_transform", "empty"),
+    (too_late, info_of(), "no_transform", "odom"),
+    (unstamped, info_of(), "unstamped", "the image's stamp is 0"),
+]
+
+
 @pytest.mark.parametrize(
-    ("spoil", "info", "reason", "text"),
-    [
-        (broken, info_of(), "undecodable", "CAM_BACK: image holds 5 bytes"),
-        (None, None, "no_camera_info", "CAM_BACK: no CameraInfo on /cam_back/camera_info"),
-        (None, info_of(k=[0.0] * 9), "uncalibrated", "CAM_BACK"),
-        (None, info_of(distortion_model="equidistant", d=[0.1] * 4), "unusable_camera_info", "rectified"),
-        (unknown_frame, info_of(), "no_transform", "nowhere"),
-        (too_late, info_of(), "no_transform", "odom"),
-        (unstamped, info_of(), "unstamped", "CAM_BACK: the image's stamp is 0"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ("spoil", "info", "reason", "text"), DEFECTS, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_sets_that_cannot_become_frames(buffer, spoil, info, reason, text):
-    assembler = FrameAssembler(RIG.cameras, 6, EgoMotion(buffer, RIG), Patience(0, lambda: 0))
+def test_the_defect_of_a_camera_is_that_cameras(buffer, spoil, info, reason, text):
+    """Where all are wanted the set is lost, where five suffice it goes on with the others; and without the defect."""
+    for minimum in (6, 5):
+        assembler = FrameAssembler(RIG.cameras, minimum, EgoMotion(buffer, RIG), Patience(0, lambda: 0))
+        for index in range(len(RIG.cameras)):
+            if index != 3:
+                assembler.set_camera_info(index, info_of())
+            elif info is not None:
+                assembler.set_camera_info(index, info)
+        images = image_set()
+        if spoil is not None:
+            spoil(images)
+        if minimum == 6:
+            with pytest.raises(SetDroppedError, match=f"CAM_BACK: .*{text}") as caught:
+                assembler.assemble(images, Stopwatch(0.0))
+            assert caught.value.reason == reason
+            (fault,) = caught.value.faults
+        else:
+            assembled = assembler.assemble(images, Stopwatch(0.0))
+            (fault,) = assembled.faults
+            present = [index != 3 for index in range(6)]
+            assert [camera is not None for camera in assembled.frame.cameras] == present
+            assert [message is not None for message in assembled.images.messages] == present
+        assert (fault.camera, fault.reason) == ("CAM_BACK", reason)
+        assert re.search(text, fault.text)
+        assembler.set_camera_info(3, info_of())
+        healed = assembler.assemble(image_set(), Stopwatch(0.0))
+        assert healed.faults == () and all(healed.frame.cameras)
+        assembler.close()
+
+
+def test_a_camera_that_others_can_do_without_is_waited_for_once(buffer):
+    waits = []
+
+    class Counting:
+        def retry(self, attempt, late):
+            try:
+                return attempt()
+            except late:
+                waits.append(late)
+                raise
+
+    assembler = FrameAssembler(RIG.cameras, 5, EgoMotion(buffer, RIG), Counting())
     for index in range(len(RIG.cameras)):
-        if index != 3:
-            assembler.set_camera_info(index, info_of())
-        elif info is not None:
-            assembler.set_camera_info(index, info)
-    images = image_set()
-    if spoil is not None:
-        spoil(images)
-    with pytest.raises(SetDroppedError, match=text) as caught:
-        assembler.assemble(images, Stopwatch(0.0))
-    assert caught.value.reason == reason
+        assembler.set_camera_info(index, info_of())
+    for _ in range(12):
+        images = image_set()
+        unknown_frame(images)
+        assert len(assembler.assemble(images, Stopwatch(0.0)).faults) == 1
+    assert len(waits) == 2  # the first and the tenth
     assembler.close()
 
 
