@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -12,6 +13,21 @@ import yaml
 
 Config = TypeVar("Config")
 
+_LARGEST_YAML = 1 << 20  # bytes
+_LARGEST_WHOLE_NUMBER = 1 << 53  # of those that are floats without loss
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Without aliases: a few lines of them can mean more values than fit into memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"*{event.anchor} is an alias; write the values out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
 
 def load_yaml(kind: type[Config], path: str | Path) -> Config:
     """Read a YAML file into the dataclass `kind`.
@@ -20,8 +36,12 @@ def load_yaml(kind: type[Config], path: str | Path) -> Config:
     and whatever the dataclass itself refuses.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        with Path(path).open("rb") as file:
+            text = file.read(_LARGEST_YAML + 1)
+        if len(text) > _LARGEST_YAML:
+            raise ValueError(f"{path}: larger than {_LARGEST_YAML} bytes, expected a configuration")
+        data = yaml.load(text, _PlainLoader)
+    except (yaml.YAMLError, UnicodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid YAML: {error}") from error
     try:
         return from_dict(kind, data)
@@ -33,9 +53,9 @@ def from_dict(kind: type[Config], data: Any, where: str = "") -> Config:
     """Build the dataclass `kind` from nested plain data; `where` names the place in error messages."""
     here = where or kind.__name__
     if not isinstance(data, dict):
-        raise ValueError(f"{here}: expected a mapping, got {data!r}")
+        raise ValueError(f"{here}: expected a mapping, got {data!r:.200}")
     known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(data) - set(known))
+    unknown = sorted(set(data) - set(known), key=str)
     if unknown:
         raise ValueError(f"{here}: unknown key {', '.join(map(repr, unknown))}; known are {', '.join(known)}")
     required = [name for name, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING]
@@ -63,12 +83,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_tuple(arguments, value, where)
     if origin is typing.Literal:
         if value not in arguments:
-            raise ValueError(f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
+            raise ValueError(f"{where}: {value!r:.200} is not one of {', '.join(map(repr, arguments))}")
         return value
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) < _LARGEST_WHOLE_NUMBER:
         return float(value)
     if type(value) is not hint:
-        raise ValueError(f"{where}: expected {hint.__name__}, got {value!r}")
+        raise ValueError(f"{where}: expected {hint.__name__}, got {value!r:.200}")
+    if hint is float and not math.isfinite(value):
+        raise ValueError(f"{where}: {value} is no finite number")
     return value
 
 
@@ -87,7 +109,7 @@ def _kind_with_keys(kinds: list[Any], value: Any, where: str) -> Any:
 
 def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"{where}: expected a list, got {value!r}")
+        raise ValueError(f"{where}: expected a list, got {value!r:.200}")
     if arguments[-1] is Ellipsis:
         arguments = (arguments[0],) * len(value)
     if len(arguments) != len(value):
@@ -147,5 +169,28 @@ class RigConfig:
             raise ValueError(f"cameras names {', '.join(doubles)} more than once")
         if self.reference_camera not in names:
             raise ValueError(f"reference_camera {self.reference_camera!r} is not one of {', '.join(names)}")
+        self._check_topics()
+        for key, frame in (
+            ("base_frame", self.base_frame),
+            ("fixed_frame", self.fixed_frame),
+            ("bev_frame.parent", self.bev_frame.parent),
+        ):
+            if frame is not None and (not frame or frame.startswith("/")):
+                raise ValueError(f"{key} is {frame!r}, expected the name of a tf frame, without a leading slash")
         if self.base_frame == self.fixed_frame:
             raise ValueError(f"base_frame and fixed_frame are both {self.base_frame!r}; the car must move in the world")
+
+    def _check_topics(self) -> None:
+        """A topic of one camera cannot be another's."""
+        owners: dict[str, str] = {}
+        for camera in self.cameras:
+            for key in ("image_topic", "camera_info_topic"):
+                topic = getattr(camera, key)
+                if not topic:
+                    raise ValueError(f"{key} of {camera.name} is empty, expected the name of a topic")
+                if topic in owners:
+                    raise ValueError(
+                        f"{key} of {camera.name} is {topic}, which is {owners[topic]} already; give each a topic of "
+                        "its own"
+                    )
+                owners[topic] = f"{key} of {camera.name}"

@@ -80,6 +80,10 @@ class SurroundFrame:
         _check_transform("world_from_bev", self.world_from_bev)
 
 
+class NotFiniteError(ValueError):
+    """Numbers that should be finite are not."""
+
+
 @dataclass(frozen=True)
 class Detections3D:
     """Boxes at one stamp, best score first, in the frame the producer states (the pipeline: the BEV frame).
@@ -110,7 +114,7 @@ class Detections3D:
             return
         for name in ("centers", "sizes", "yaws", "velocities", "scores"):
             if not np.isfinite(getattr(self, name)).all():
-                raise ValueError(f"{name} holds values that are not finite")
+                raise NotFiniteError(f"{name} holds values that are not finite")
         if self.sizes.min() <= 0:
             raise ValueError(f"sizes must be positive, got {self.sizes.min()}")
         if self.scores.min() < 0 or self.scores.max() > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Collection, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -51,12 +52,12 @@ class DetectorListener:
     """Enter it. `received` holds by topic what /detector published, in order."""
 
     def __init__(self, outputs: Collection[str] = OUTPUTS) -> None:
-        self.received: dict[str, list[Any]] = {name: [] for name in (*OUTPUTS, "diagnostics")}
+        self.received: dict[str, list[Any]] = {name: [] for name in (*OUTPUTS, "diagnostics", "idle")}
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self.node = Node("test_rig", context=self._context)
         self._outputs = [
-            self.node.create_subscription(OUTPUTS[name], f"/detector/{name}", self.received[name].append, 100)
+            self.node.create_subscription(OUTPUTS[name], f"/detector/{name}", partial(self._take, name), 100)
             for name in outputs
         ]
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self.received["diagnostics"].append, 100)
@@ -66,6 +67,11 @@ class DetectorListener:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+
+    def _take(self, name: str, message: Any) -> None:
+        """Statuses about no set stand apart."""
+        idle = name == "status" and message.event == DetectorStatus.IDLE
+        self.received["idle" if idle else name].append(message)
 
     def __enter__(self: Listener) -> Listener:
         self._thread.start()

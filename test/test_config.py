@@ -1,3 +1,5 @@
+import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,13 @@ def test_whole_numbers_are_accepted_where_a_float_is_meant():
         ({"reference_camera": "CAM_TOP"}, "reference_camera 'CAM_TOP' is not one of CAM_FRONT"),
         ({"fixed_frame": "base_link"}, "the car must move in the world"),
         ({"bev_frame": {"translation": [0, 0], "roll_pitch_yaw": [0, 0, 0]}}, "expected 3 values, got 2"),
+        ({"bev_frame": {"translation": [0, 0, math.nan], "roll_pitch_yaw": [0, 0, 0]}}, "nan is no finite number"),
+        ({"bev_frame": RIG["bev_frame"] | {"parent": ""}}, "bev_frame.parent is ''"),
+        ({"base_frame": ""}, "base_frame is '', expected the name of a tf frame"),
+        ({"fixed_frame": "/odom"}, "fixed_frame is '/odom', expected .* without a leading slash"),
+        ({"cameras": [CAMERA, CAMERA | {"name": "CAM_BACK"}]}, "/image, which is image_topic of CAM_FRONT already"),
+        ({"cameras": [CAMERA | {"camera_info_topic": "/image"}]}, "camera_info_topic of CAM_FRONT is /image, which is"),
+        ({"cameras": [CAMERA | {"image_topic": ""}]}, "image_topic of CAM_FRONT is empty"),
     ],
 )
 def test_a_wrong_rig_is_refused_with_the_place_and_the_value(changes, message):
@@ -94,3 +103,29 @@ def test_errors_name_the_file(tmp_path):
     (tmp_path / "empty.yaml").write_text("")
     with pytest.raises(ValueError, match=r"empty\.yaml: RigConfig: expected a mapping, got None"):
         load_yaml(RigConfig, tmp_path / "empty.yaml")
+
+
+def test_a_bomb_of_aliases_is_refused_at_once(tmp_path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 12)]
+    (tmp_path / "bomb.yaml").write_text("\n".join(lines))
+    begin = time.monotonic()
+    with pytest.raises(ValueError, match=r"bomb\.yaml: not valid YAML: .*a0 is an alias; write the values out"):
+        load_yaml(RigConfig, tmp_path / "bomb.yaml")
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 10_000, "not valid YAML"),
+        (b"x" * (1 << 20) + b"x", "larger than 1048576 bytes"),
+        (b"\xff\xfe\x00", "not valid YAML"),
+        (b"{1: a, b: c}", "unknown key 1, 'b'"),
+    ],
+    ids=["nested", "large", "binary", "numbers for keys"],
+)
+def test_files_that_are_no_configuration(tmp_path, content, message):
+    (tmp_path / "rig.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load_yaml(RigConfig, tmp_path / "rig.yaml")

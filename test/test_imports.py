@@ -83,8 +83,8 @@ def may_start_a_command(path: Path) -> bool:
         ("import numpy.linalg as l", {"numpy.linalg"}),
         ("def f():\n    from . import types", {"bevformer_ros", "bevformer_ros.types"}),
         (
-            "from bevformer_ros.ros.node.detector_node import main",
-            {"bevformer_ros.ros.node.detector_node", "bevformer_ros.ros.node.detector_node.main"},
+            "from bevformer_ros.ros.node.detector_node import DetectorNode",
+            {"bevformer_ros.ros.node.detector_node", "bevformer_ros.ros.node.detector_node.DetectorNode"},
         ),
     ],
 )

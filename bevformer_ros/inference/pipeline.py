@@ -14,7 +14,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -80,6 +80,7 @@ class Detector:
     The model given is changed in place (model.inference).
 
     trained: False while the weights are random, and the boxes mean nothing.
+    recommended_score_threshold: from which on boxes are worth showing, where the weights say so.
     latencies_ms: of the last frame, by stage in the order in which the stages ran; on a GPU all stages up to the BEV
     map are "encode" and all from the history to the boxes "detect", because each runs as one CUDA graph.
     """
@@ -95,6 +96,7 @@ class Detector:
     ) -> None:
         self.config: ModelConfig = model.config
         self.trained = trained
+        self.recommended_score_threshold: float | None = None
         self.latencies_ms: dict[str, float] = {}
         self._device = torch.device(device)
         self._dtype = getattr(torch, precision)
@@ -300,15 +302,31 @@ def load_detector(
     model = Path(model)
     if precision not in get_args(Precision):
         raise ValueError(f"precision is {precision!r}, expected one of {', '.join(get_args(Precision))}")
-    if model.suffix == ".safetensors":
-        checkpoint = read_checkpoint(model)
-        assert checkpoint.config is not None
-        config, tensors = checkpoint.config, checkpoint.weights
-    else:
-        config, tensors = load_yaml(ModelConfig, model), None
+    checkpoint = read_checkpoint(model) if model.suffix == ".safetensors" else None
+    config = checkpoint.config if checkpoint is not None else load_yaml(ModelConfig, model)
+    assert config is not None
     if weights is not None:
-        tensors = read_checkpoint(weights).weights
+        checkpoint = read_checkpoint(weights)
+        _require_same(config, model, checkpoint.config, Path(weights))
     network = _random_network(config, seed)
-    if tensors is not None:
-        load_weights(network, tensors)
-    return Detector(network, tensors is not None, device, precision, history)
+    if checkpoint is not None:
+        load_weights(network, checkpoint.weights)
+    detector = Detector(network, checkpoint is not None, device, precision, history)
+    if checkpoint is not None:
+        detector.recommended_score_threshold = checkpoint.score_threshold
+    return detector
+
+
+def _require_same(config: ModelConfig, model: Path, inside: ModelConfig | None, weights: Path) -> None:
+    """Weights that hold a configuration were trained with it."""
+    if inside is None:
+        return
+    own, other = asdict(config), asdict(inside)
+    differing = [
+        f"{key} {own[key]!r} against {other[key]!r}" for key in own if key != "name" and own[key] != other[key]
+    ]
+    if differing:
+        raise ValueError(
+            f"{weights} was trained with another configuration than {model}: {'; '.join(differing)}. Use it alone, as "
+            "the model, or take the configuration that it was trained with"
+        )

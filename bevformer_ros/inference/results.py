@@ -9,14 +9,14 @@ from torch import Tensor
 from bevformer_ros.inference.stages import DetectedBoxes
 from bevformer_ros.model.proposals import Proposals
 from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASSES, NO_ATTRIBUTE
-from bevformer_ros.types import Detections3D
+from bevformer_ros.types import Detections3D, NotFiniteError
 
 # (classes, attributes + 1): the last column, reached by NO_ATTRIBUTE = -1, is always allowed.
 _CAN_CARRY = np.array([[name in entry.attributes for name in ATTRIBUTE_NAMES] + [True] for entry in CLASSES])
 
 
 def detections_from(detected: DetectedBoxes, proposals: Proposals | None, stamp_ns: int) -> Detections3D:
-    """The boxes that pass the score threshold, best first.
+    """The boxes that pass the score threshold, best first. Raises NotFiniteError where the network computed NaN.
 
     A box whose query was a proposal takes over the proposal's attribute where its class can carry it.
     """
@@ -29,6 +29,9 @@ def detections_from(detected: DetectedBoxes, proposals: Proposals | None, stamp_
         learned = len(detected.from_proposal) - proposals.scores.shape[1]
         carried = _numpy(proposals.attributes[0], np.int64)[query[from_proposal] - learned]
         attributes[from_proposal] = np.where(_CAN_CARRY[labels[from_proposal], carried], carried, NO_ATTRIBUTE)
+    scores = _numpy(decoded.scores[0], np.float64)
+    if np.isnan(np.column_stack([scores, centers, sizes, yaws, velocities])).any():
+        raise NotFiniteError("the network's boxes hold NaN")
     usable = _numpy(decoded.valid[0], np.bool_) & _possible(centers, sizes, yaws, velocities)
     return Detections3D(
         stamp_ns=stamp_ns,
@@ -36,7 +39,7 @@ def detections_from(detected: DetectedBoxes, proposals: Proposals | None, stamp_
         sizes=sizes[usable],
         yaws=yaws[usable],
         velocities=velocities[usable],
-        scores=_numpy(decoded.scores[0], np.float64)[usable],
+        scores=scores[usable],
         labels=labels[usable],
         attributes=attributes[usable],
         from_proposal=from_proposal[usable],

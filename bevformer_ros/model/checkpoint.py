@@ -27,6 +27,7 @@ from bevformer_ros.model.config import ModelConfig
 LOGGER = logging.getLogger(__name__)
 
 _CONFIG_KEY = "bevformer_ros.model_config"
+SCORE_THRESHOLD_KEY = "score_threshold"
 _SECOND_STAGE = "proposal_queries."
 
 # Official tensors that the network does not use: code_weights are the weights of the box loss, a constant of training.
@@ -111,13 +112,15 @@ def weights_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class Checkpoint(NamedTuple):
     """weights: under our names. config: inside our own files; None from an official one.
 
-    left_out: official tensors the network does not use. source: "official" or "bevformer_ros".
+    left_out: official tensors the network does not use. source: "official" or "bevformer_ros". score_threshold: the
+    score from which on boxes are worth showing, as found in validation; None where the file says nothing.
     """
 
     weights: dict[str, Tensor]
     config: ModelConfig | None
     left_out: tuple[str, ...]
     source: str
+    score_threshold: float | None = None
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -128,7 +131,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_official(path)
+    checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_official(path)
+    for name, tensor in checkpoint.weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(
+                f"{path}: {name} holds NaN or infinity; training diverged or the file is damaged, take other weights"
+            )
+    return checkpoint
 
 
 def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], config: ModelConfig) -> None:
@@ -222,6 +231,19 @@ def _read_safetensors(path: Path) -> Checkpoint:
         )
     try:
         config = from_dict(ModelConfig, json.loads(metadata[_CONFIG_KEY]))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
-    return Checkpoint(weights, config, (), "bevformer_ros")
+    return Checkpoint(weights, config, (), "bevformer_ros", _score_threshold(path, metadata))
+
+
+def _score_threshold(path: Path, metadata: Mapping[str, str]) -> float | None:
+    text = metadata.get(SCORE_THRESHOLD_KEY)
+    if text is None:
+        return None
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = -1.0
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"{path}: {SCORE_THRESHOLD_KEY} in its metadata is {text!r}, expected a number from 0 to 1")
+    return threshold

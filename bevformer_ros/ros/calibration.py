@@ -18,6 +18,10 @@ class UncalibratedError(ValueError):
     """The camera's CameraInfo holds no calibration: K is all zero, as REP-104 has it."""
 
 
+class ImplausibleDistortionError(ValueError):
+    """Distortion coefficients that no lens has."""
+
+
 class WrongImageSizeError(ValueError):
     """The image has another size than its CameraInfo says."""
 
@@ -111,7 +115,7 @@ def _check_distortion(
     implausible = ~(np.abs(coefficients) <= _LARGEST_COEFFICIENT)
     if implausible.any():
         bad = _first(coefficients, implausible)
-        raise ValueError(f"CameraInfo.d of {frame!r} holds {bad:g}; calibrate the camera again")
+        raise ImplausibleDistortionError(f"CameraInfo.d of {frame!r} holds {bad:g}; calibrate the camera again")
     k1, k2, k3, k4, k5, k6 = (np.append(coefficients, np.zeros(8))[index] for index in (0, 1, 4, 5, 6, 7))
     # In the plane at distance 1.
     edge = min(max(matrix[axis, 2], size[axis] - matrix[axis, 2]) / matrix[axis, axis] for axis in range(2))
@@ -123,7 +127,7 @@ def _check_distortion(
         falls = np.flatnonzero(~(np.diff(distorted) > 0))
     highest = distorted[falls[0]] if falls.size else distorted[-1]
     if not highest >= edge:
-        raise ValueError(
+        raise ImplausibleDistortionError(
             f"CameraInfo.d of {frame!r}, {coefficients.tolist()}, folds the image inside its edges: distortion rises "
             f"to {highest / edge:.0%} of the way to the nearer edge only; calibrate the camera again"
         )

@@ -7,10 +7,9 @@ from pathlib import Path
 import torch
 
 from bevformer_ros.config import RigConfig
-from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.pipeline import Detector, load_detector
 from bevformer_ros.resources import model_file
-from bevformer_ros.ros.node.settings import Settings
+from bevformer_ros.ros.node.settings import DEFAULT_SCORE_THRESHOLD, Settings
 
 
 def load_network(settings: Settings, rig: RigConfig) -> Detector:
@@ -20,7 +19,7 @@ def load_network(settings: Settings, rig: RigConfig) -> Detector:
         Path(settings.weights) if settings.weights else None,
         device_of(settings),
         settings.precision,
-        HistoryConfig(minimum_spacing_s=settings.history_spacing_s),
+        settings.history(),
     )
     config, names = detector.config, tuple(camera.name for camera in rig.cameras)
     if names != config.cameras:
@@ -31,7 +30,37 @@ def load_network(settings: Settings, rig: RigConfig) -> Detector:
     return detector
 
 
+def score_threshold(settings: Settings, detector: Detector) -> float:
+    """The user's, or what the weights recommend, or the default."""
+    if settings.score_threshold >= 0:
+        return settings.score_threshold
+    recommended = detector.recommended_score_threshold
+    return DEFAULT_SCORE_THRESHOLD if recommended is None else recommended
+
+
 def device_of(settings: Settings) -> str:
-    if settings.device != "auto":
-        return settings.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Raises ValueError for a GPU that is not there."""
+    if settings.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if settings.device.startswith("cuda"):
+        _require_gpu(settings.device)
+    return settings.device
+
+
+def _require_gpu(device: str) -> None:
+    if not torch.cuda.is_available():
+        raise ValueError(f"device is {device}, but torch can use no GPU ({_why_no_gpu()}); set device to cpu or auto")
+    count, index = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
+    if index >= count:
+        names = ", ".join(f"cuda:{each} {torch.cuda.get_device_name(each)}" for each in range(count))
+        raise ValueError(f"device is {device}, but there is only {names}")
+
+
+def _why_no_gpu() -> str:
+    if torch.version.cuda is None:
+        return "this torch is built without CUDA"
+    try:
+        torch.cuda.init()
+    except RuntimeError as error:  # a driver that is missing or too old says so
+        return str(error).strip().splitlines()[0]
+    return "no device found"

@@ -1,10 +1,10 @@
-"""What the node has done: counters, the status message per set, diagnostics once a second."""
+"""What the node has done and how it fares, as messages: counters and health."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bevformer_ros.msg import DetectorStatus, ReasonCount, StageLatency
@@ -13,7 +13,9 @@ from std_msgs.msg import Header
 
 from bevformer_ros.inference.pipeline import HistoryStatus
 from bevformer_ros.ros.conversions import header_of
+from bevformer_ros.ros.node.camera_health import Level, Problem
 from bevformer_ros.ros.node.frame_assembly import ImageSet
+from bevformer_ros.ros.node.health import Assessment
 from bevformer_ros.types import SECOND_NS
 
 _PERIOD_SMOOTHING = 0.2
@@ -71,8 +73,8 @@ class DetectorRecord:
         self._history = _NO_HISTORY
         self._last_stamp_ns: int | None = None
         self._period_ns: float | None = None
-        self._at_last_diagnosis: tuple[int, Counter[str]] = (0, Counter())
-        self._last_message: DetectorStatus | None = None
+        self._images_dropped: Mapping[str, int] = {}
+        self._assessment = Assessment((), {})
 
     def add(
         self, report: SetReport, images_dropped: Mapping[str, int], history: HistoryStatus | None
@@ -86,25 +88,42 @@ class DetectorRecord:
                 self._note_period(report.header.stamp.sec * SECOND_NS + report.header.stamp.nanosec)
             if history is not None:
                 self._history = history
-            message = DetectorStatus(
-                header=report.header,
-                model=self._model,
-                trained_weights=self._trained,
-                cameras_used=[name for name, used in zip(self._names, report.used, strict=True) if used],
-                cameras_missing=[name for name, used in zip(self._names, report.used, strict=True) if not used],
-                skew_ms=report.skew_ms,
-                latencies=[StageLatency(stage=stage, milliseconds=ms) for stage, ms in report.latencies_ms.items()],
-                total_latency_ms=report.total_latency_ms,
-                history_depth=self._history.depth,
-                history_slots=self._history.slots,
-                history_bytes=self._history.bytes,
-                history_resets=_reason_counts(self._history.resets),
-                sets_processed=self._processed,
-                sets_dropped=_reason_counts(self._dropped),
-                images_dropped=_reason_counts(images_dropped),
-            )
-            self._last_message = message
-            return message
+            self._images_dropped = images_dropped
+            message = self._counters()
+        message.header = report.header
+        message.cameras_used = [name for name, used in zip(self._names, report.used, strict=True) if used]
+        message.cameras_missing = [name for name, used in zip(self._names, report.used, strict=True) if not used]
+        message.skew_ms = report.skew_ms
+        message.latencies = [StageLatency(stage=stage, milliseconds=ms) for stage, ms in report.latencies_ms.items()]
+        message.total_latency_ms = report.total_latency_ms
+        return message
+
+    def idle(self, header: Header) -> DetectorStatus:
+        """For the time in which no set comes."""
+        with self._lock:
+            message = self._counters()
+        message.header, message.event = header, DetectorStatus.IDLE
+        return message
+
+    def note_health(self, assessment: Assessment) -> None:
+        """What the messages say from now on."""
+        with self._lock:
+            self._assessment = assessment
+
+    def _counters(self) -> DetectorStatus:
+        return DetectorStatus(
+            level=int(self._assessment.level),
+            problems=[str(problem) for problem in self._assessment.problems],
+            model=self._model,
+            trained_weights=self._trained,
+            history_depth=self._history.depth,
+            history_slots=self._history.slots,
+            history_bytes=self._history.bytes,
+            history_resets=_reason_counts(self._history.resets),
+            sets_processed=self._processed,
+            sets_dropped=_reason_counts(self._dropped),
+            images_dropped=_reason_counts(self._images_dropped),
+        )
 
     @property
     def period_ns(self) -> float | None:
@@ -121,37 +140,27 @@ class DetectorRecord:
         else:
             self._period_ns += _PERIOD_SMOOTHING * (step - self._period_ns)
 
-    def diagnose(self, name: str, silent_cameras: tuple[str, ...], elapsed_s: float) -> DiagnosticStatus:
-        """What a person should know about the time since the last call, elapsed_s ago.
 
-        silent_cameras: those from which no image came in that time.
-        """
-        with self._lock:
-            processed_before, dropped_before = self._at_last_diagnosis
-            self._at_last_diagnosis = (self._processed, Counter(self._dropped))
-            processed, dropped = self._processed - processed_before, self._dropped - dropped_before
-            last = self._last_message
-        troubles = []
-        if silent_cameras:
-            troubles.append(f"no images from {', '.join(silent_cameras)}")
-        if dropped:
-            troubles.append("sets dropped: " + ", ".join(f"{count} {reason}" for reason, count in dropped.items()))
-        if not self._trained:
-            troubles.append("untrained weights, the boxes mean nothing")
-        values = {"rate_hz": f"{processed / elapsed_s:.1f}", "model": self._model, "trained": str(self._trained)}
-        if last is not None:
-            values["total_latency_ms"] = f"{last.total_latency_ms:.1f}"
-            values.update({f"{entry.stage}_ms": f"{entry.milliseconds:.1f}" for entry in last.latencies})
-            values["history"] = f"{last.history_depth} of {last.history_slots}"
-            values.update({f"dropped_{entry.reason}": str(entry.count) for entry in last.sets_dropped})
-        stalled = len(silent_cameras) == len(self._names)
-        level = DiagnosticStatus.ERROR if stalled else DiagnosticStatus.WARN if troubles else DiagnosticStatus.OK
-        return DiagnosticStatus(
-            name=name,
-            level=level,
-            message="; ".join(troubles) or "detecting",
-            values=[KeyValue(key=key, value=value) for key, value in values.items()],
-        )
+def diagnostics_of(assessment: Assessment, node: str, hardware: Mapping[str, str]) -> list[DiagnosticStatus]:
+    """One for the detector, whose message names every problem, and one per camera. hardware: by name of the camera."""
+    statuses = [_diagnostic(node, node, assessment.level, assessment.problems, assessment.values.get("", {}))]
+    for camera, topic in hardware.items():
+        problems = tuple(problem for problem in assessment.problems if problem.source == camera)
+        values = assessment.values.get(camera, {})
+        statuses.append(_diagnostic(f"{node}: {camera}", topic, assessment.level_of(camera), problems, values))
+    return statuses
+
+
+def _diagnostic(
+    name: str, hardware: str, level: Level, problems: Sequence[Problem], values: Mapping[str, str]
+) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        name=name,
+        hardware_id=hardware,
+        level=bytes([level]),
+        message="; ".join(map(str, problems)) or "OK",
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
 
 
 def _reason_counts(counts: Mapping[str, int]) -> list[ReasonCount]:

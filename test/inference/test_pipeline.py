@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from fake_recorder import FakeRecorder
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from bevformer_ros import geometry
 from bevformer_ros.inference.graphs import GraphRunner
@@ -367,3 +369,21 @@ def test_a_checkpoint_of_ours_needs_no_yaml(tmp_path, caplog):
     assert "RANDOM" not in caplog.text
     with pytest.raises(ValueError, match="precision is 'float8', expected one of float32, bfloat16, float16"):
         load_detector(tmp_path / "small.safetensors", precision="float8")
+
+
+def test_weights_of_another_configuration_are_refused(tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, build_network(SMALL).state_dict(), replace(SMALL, max_detections=7))
+    with pytest.raises(ValueError, match=r"trained with another configuration than .*tiny.yaml: .*max_detections"):
+        load_detector(MODELS / "tiny.yaml", path)
+    assert load_detector(path).config.max_detections == 7
+
+
+def test_weights_may_recommend_a_score(tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, build_network(SMALL).state_dict(), SMALL)
+    assert load_detector(path).recommended_score_threshold is None
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, {**metadata, "score_threshold": "0.4"})
+    assert load_detector(path).recommended_score_threshold == 0.4

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections import OrderedDict
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +135,28 @@ def test_partial_loading_takes_what_fits_and_tells() -> None:
 
 def test_an_unknown_name_stays_as_it_is() -> None:
     assert name_from_official("some.other.weight") == "some.other.weight"
+
+
+def saved(path: Path, metadata: dict[str, str], **tensors: torch.Tensor) -> Path:
+    """A file of ours whose configuration is tiny's."""
+    config = json.dumps(asdict(load_yaml(ModelConfig, TINY)))
+    save_file(tensors or {"weight": torch.zeros(1)}, path, {"bevformer_ros.model_config": config, **metadata})
+    return path
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_tensor_that_is_not_finite_is_named(tmp_path: Path, value: float) -> None:
+    path = saved(tmp_path / "a.safetensors", {}, good=torch.zeros(3), bad=torch.tensor([0.0, value]))
+    with pytest.raises(ValueError, match=r"a\.safetensors: bad holds NaN or infinity"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(("metadata", "threshold"), [({}, None), ({"score_threshold": "0.31"}, 0.31)])
+def test_what_score_weights_recommend(tmp_path: Path, metadata: dict[str, str], threshold: float | None) -> None:
+    assert read_checkpoint(saved(tmp_path / "a.safetensors", metadata)).score_threshold == threshold
+
+
+@pytest.mark.parametrize("text", ["high", "nan", "2", ""])
+def test_a_recommended_score_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match="score_threshold in its metadata is"):
+        read_checkpoint(saved(tmp_path / "a.safetensors", {"score_threshold": text}))

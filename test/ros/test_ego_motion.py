@@ -16,9 +16,9 @@ from bevformer_ros import geometry
 from bevformer_ros.config import BevFrameConfig, RigConfig, load_yaml
 from bevformer_ros.ros.conversions import transform_to_message
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer, StampedFrame
+from bevformer_ros.types import SECOND_NS
 
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
-SECOND_NS = 1_000_000_000
 
 
 class World:

@@ -4,11 +4,14 @@ import pytest
 
 pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `make test` makes")
 
+from bevformer_ros.msg import DetectorStatus
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from bevformer_ros.inference.pipeline import HistoryStatus
 from bevformer_ros.ros.conversions import header_of
-from bevformer_ros.ros.status import DetectorRecord, SetReport
+from bevformer_ros.ros.node.camera_health import Level, Problem
+from bevformer_ros.ros.node.health import Assessment
+from bevformer_ros.ros.status import DetectorRecord, SetReport, diagnostics_of
 from bevformer_ros.types import MILLISECOND_NS
 
 HISTORY = HistoryStatus(depth=1, slots=3, bytes=4096, resets={"gap": 2})
@@ -29,9 +32,10 @@ def record():
 
 def test_nothing_has_happened(record):
     assert record.period_ns is None
-    status = record.diagnose("detector", (), 1.0)
-    assert status.level == DiagnosticStatus.OK
-    assert {entry.key: entry.value for entry in status.values}["rate_hz"] == "0.0"
+    status = record.idle(header_of(0, "base_link"))
+    assert (status.sets_processed, status.level, list(status.problems)) == (0, 0, [])
+    (detector,) = diagnostics_of(Assessment((), {}), "/detector", {})
+    assert (detector.level, detector.message) == (DiagnosticStatus.OK, "OK")
 
 
 def test_a_processed_set(record):
@@ -64,22 +68,32 @@ def test_period_of_processed_sets(record):
     assert record.period_ns == pytest.approx(100 * MILLISECOND_NS)
 
 
-def test_diagnosis_speaks_of_the_time_since_the_last_one(record):
-    record.add(report(), {}, HISTORY)
-    record.add(report(drop_reason="superseded"), {}, None)
-    status = record.diagnose("detector", ("CAM_B",), 0.5)
-    assert status.level == DiagnosticStatus.WARN
-    assert status.message == "no images from CAM_B; sets dropped: 1 superseded"
-    values = {entry.key: entry.value for entry in status.values}
-    assert (values["rate_hz"], values["dropped_superseded"]) == ("2.0", "1")
-    assert record.diagnose("detector", (), 0.5).level == DiagnosticStatus.OK
-    assert record.diagnose("detector", ("CAM_A", "CAM_B"), 0.5).level == DiagnosticStatus.ERROR
+def test_status_and_diagnostics_say_the_same(record):
+    problems = (
+        Problem("CAM_B", "no_images", Level.ERROR, "no images for 2.0 s"),
+        Problem("", "fewer_cameras", Level.WARN, "detecting with 1 of 2 cameras"),
+    )
+    assessment = Assessment(problems, {"CAM_B": {"rate_hz": "0.0"}, "": {"rate_hz": "9.9"}})
+    record.note_health(assessment)
+    status = record.add(report(), {}, HISTORY)
+    detector, first, second = diagnostics_of(assessment, "/detector", {"CAM_A": "/a", "CAM_B": "/b"})
+    assert [entry.level for entry in (detector, first, second)] == [
+        DiagnosticStatus.WARN,
+        DiagnosticStatus.OK,
+        DiagnosticStatus.ERROR,
+    ]
+    assert status.level == DiagnosticStatus.WARN[0]
+    assert status.problems == ["CAM_B: no images for 2.0 s", "detecting with 1 of 2 cameras"]
+    assert detector.message == "; ".join(status.problems)
+    assert (first.message, second.message) == ("OK", "CAM_B: no images for 2.0 s")
+    assert (second.name, second.hardware_id) == ("/detector: CAM_B", "/b")
+    assert [(entry.key, entry.value) for entry in second.values] == [("rate_hz", "0.0")]
 
 
-def test_random_weights_are_said_every_time():
-    record = DetectorRecord(("CAM_A", "CAM_B"), "tiny", trained=False)
-    assert not record.add(report(), {}, None).trained_weights
-    for _ in range(2):
-        status = record.diagnose("detector", (), 1.0)
-        assert status.level == DiagnosticStatus.WARN
-        assert "untrained" in status.message
+def test_an_idle_status_keeps_the_counters(record):
+    record.add(report(latencies_ms={"queue": 1.0}), {"unmatched": 3}, HISTORY)
+    status = record.idle(header_of(5 * MILLISECOND_NS, "base_link"))
+    assert (status.event, status.sets_processed) == (DetectorStatus.IDLE, 1)
+    assert (list(status.latencies), list(status.cameras_used)) == ([], [])
+    assert counts(status.images_dropped) == {"unmatched": 3}
+    assert record.add(report(), {}, None).event == DetectorStatus.SET

@@ -20,6 +20,7 @@ from bevformer_ros.config import RigConfig
 from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagMessage, BagReader, deserialize
+from bevformer_ros.ros.detector_loading import score_threshold
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
 from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, ImageSet, SetDroppedError, Stopwatch
 from bevformer_ros.ros.node.settings import Settings
@@ -50,7 +51,7 @@ class BagReplay:
         _require_images(bag, rig, settings)
         self.status = DetectorStatus()
         self._rig, self._detector, self._write_message = rig, detector, write
-        self._score_threshold = settings.score_threshold
+        self._score_threshold = score_threshold(settings, detector)
         self._patience_ns = round(settings.transform_timeout_ms * MILLISECOND_NS)
         names = tuple(camera.name for camera in rig.cameras)
         self._record = DetectorRecord(names, detector.config.name, detector.trained)

@@ -64,7 +64,8 @@ class _Watch:
 
     def _on_status(self, status: DetectorStatus) -> None:
         self.sets_counted = status.sets_processed + sum(entry.count for entry in status.sets_dropped)
-        self.heard_at = time.monotonic()
+        if status.event != DetectorStatus.IDLE:
+            self.heard_at = time.monotonic()
 
     def spin_until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -147,7 +148,7 @@ def _detector_command(model: str, weights: str) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "bevformer_ros.ros.node.detector_node",
+        "bevformer_ros.ros.node.process",
         "--ros-args",
         "-p",
         "use_sim_time:=true",

@@ -178,6 +178,8 @@ def _listen(load: NodeLoad, log: Path) -> _Listener:
         with ChildProcess("the detector", _node_command(load), log) as detector:
 
             def note(status: DetectorStatus) -> None:
+                if status.event == DetectorStatus.IDLE:
+                    return
                 listener.statuses.append(status)
                 listener.heard_at.append(time.time())
                 listener.cpu_s.append(_cpu_s(detector.pid))
@@ -207,7 +209,7 @@ def _node_command(load: NodeLoad) -> list[str]:
         **{f"cameras.{camera.name}.exposure_offset_ms": "0.0" for camera in load.rig.cameras},
     }
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    return [sys.executable, "-m", "bevformer_ros.ros.node.detector_node", "--ros-args", *words]
+    return [sys.executable, "-m", "bevformer_ros.ros.node.process", "--ros-args", *words]
 
 
 def _cpu_s(pid: int) -> float:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 from statistics import median
 
-SECOND = 1_000_000_000
+from bevformer_ros.config import CameraConfig
+from bevformer_ros.types import MILLISECOND_NS, SECOND_NS
+
 _RECENT = 10  # images from which rate and stamps are judged
 _SILENT_S = 1.0
 _SILENT_PERIODS = 3.0
@@ -63,12 +66,12 @@ ASPECT_OF_REASON = {
 class CameraHealth:
     """Not thread-safe. Times ending in _s are of one steady clock, stamps nanoseconds."""
 
-    def __init__(self, name: str, image_topic: str, offset_ns: int, started_s: float) -> None:
-        self.name, self.image_topic = name, image_topic
+    def __init__(self, config: CameraConfig, started_s: float) -> None:
+        self.name, self.image_topic, self.info_topic = config.name, config.image_topic, config.camera_info_topic
         self.used_s: float | None = None
         self.fault: CameraFault | None = None
         self.suspicion: Problem | None = None
-        self._offset_ns = offset_ns
+        self._offset_ns = round(config.exposure_offset_ms * MILLISECOND_NS)
         self._started_s = self._arriving_since_s = started_s
         self._arrivals: deque[tuple[float, int]] = deque(maxlen=_RECENT)  # time, stamp
         self._repeats = 0
@@ -99,6 +102,11 @@ class CameraHealth:
     def frozen(self) -> bool:
         return self._repeats >= _FROZEN_REPEATS
 
+    @property
+    def uninformed(self) -> bool:
+        """Whether its images cannot be used for want of a CameraInfo."""
+        return self.fault is not None and self.fault.reason == "no_camera_info"
+
     def age_s(self, now_s: float) -> float:
         """Since the last image, or since the beginning if there was none."""
         return now_s - (self._arrivals[-1][0] if self._arrivals else self._started_s)
@@ -116,17 +124,17 @@ class CameraHealth:
         """Stamp against time of arrival, without the rig's exposure offset; means something between cameras only."""
         if not self._arrivals:
             return None
-        return median(stamp - self._offset_ns - at * SECOND for at, stamp in self._arrivals)
+        return median(stamp - self._offset_ns - at * SECOND_NS for at, stamp in self._arrivals)
 
-    def problem(self, now_s: float, topic_fault: str, lead_ns: float | None) -> Problem | None:
-        """The root of what is wrong. topic_fault: what the ROS graph says about its image topic, empty if nothing.
+    def problem(self, now_s: float, topic_faults: Mapping[str, str], lead_ns: float | None) -> Problem | None:
+        """The root of what is wrong. topic_faults: what the ROS graph says about topics.
 
         lead_ns: how far its stamps lie ahead of those of the other cameras, None where that cannot be told.
         """
         where = f"{self.image_topic} (cameras.{self.name}.image_topic)"
         if self.silent(now_s):
-            if topic_fault:
-                return self._error("topic", topic_fault)
+            if self.image_topic in topic_faults:
+                return self._error("topic", topic_faults[self.image_topic])
             last = f"for {self.age_s(now_s):.1f} s" if self._received else "yet"
             return self._error(
                 "no_images", f"no images {last} on {where}; check the camera, its driver and the network"
@@ -134,20 +142,23 @@ class CameraHealth:
         if self.stamp_ns == 0:
             return self._error("unstamped", f"images on {where} have the stamp 0; the driver must set header.stamp")
         if self.frozen:
-            at = f"{(self.stamp_ns or 0) / SECOND:.3f} s"
+            at = f"{(self.stamp_ns or 0) / SECOND_NS:.3f} s"
             return self._error("frozen", f"all images on {where} have the stamp {at}; restart the driver")
         if self.fault is not None:
-            return self._error(self.fault.reason, f"{self.fault.text} [{where}]")
+            text = self.fault.text
+            if self.uninformed:
+                text = topic_faults.get(self.info_topic, text)
+            return self._error(self.fault.reason, f"{text} [{where}]")
         if self._received and self.unused(now_s):
             return self._error("unmatched", self._unmatched(where, lead_ns))
         return self.suspicion
 
     def _unmatched(self, where: str, lead_ns: float | None) -> str:
-        if lead_ns is None or abs(lead_ns) < 0.02 * SECOND:
+        if lead_ns is None or abs(lead_ns) < 0.02 * SECOND_NS:
             return f"images on {where} find no set; compare its stamps and rate with the reference camera's"
         side = "ahead of" if lead_ns > 0 else "behind"
         return (
-            f"images on {where} find no set: stamped or received {abs(lead_ns) / SECOND:.2f} s {side} the other "
+            f"images on {where} find no set: stamped or received {abs(lead_ns) / SECOND_NS:.2f} s {side} the other "
             f"cameras; synchronise its clock, or set cameras.{self.name}.exposure_offset_ms, sync_tolerance_ms or "
             "sync_timeout_ms"
         )
@@ -170,7 +181,7 @@ class CameraHealth:
             "images": str(self._received),
             "age_s": f"{self.age_s(now_s):.2f}",
             "rate_hz": f"{1 / self.period_s:.1f}" if self.period_s and not self.silent(now_s) else "0.0",
-            "stamp_lead_ms": "unknown" if lead_ns is None else f"{lead_ns * 1e-6:.0f}",
+            "stamp_lead_ms": "unknown" if lead_ns is None else f"{lead_ns / MILLISECOND_NS:.0f}",
             "stamps": stamps,
             **aspects,
         }

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import gc
-import os
-import signal
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future as Work
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
-import rclpy
 import torch
-from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump  # type: ignore[attr-defined]
 from rclpy.duration import Duration
-from rclpy.exceptions import ParameterException
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.exceptions import InvalidTopicNameException, ParameterException
 from rclpy.lifecycle import LifecycleState, Node, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 from std_srvs.srv import Trigger
 from tf2_ros import TransformListener
 
@@ -32,28 +30,38 @@ from bevformer_ros.inference.compute_threads import in_passing_thread
 from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.resources import config_file, model_file
 from bevformer_ros.ros import topics
-from bevformer_ros.ros.detector_loading import device_of, load_network
+from bevformer_ros.ros.detector_loading import device_of, load_network, score_threshold
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
 from bevformer_ros.ros.node import parameters
+from bevformer_ros.ros.node.health_reporter import TICK_S, HealthReporter
 from bevformer_ros.ros.node.outputs import Outputs
 from bevformer_ros.ros.node.session import UNTRAINED, DetectionSession
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS
 
-DIAGNOSIS_PERIOD_S = 1.0
 # At the end of the process: longer than most sets take, shorter than launch waits before it kills.
-_EXIT_PATIENCE_S = 3.0
-# Python sees a signal when the executor next returns.
-_SIGNAL_LATENCY_S = 0.2
+_EXIT_PATIENCE_S = 1.5
+# Transitions that take long; the others belong into the executor's thread, as the callbacks that they end.
+_BESIDE = {Transition.TRANSITION_CONFIGURE: "configure", Transition.TRANSITION_ACTIVATE: "activate"}
+_UNDERSTOOD = (ValueError, OSError, ParameterException, InvalidTopicNameException)
 
 
 class DetectorNode(Node):
-    """Camera topics in, boxes out. Spin it in the main thread: large messages cost four times as much in another."""
+    """Camera topics in, boxes out. Spin it in the main thread: large messages cost four times as much in another.
+
+    Configuring and activating run beside the executor, so that services answer while a network is loaded.
+    """
 
     def __init__(self) -> None:
         super().__init__(topics.NODE_NAME)
         self._rig: RigConfig | None = None
+        self._declared_rig: RigConfig | None = None
         self._session: DetectionSession | None = None
+        self._loading_since_s: float | None = None
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="lifecycle")
+        self._work: Work[Any] | None = None
+        self._change_state = self._service_change_state.callback
+        self._service_change_state.callback = self._answer_change_state
         self.add_on_set_parameters_callback(self._on_parameters)
         parameters.declare(self)
         self._settings = parameters.read(self)
@@ -66,18 +74,40 @@ class DetectorNode(Node):
     def autostart(self) -> bool:
         return self._settings.autostart
 
-    def start(self) -> bool:
+    def start(self) -> Work[bool]:
         """Configure and activate; whether both succeeded (the reason is in the log)."""
-        success = TransitionCallbackReturn.SUCCESS
-        return self.trigger_configure() == success and self.trigger_activate() == success
+
+        def both() -> bool:
+            success = TransitionCallbackReturn.SUCCESS
+            return self.trigger_configure() == success and self.trigger_activate() == success
+
+        self._work = self._beside.submit(both)
+        return self._work
 
     def close(self) -> bool:
         """For the end of the process: report what waits and let the worker finish, but not for long; whether it did."""
+        if self._work is not None and not self._work.done():
+            return False
         ended = self._session is None or self._session.close(_EXIT_PATIENCE_S)
         if ended:
             self._jump_handle.unregister()
             self.destroy_node()
         return ended
+
+    async def _answer_change_state(
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        wanted = request.transition
+        if self._work is not None and not self._work.done():
+            self.get_logger().error("another transition is going on; ask again when it is over")
+            response.success = False
+            return response
+        if wanted.id not in _BESIDE and wanted.label not in _BESIDE.values():
+            return self._change_state(request, response)
+        answer: Future[ChangeState.Response] = Future(executor=self.executor)
+        self._work = self._beside.submit(self._change_state, request, response)
+        self._work.add_done_callback(lambda work: answer.set_result(work.result()))
+        return await answer
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = self._attempt("configure", self._configure, undo=self._clean_up)
@@ -110,53 +140,80 @@ class DetectorNode(Node):
         """FAILURE for what the user can mend, ERROR for the rest; rclpy would swallow both."""
         try:
             action()
-        except (ValueError, OSError, ParameterException) as error:
+        except _UNDERSTOOD as error:
             self.get_logger().error(f"cannot {what}: {error}")
-            undo()
-            return TransitionCallbackReturn.FAILURE
-        except Exception:
+        except torch.cuda.OutOfMemoryError as error:
+            self.get_logger().error(
+                f"cannot {what}: the GPU's memory does not suffice ({_first_line(error)}); take a smaller model, "
+                "precision float16, another device, or end what else uses it"
+            )
+        except Exception as error:
+            if isinstance(error, RuntimeError) and "CUDA" in str(error):
+                text = f"{_first_line(error)}; check the GPU with nvidia-smi, or set device to cpu"
+                self.get_logger().error(f"cannot {what}: {text}")
+                return TransitionCallbackReturn.ERROR
             self.get_logger().error(f"cannot {what}:\n{traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR
-        return TransitionCallbackReturn.SUCCESS
+        else:
+            return TransitionCallbackReturn.SUCCESS
+        undo()
+        return TransitionCallbackReturn.FAILURE
 
     def _configure(self) -> None:
         self._settings = parameters.read(self)
         rig = load_yaml(RigConfig, config_file("rigs", self._settings.rig))
-        parameters.declare_cameras(self, rig)
+        parameters.declare_cameras(self, rig, self._declared_rig)
+        self._declared_rig = rig
         rig = replace(rig, cameras=parameters.read_cameras(self, rig))
         self._settings.synchronizer(rig)  # refuses what cannot work before anything is built
-        model_file(self._settings.model)  # so does this
+        model_file(self._settings.model)  # so do these
+        device_of(self._settings)
         self._rig = rig
         buffer = LoopingBuffer(Duration(nanoseconds=round(self._settings.transform_cache_s * SECOND_NS)))
         self._tf_listener = TransformListener(buffer, self)
         self._ego_motion = EgoMotion(buffer, rig, self._settings.output_frame)
         self._outputs = Outputs(self, self._ego_motion.output_frame)
-        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
+        self._reporter = HealthReporter(self, rig)
         self._reset_service = self.create_service(Trigger, topics.RESET, self._on_reset)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._health_timer = self.create_timer(TICK_S, self._report_health, clock=steady)
 
     def _activate(self) -> None:
         assert self._rig is not None
-        settings = self._settings
-        detector = in_passing_thread(partial(_warm_network, settings, self._rig))
-        if detector.config.temporal.frames[-1] > 0:
-            raise ValueError(f"{detector.config.name} uses future frames and cannot run live; replay a bag with it")
+        settings, begun_s = self._settings, time.monotonic()
+        self.get_logger().info(f"loading the network {settings.model} on {device_of(settings)}")
+        self._loading_since_s = begun_s
+        try:
+            detector = in_passing_thread(partial(self._load, settings, self._rig))
+        finally:
+            self._loading_since_s = None
         if not detector.trained:
             self.get_logger().error(UNTRAINED)
-        self._session = DetectionSession(self, settings, self._rig, self._ego_motion, self._outputs, detector)
-        self._diagnosed_at = time.monotonic()
-        self._diagnosis_timer = self.create_timer(
-            DIAGNOSIS_PERIOD_S, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        session = DetectionSession(self, settings, self._rig, self._ego_motion, self._outputs, detector)
+        try:
+            session.open()
+        except BaseException:
+            session.close()
+            raise
+        self._session = session
         names = ", ".join(camera.name for camera in self._rig.cameras)
         self.get_logger().info(
-            f"detecting with {detector.config.name} on {device_of(settings)}, boxes in "
-            f"{self._ego_motion.output_frame}, cameras {names}"
+            f"detecting with {detector.config.name} on {device_of(settings)} after {time.monotonic() - begun_s:.1f} s, "
+            f"boxes with a score of {session.score_threshold:g} or more in {self._ego_motion.output_frame}, "
+            f"cameras {names}"
         )
+
+    def _load(self, settings: Settings, rig: RigConfig) -> Detector:
+        detector = load_network(settings, rig)
+        if detector.config.temporal.frames[-1] > 0:
+            raise ValueError(f"{detector.config.name} uses future frames and cannot run live; replay a bag with it")
+        self.get_logger().info("the network is loaded, warming it up")
+        detector.warm_up()
+        return detector
 
     def _deactivate(self) -> None:
         if self._session is None:
             return
-        self.destroy_timer(self._diagnosis_timer)
         self._session.close()
         self._session = None
         self._outputs.delete_markers(self.get_clock().now().nanoseconds)
@@ -165,13 +222,13 @@ class DetectorNode(Node):
             torch.cuda.empty_cache()
 
     def _clean_up(self) -> None:
-        parameters.undeclare_cameras(self)
         if self._rig is None:
             return
         self._rig = None
         self._tf_listener.unregister()
         self._outputs.destroy()
-        self.destroy_publisher(self._diagnostics)
+        self.destroy_timer(self._health_timer)
+        self._reporter.destroy()
         self.destroy_service(self._reset_service)
 
     def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
@@ -179,7 +236,7 @@ class DetectorNode(Node):
 
     def _after_parameters(self, changed: list[Parameter]) -> None:
         if self._session is not None:
-            self._session.score_threshold = parameters.read(self).score_threshold
+            self._session.score_threshold = score_threshold(parameters.read(self), self._session.detector)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._session is not None
@@ -194,61 +251,9 @@ class DetectorNode(Node):
             self._session.synchronizer.forget_after(self.get_clock().now().nanoseconds)
         self.get_logger().warning(f"time went back by {-jump.delta.nanoseconds / SECOND_NS:.1f} s, starting afresh")
 
-    def _diagnose(self) -> None:
-        assert self._session is not None
-        now = time.monotonic()
-        status = self._session.diagnose(now - self._diagnosed_at)
-        self._diagnosed_at = now
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+    def _report_health(self) -> None:
+        self._reporter.tick(self._session, self._loading_since_s)
 
 
-def _warm_network(settings: Settings, rig: RigConfig) -> Detector:
-    detector = load_network(settings, rig)
-    detector.warm_up()
-    return detector
-
-
-def main() -> int:
-    """Entry point of the executable `detector`."""
-    stopping = _event_of_signals()
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        node = DetectorNode()
-        if node.autostart and not node.start():
-            return 1
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while not stopping.is_set():
-            executor.spin_once(timeout_sec=_SIGNAL_LATENCY_S)
-        if not node.close():
-            # A thread inside the network cannot be ended, and the interpreter would crash taking it down.
-            sys.stderr.flush()
-            os._exit(0)
-        return 0
-    except ParameterException as error:
-        print(f"detector: {error}", file=sys.stderr)
-        return 1
-    finally:
-        rclpy.try_shutdown()
-
-
-def _event_of_signals() -> threading.Event:
-    """Set by SIGINT or SIGTERM; a second one ends the process at once.
-
-    rclpy's own handlers shut the context down, after which the last sets could not be reported any more.
-    """
-    event = threading.Event()
-
-    def stop(number: int, _frame: object) -> None:
-        event.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    return event
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from bevformer_ros.ros.node.camera_health import CameraFault
 from bevformer_ros.ros.node.patience import Waiting
 from bevformer_ros.types import MILLISECOND_NS, CameraImage, SurroundFrame
 
-Message = Image | CompressedImage
+Message: TypeAlias = Image | CompressedImage
 Matrix = NDArray[np.float64]
 Value = TypeVar("Value")
 
@@ -192,7 +192,8 @@ class FrameAssembler:
         if self._gpu_decoder is not None and all(map(is_jpeg, usable.values())):
             # It does not tell which one is damaged; the CPU does.
             with suppress(ValueError):
-                return dict(zip(usable, self._gpu_decoder(list(usable.values())), strict=True))
+                images: list[Any] = self._gpu_decoder(list(usable.values()))
+                return dict(zip(usable, images, strict=True))
         tasks = {index: self._decoders.submit(decode_image, message) for index, message in usable.items()}
         pixels: dict[int, BgrImage] = {}
         for index, task in tasks.items():

@@ -16,7 +16,6 @@ from statistics import median, median_low
 from bevformer_ros.config import RigConfig
 from bevformer_ros.inference.pipeline import HistoryStatus
 from bevformer_ros.ros.node.camera_health import CameraFault, CameraHealth, Level, Problem
-from bevformer_ros.ros.node.synchronizer import MILLISECOND
 
 _WINDOW_S = 2.0
 _WINDOW_PERIODS = 2.5
@@ -86,12 +85,7 @@ class HealthModel:
         self._limits, self._trained, self._started_s = limits, trained, started_s
         self._reference = rig.reference_camera
         self._lock = threading.Lock()
-        self._cameras = {
-            camera.name: CameraHealth(
-                camera.name, camera.image_topic, round(camera.exposure_offset_ms * MILLISECOND), started_s
-            )
-            for camera in rig.cameras
-        }
+        self._cameras = {camera.name: CameraHealth(camera, started_s) for camera in rig.cameras}
         self._outcomes: deque[SetOutcome] = deque(maxlen=1000)
         self._processed_s: deque[float] = deque(maxlen=_RATE_SETS)
         self._begun_s: float | None = None
@@ -123,6 +117,11 @@ class HealthModel:
         with self._lock:
             self._begun_s = now_s
 
+    def note_done(self) -> None:
+        """The network has ended with it, whatever came out."""
+        with self._lock:
+            self._begun_s = None
+
     def note_set(self, outcome: SetOutcome, history: HistoryStatus | None) -> None:
         """history: None where the set never came to the network."""
         with self._lock:
@@ -130,7 +129,6 @@ class HealthModel:
             if not outcome.drop_reason:
                 self._processed_s.append(outcome.at_s)
             if history is not None:
-                self._begun_s = None
                 self._history = history
                 self._resets.append((outcome.at_s, Counter(history.resets)))
 
@@ -141,13 +139,11 @@ class HealthModel:
         surroundings: Sequence[Problem] = (),
         clock_stands: bool = False,
     ) -> Assessment:
-        """topic_faults: what the ROS graph says about cameras' image topics. surroundings: what the node itself has
-        noticed. clock_stands: simulated time does not pass."""
+        """topic_faults: what the ROS graph says about topics on which nothing arrives. surroundings: what the node
+        itself has noticed. clock_stands: simulated time does not pass."""
         with self._lock:
             leads = self._leads()
-            cameras = [
-                camera.problem(now_s, topic_faults.get(name, ""), leads[name]) for name, camera in self._cameras.items()
-            ]
+            cameras = [camera.problem(now_s, topic_faults, leads[name]) for name, camera in self._cameras.items()]
             problems = [
                 problem for problem in (*self._of_detector(now_s, clock_stands), *surroundings, *cameras) if problem
             ]
@@ -155,6 +151,13 @@ class HealthModel:
             values[""] = self._values(now_s)
         problems.sort(key=lambda problem: -problem.level)
         return Assessment(tuple(problems), values)
+
+    def mute_topics(self, now_s: float) -> list[tuple[str, str]]:
+        """Camera and topic of all on which nothing has arrived lately, or no CameraInfo ever."""
+        with self._lock:
+            silent = [(name, camera.image_topic) for name, camera in self._cameras.items() if camera.silent(now_s)]
+            uninformed = [(name, camera.info_topic) for name, camera in self._cameras.items() if camera.uninformed]
+            return silent + uninformed
 
     def _leads(self) -> dict[str, float | None]:
         """How far the stamps of each camera lie ahead of the others'."""

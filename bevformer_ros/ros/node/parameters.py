@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import Field
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -24,7 +24,11 @@ def declare(node: Node) -> None:
 
 
 def read(node: Node) -> Settings:
-    return Settings(**{name: node.get_parameter(name).value for name in SETTINGS})
+    return Settings(**{name: _as_declared(node.get_parameter(name).value, entry) for name, entry in SETTINGS.items()})
+
+
+def _as_declared(value: Any, entry: Field[Any]) -> Any:
+    return float(value) if isinstance(entry.default, float) else value
 
 
 def check(parameters: Sequence[Parameter], configured: bool) -> SetParametersResult:
@@ -39,6 +43,8 @@ def check(parameters: Sequence[Parameter], configured: bool) -> SetParametersRes
 def _fault(name: str, value: Any) -> str:
     if name in SETTINGS:
         return settings.fault(name, value)
+    if name.startswith(_CAMERA_PREFIX) and name.endswith(".exposure_offset_ms"):
+        return settings.fault_of_number(name, value, _EXPOSURE_OFFSETS_MS)
     if name.startswith(_CAMERA_PREFIX) and name.endswith("_topic"):
         try:
             validate_topic_name(value)
@@ -59,15 +65,12 @@ def _descriptor(entry: Field[Any]) -> ParameterDescriptor:
         description=entry.metadata["description"],
         additional_constraints=f"one of {', '.join(choices)}" if choices else "",
     )
-    if within is not None and isinstance(entry.default, float):
-        descriptor.floating_point_range = [_float_range(within)]
+    if isinstance(entry.default, float):  # 1 is as good as 1.0, which rclpy's own check of types forbids
+        descriptor.dynamic_typing = True
+        descriptor.additional_constraints = f"a number, {settings.range_text(entry)}"
     elif within is not None:
         descriptor.integer_range = [IntegerRange(from_value=int(within[0]), to_value=int(within[1]), step=1)]
     return descriptor
-
-
-def _float_range(within: tuple[float, float]) -> FloatingPointRange:
-    return FloatingPointRange(from_value=within[0], to_value=within[1])
 
 
 _CAMERA_PREFIX = "cameras."
@@ -81,38 +84,52 @@ _CAMERA_PARAMETERS = {
 }
 
 
-def declare_cameras(node: Node, rig: RigConfig) -> None:
-    """Parameters cameras.<name>.<what>, whose defaults are the rig's."""
+def declare_cameras(node: Node, rig: RigConfig, before: RigConfig | None) -> None:
+    """Parameters cameras.<name>.<what>, whose defaults are the rig's.
+
+    before: the rig that was declared last. What somebody has changed since then stays.
+    """
+    changed = _changed_cameras(node, before)
+    for name in list(node.get_parameters_by_prefix(_CAMERA_PREFIX.rstrip("."))):
+        node.undeclare_parameter(_CAMERA_PREFIX + name)
     for camera in rig.cameras:
         for what, description in _CAMERA_PARAMETERS.items():
             descriptor = ParameterDescriptor(description=f"{camera.name}: {description}; default from the rig")
-            if what == "exposure_offset_ms":
-                descriptor.floating_point_range = [_float_range(_EXPOSURE_OFFSETS_MS)]
-            node.declare_parameter(f"{_CAMERA_PREFIX}{camera.name}.{what}", getattr(camera, what), descriptor)
+            descriptor.dynamic_typing = what == "exposure_offset_ms"
+            name = f"{_CAMERA_PREFIX}{camera.name}.{what}"
+            node.declare_parameter(name, getattr(camera, what), descriptor)
+            if name in changed:
+                node.set_parameters([Parameter(name, value=changed[name])])
+
+
+def _changed_cameras(node: Node, before: RigConfig | None) -> dict[str, Any]:
+    values = {
+        f"{_CAMERA_PREFIX}{camera.name}.{what}": getattr(camera, what)
+        for camera in (before.cameras if before is not None else ())
+        for what in _CAMERA_PARAMETERS
+    }
+    now = {name: node.get_parameter(name).value for name in values if node.has_parameter(name)}
+    return {name: value for name, value in now.items() if value != values[name]}
 
 
 def read_cameras(node: Node, rig: RigConfig) -> tuple[CameraConfig, ...]:
-    return tuple(
-        CameraConfig(
-            name=camera.name,
-            **{what: node.get_parameter(f"{_CAMERA_PREFIX}{camera.name}.{what}").value for what in _CAMERA_PARAMETERS},
-        )
-        for camera in rig.cameras
-    )
+    return tuple(_read_camera(node, camera) for camera in rig.cameras)
 
 
-def undeclare_cameras(node: Node) -> None:
-    for name in list(node.get_parameters_by_prefix(_CAMERA_PREFIX.rstrip("."))):
-        node.undeclare_parameter(_CAMERA_PREFIX + name)
+def _read_camera(node: Node, camera: CameraConfig) -> CameraConfig:
+    values = {what: node.get_parameter(f"{_CAMERA_PREFIX}{camera.name}.{what}").value for what in _CAMERA_PARAMETERS}
+    values["exposure_offset_ms"] = float(values["exposure_offset_ms"])
+    return CameraConfig(name=camera.name, **values)
 
 
 def parameter_table() -> str:
     """The parameters as a Markdown table; docs/node.md holds it, and a test compares."""
-    lines = ["| parameter | default | range | what |", "|---|---|---|---|"]
+    lines = ["| parameter | type | default | range | what |", "|---|---|---|---|---|"]
     for name, entry in SETTINGS.items():
-        cells = (f"`{name}`", settings.default_text(entry), settings.range_text(entry), entry.metadata["description"])
-        lines.append(f"| {' | '.join(cells)} |")
+        texts = (settings.type_text(entry), settings.default_text(entry), settings.range_text(entry))
+        lines.append(f"| {' | '.join((f'`{name}`', *texts, entry.metadata['description']))} |")
     for what, description in _CAMERA_PARAMETERS.items():
         within = "{:g} to {:g}".format(*_EXPOSURE_OFFSETS_MS) if what == "exposure_offset_ms" else ""
-        lines.append(f"| `{_CAMERA_PREFIX}<name>.{what}` | from the rig | {within} | {description} |")
+        kind = "number" if within else "bool" if what in ("compressed", "rectified") else "string"
+        lines.append(f"| `{_CAMERA_PREFIX}<name>.{what}` | {kind} | from the rig | {within} | {description} |")
     return "\n".join(lines)

@@ -5,33 +5,40 @@ from __future__ import annotations
 import os
 import time
 import traceback
+from functools import partial
 from typing import Any, NamedTuple
 
 import message_filters
 import torch
-from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_ros import TransformException
 
-from bevformer_ros.config import RigConfig
+from bevformer_ros.config import CameraConfig, RigConfig
 from bevformer_ros.inference.compute_threads import compute_with
 from bevformer_ros.inference.pipeline import Detector, HistoryStatus, PreparedFrame
 from bevformer_ros.resources import DDS_PROFILE_VARIABLE
+from bevformer_ros.ros.conversions import header_of, stamp_to_ns
+from bevformer_ros.ros.detector_loading import score_threshold
 from bevformer_ros.ros.ego_motion import EgoMotion
+from bevformer_ros.ros.node.camera_health import CameraFault
 from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, ImageSet, SetDroppedError, Stopwatch
+from bevformer_ros.ros.node.health import REMEDIES, Assessment, HealthModel, SetOutcome
 from bevformer_ros.ros.node.outputs import Outputs
 from bevformer_ros.ros.node.patience import Patience
+from bevformer_ros.ros.node.rig_check import description, suspicions
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.node.synchronizer import SurroundSynchronizer
 from bevformer_ros.ros.node.worker import PipelinedWorker
 from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies
-from bevformer_ros.types import MILLISECOND_NS
+from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, Detections3D, NotFiniteError
 
 UNTRAINED = "UNTRAINED: the weights are random, the boxes mean nothing"
 _EXPIRE_CALLS_PER_TIMEOUT = 4
 _LOG_INTERVAL_S = 5.0
+_RIG_CHECK_S = 1.0
 
 
 class _Assembled(NamedTuple):
@@ -44,7 +51,7 @@ class _Assembled(NamedTuple):
 
 class DetectionSession:
     """Callbacks run in the node's executor and only hand images on; one thread decodes them, waits for transforms and
-    preprocesses, while another detects in the set before and publishes."""
+    preprocesses, while another detects in the set before and publishes. open() begins, close() ends it."""
 
     def __init__(
         self,
@@ -55,12 +62,21 @@ class DetectionSession:
         outputs: Outputs,
         detector: Detector,
     ) -> None:
-        self.score_threshold = settings.score_threshold
-        self._node, self._rig, self._detector, self._outputs = node, rig, detector, outputs
+        """Raises ValueError where JPEGs cannot be decoded as the settings say."""
+        self.score_threshold = score_threshold(settings, detector)
+        self.health = HealthModel(rig, settings.health_limits(), detector.trained, time.monotonic())
+        self.qos = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST,
+            depth=settings.image_depth,
+            reliability=ReliabilityPolicy[settings.image_reliability.upper()],
+        )
+        self._node, self._rig, self.detector, self._outputs = node, rig, detector, outputs
+        self._ego_motion = ego_motion
         self._reset_requested = False
         self._threads = torch.get_num_threads()
         self._profile_checked = False
-        self._received = [0] * len(rig.cameras)
+        self._described: set[str] = set()
+        self._rig_checked_s = self._told_s = 0.0
         names = tuple(camera.name for camera in rig.cameras)
         self._record = DetectorRecord(names, detector.config.name, detector.trained)
         self._patience = Patience(
@@ -74,34 +90,29 @@ class DetectionSession:
         self.synchronizer = SurroundSynchronizer(sync)
         self.synchronizer.registerCallback(self._on_set)
         self.synchronizer.on_drop(self._on_set_dropped)
-        self._subscribe(settings)
-        period_s = settings.sync_timeout_ms * 1e-3 / _EXPIRE_CALLS_PER_TIMEOUT
-        self._timer = node.create_timer(period_s, lambda: self.synchronizer.expire(self._patience.now_ns()))
+        self._images: list[message_filters.Subscriber] = []
+        self._infos: list[Any] = []
+        self._expire_period_s = settings.sync_timeout_ms * 1e-3 / _EXPIRE_CALLS_PER_TIMEOUT
+        self._timer: Any = None
 
-    def _subscribe(self, settings: Settings) -> None:
-        qos = QoSProfile(
-            history=HistoryPolicy.KEEP_LAST,
-            depth=settings.image_depth,
-            reliability=ReliabilityPolicy[settings.image_reliability.upper()],
-        )
-        self._images, self._infos = [], []
+    def open(self) -> None:
+        """Begin to work, and to subscribe."""
+        self._worker.start()
         for index, camera in enumerate(self._rig.cameras):
-            kind = CompressedImage if camera.compressed else Image
-            image = message_filters.Subscriber(self._node, kind, camera.image_topic, qos_profile=qos)
-            image.registerCallback(lambda _, index=index: self._note_image(index))
+            image = message_filters.Subscriber(self._node, image_type(camera), camera.image_topic, qos_profile=self.qos)
+            image.registerCallback(partial(self._note_image, camera.name))
             self._images.append(image)
-            info = self._node.create_subscription(
-                CameraInfo,
-                camera.camera_info_topic,
-                lambda message, index=index: self._assembler.set_camera_info(index, message),
-                qos,
-            )
-            self._infos.append(info)
+            take = partial(self._assembler.set_camera_info, index)
+            self._infos.append(self._node.create_subscription(CameraInfo, camera.camera_info_topic, take, self.qos))
         self.synchronizer.connectInput(*self._images)
+        self._timer = self._node.create_timer(
+            self._expire_period_s, lambda: self.synchronizer.expire(self._patience.now_ns())
+        )
 
     def close(self, timeout_s: float | None = None) -> bool:
         """End everything; whether the current set was finished within the timeout (None: wait for it)."""
-        self._node.destroy_timer(self._timer)
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
         for subscription in (*(image.sub for image in self._images), *self._infos):
             self._node.destroy_subscription(subscription)
         self._patience.stopped.set()
@@ -109,21 +120,25 @@ class DetectionSession:
         for images in self._worker.not_begun:
             self._drop(images, "deactivated")
         self.synchronizer.clear("deactivated")
-        self._assembler.close()
+        if ended:
+            self._assembler.close()
         return ended
 
     def request_reset(self) -> None:
         """The worker forgets the temporal history before its next set."""
         self._reset_requested = True
 
-    def diagnose(self, elapsed_s: float) -> DiagnosticStatus:
-        """See DetectorRecord.diagnose."""
-        received, self._received = self._received, [0] * len(self._received)
-        silent = tuple(camera.name for camera, count in zip(self._rig.cameras, received, strict=True) if not count)
-        return self._record.diagnose(self._node.get_fully_qualified_name(), silent, elapsed_s)
+    def note_health(self, assessment: Assessment) -> None:
+        """What the status says from now on."""
+        self._record.note_health(assessment)
 
-    def _note_image(self, camera: int) -> None:
-        self._received[camera] += 1
+    def publish_idle(self, after_s: float) -> None:
+        """Say that no set comes, if none has come for so long."""
+        if time.monotonic() - self._told_s >= after_s:
+            self._publish(self._record.idle(header_of(self._patience.now_ns(), self._rig.base_frame)))
+
+    def _note_image(self, camera: str, message: Image | CompressedImage) -> None:
+        self.health.note_image(camera, stamp_to_ns(message.header.stamp), time.monotonic())
         if not self._profile_checked:
             self._profile_checked = True
             warn_without_dds_profile(self._node)
@@ -140,41 +155,88 @@ class DetectionSession:
         stopwatch.lap("queue")
         try:
             assembled = self._assembler.assemble(images, stopwatch)
-            if assembled.faults:
-                faults = "; ".join(assembled.faults)
-                self._node.get_logger().error(f"images left out: {faults}", throttle_duration_sec=_LOG_INTERVAL_S)
-            prepared = self._detector.prepare(assembled.frame)
+            self._note_assembled(assembled.images, assembled.faults)
+            prepared = self.detector.prepare(assembled.frame)
+            self._check_rig(assembled)
             stopwatch.lap("preprocess")
             return _Assembled(assembled, prepared, stopwatch)
         except SetDroppedError as error:
-            self._drop(images, error.reason, str(error))
+            if error.faults:
+                self._note_assembled(images, error.faults)
+            self._drop(images, error.reason)
         except Exception:  # the node must outlive a set that breaks it
             self._drop(images, "failed", traceback.format_exc())
         return None
 
+    def _note_assembled(self, images: ImageSet, faults: tuple[CameraFault, ...]) -> None:
+        if self._patience.stopped.is_set():
+            return
+        faulty = {fault.camera for fault in faults}
+        present = zip(self._rig.cameras, images.messages, strict=True)
+        used = [camera.name for camera, message in present if message is not None and camera.name not in faulty]
+        self.health.note_assembled(used, faults, time.monotonic())
+
+    def _check_rig(self, assembled: AssembledFrame) -> None:
+        """Now and then, since calibration and mounting may change."""
+        now_s = time.monotonic()
+        if now_s - self._rig_checked_s < _RIG_CHECK_S:
+            return
+        self._rig_checked_s = now_s
+        frame = assembled.frame
+        try:
+            base_from_bev = self._ego_motion.base_from_bev(frame.stamp_ns)
+        except TransformException:
+            return
+        present = zip(self._rig.cameras, assembled.images.messages, strict=True)
+        camera_frames = {camera.name: message.header.frame_id for camera, message in present if message is not None}
+        self.health.note_suspicions(suspicions(frame, base_from_bev, camera_frames))
+        if not self._described.issuperset(camera_frames):
+            self._described.update(camera_frames)
+            self._node.get_logger().info(f"rig: {description(frame, self.detector.config.bev.range)}")
+
     def _process(self, prepared: _Assembled) -> None:
         compute_with(self._threads)
+        images = prepared.assembled.images
+        self.health.note_begun(time.monotonic())
         try:
-            self._detect(*prepared)
+            detections = self._detect(*prepared)
+        except NotFiniteError:
+            self.detector.reset("not_finite")
+            self._drop(images, "not_finite", REMEDIES["not_finite"])
+        except torch.cuda.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            self._drop(images, "out_of_memory", f"{str(error).splitlines()[0]}; {REMEDIES['out_of_memory']}")
         except Exception:  # as above
-            self._drop(prepared.assembled.images, "failed", traceback.format_exc())
+            self._drop(images, "failed", traceback.format_exc())
+        else:
+            self._draw(prepared.assembled, detections)
+        finally:
+            self.health.note_done()
 
-    def _detect(self, assembled: AssembledFrame, prepared: PreparedFrame, stopwatch: Stopwatch) -> None:
+    def _detect(self, assembled: AssembledFrame, prepared: PreparedFrame, stopwatch: Stopwatch) -> Detections3D:
         images = assembled.images
         stopwatch.lap("wait_for_network")
         if self._reset_requested:
             self._reset_requested = False
-            self._detector.reset("request")
-        detections = self._detector(prepared)
+            self.detector.reset("request")
+        detections = self.detector(prepared)
         stopwatch.lap("detector")
         detections = detections.select(detections.scores >= self.score_threshold)
         self._outputs.publish_detections(detections, assembled.output_from_bev, self._record.period_ns)
         stopwatch.lap("publish")
         total_ms = 1000 * (time.perf_counter() - images.emitted_at)
         self._publish_status(
-            images, self._detector.history, stage_latencies(stopwatch.laps, self._detector.latencies_ms), total_ms
+            images, self.detector.history, stage_latencies(stopwatch.laps, self.detector.latencies_ms), total_ms
         )
-        self._outputs.publish_overlay(assembled.frame, detections, "" if self._detector.trained else UNTRAINED)
+        return detections
+
+    def _draw(self, assembled: AssembledFrame, detections: Detections3D) -> None:
+        """The set counts as processed, whatever becomes of its picture."""
+        try:
+            self._outputs.publish_overlay(assembled.frame, detections, "" if self.detector.trained else UNTRAINED)
+        except Exception:
+            text = f"the overlay could not be drawn:\n{traceback.format_exc()}"
+            self._node.get_logger().error(text, throttle_duration_sec=_LOG_INTERVAL_S)
 
     def _drop(self, images: ImageSet, reason: str, text: str = "") -> None:
         if text and not self._patience.stopped.is_set():
@@ -190,8 +252,19 @@ class DetectionSession:
         drop_reason: str = "",
     ) -> None:
         report = report_of(images, self._rig.base_frame, latencies_ms, total_ms, drop_reason)
+        missing = tuple(camera.name for camera, used in zip(self._rig.cameras, report.used, strict=True) if not used)
+        age_s = None if drop_reason else (self._patience.now_ns() - images.stamp_ns) / SECOND_NS
+        self.health.note_set(SetOutcome(time.monotonic(), drop_reason, missing, age_s), history)
         images_dropped = {**self.synchronizer.images_dropped, "undecodable": self._assembler.undecodable}
-        self._outputs.publish_status(self._record.add(report, images_dropped, history))
+        self._publish(self._record.add(report, images_dropped, history))
+
+    def _publish(self, status: Any) -> None:
+        self._told_s = time.monotonic()
+        self._outputs.publish_status(status)
+
+
+def image_type(camera: CameraConfig) -> type[Image] | type[CompressedImage]:
+    return CompressedImage if camera.compressed else Image
 
 
 def warn_without_dds_profile(node: Node) -> None:

@@ -8,9 +8,11 @@ from typing import Any, get_args
 from bevformer_ros.config import RigConfig
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.pipeline import Precision
+from bevformer_ros.ros.node.health import HealthLimits
 from bevformer_ros.ros.node.synchronizer import SynchronizerConfig
 from bevformer_ros.types import MILLISECOND_NS
 
+DEFAULT_SCORE_THRESHOLD = 0.2
 DEVICE_PATTERN = "auto, cpu, cuda or cuda:N"
 
 
@@ -40,7 +42,11 @@ class Settings:
     autostart: bool = _parameter(True, "configure and activate by itself; false waits for a lifecycle manager")
     output_frame: str = _parameter("", "tf frame of the published boxes; empty for the rig's base frame")
     score_threshold: float = _parameter(
-        0.2, "boxes with a lower score are not published; may change while running", (0.0, 1.0), live=True
+        -1.0,
+        "boxes with a lower score are not published; may change while running; a negative value takes what the weights "
+        f"recommend, or {DEFAULT_SCORE_THRESHOLD} where they say nothing",
+        (-1.0, 1.0),
+        live=True,
     )
     minimum_cameras: int = _parameter(
         0, "a set with fewer images is dropped, with more it is used; 0 for all cameras of the rig", (0, 64)
@@ -70,15 +76,39 @@ class Settings:
     history_spacing_s: float = _parameter(
         HistoryConfig.minimum_spacing_s, "frames closer to the last remembered one are not remembered", (0.01, 10.0)
     )
+    history_maximum_gap_s: float = _parameter(
+        HistoryConfig.maximum_gap_s, "a longer pause between sets makes the history begin anew", (0.1, 60.0)
+    )
+    history_calibration_tolerance: float = _parameter(
+        HistoryConfig.intrinsics_tolerance,
+        "a larger change of a focal length or principal point, relative to the focal length, makes the history begin "
+        "anew",
+        (0.0, 1.0),
+    )
     transform_cache_s: float = _parameter(10.0, "how long tf is remembered", (1.0, 600.0))
+    health_timeout_s: float = _parameter(
+        1.5,
+        "nothing detected for so long is an ERROR in /diagnostics; a slower network gets 2.5 times its period",
+        (0.1, 600.0),
+    )
+    health_maximum_age_s: float = _parameter(
+        1.0, "boxes that are older when they are published, counted from their stamp, are a WARN", (0.01, 600.0)
+    )
 
     def __post_init__(self) -> None:
-        for name, entry in SETTINGS.items():
-            value, within = getattr(self, name), entry.metadata["within"]
-            if within is not None and not within[0] <= value <= within[1]:
-                raise ValueError(f"{name} is {value}, expected {range_text(entry)}")
-            if wrong := fault(name, value):
+        for name in SETTINGS:
+            if wrong := fault(name, getattr(self, name)):
                 raise ValueError(wrong)
+
+    def health_limits(self) -> HealthLimits:
+        return HealthLimits(self.health_timeout_s, self.health_maximum_age_s)
+
+    def history(self) -> HistoryConfig:
+        return HistoryConfig(
+            minimum_spacing_s=self.history_spacing_s,
+            maximum_gap_s=self.history_maximum_gap_s,
+            intrinsics_tolerance=self.history_calibration_tolerance,
+        )
 
     def synchronizer(self, rig: RigConfig) -> SynchronizerConfig:
         """Raises ValueError where the values contradict each other or the rig."""
@@ -98,13 +128,30 @@ SETTINGS: dict[str, Field[Any]] = {entry.name: entry for entry in fields(Setting
 
 
 def fault(name: str, value: Any) -> str:
-    """What is wrong with a value beyond its type and range; empty where nothing is."""
-    choices = SETTINGS[name].metadata["choices"]
+    """What is wrong with a value of the right type; empty where nothing is. Whole numbers are numbers."""
+    entry = SETTINGS[name]
+    choices, within = entry.metadata["choices"], entry.metadata["within"]
     if choices and value not in choices:
         return f"{name} is {value!r}, expected one of {', '.join(choices)}"
+    if within is not None and (wrong := fault_of_number(name, value, within)):
+        return wrong
+    if name == "output_frame" and value.startswith("/"):
+        return f"output_frame is {value!r}, expected a tf frame without a leading slash: {value.lstrip('/')!r}"
     if name == "device" and not _is_device(value):
         return f"device is {value!r}, expected {DEVICE_PATTERN}"
     return ""
+
+
+def fault_of_number(name: str, value: Any, within: tuple[float, float]) -> str:
+    """As fault()."""
+    if type(value) not in (int, float):
+        return f"{name} is {value!r}, expected a number"
+    low, high = within
+    return "" if low <= value <= high else f"{name} is {value}, expected {low:g} to {high:g}"
+
+
+def type_text(entry: Field[Any]) -> str:
+    return {str: "string", float: "number", int: "integer", bool: "bool"}[type(entry.default)]
 
 
 def _is_device(value: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -11,7 +12,7 @@ Prepared = TypeVar("Prepared")
 
 
 class PipelinedWorker(Generic[Item, Prepared]):
-    """Calls work(prepare(item)), each in a thread of its own, always preparing the newest item.
+    """Calls work(prepare(item)), each in a thread of its own from start() on, always preparing the newest item.
 
     One prepared item waits for the work at most: nothing is prepared in vain, and an item that still waits to be
     prepared when a newer one comes is superseded. prepare gives None for an item that it has dropped. Neither may
@@ -34,6 +35,8 @@ class PipelinedWorker(Generic[Item, Prepared]):
             threading.Thread(target=target, name=f"detector {name}", daemon=True)
             for target, name in ((self._prepare_all, "preparation"), (self._work_on_all, "worker"))
         ]
+
+    def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
@@ -49,10 +52,11 @@ class PipelinedWorker(Generic[Item, Prepared]):
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        preparation, worker = self._threads
-        preparation.join()
-        worker.join(timeout_s)
-        return not worker.is_alive()
+        give_up = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(None if give_up is None else max(0.0, give_up - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     @property
     def not_begun(self) -> list[Item]:

@@ -207,7 +207,7 @@ def test_equals_what_the_live_node_publishes(drive, tmp_path, start_process):
     live = {**settings, "use_sim_time": "true", "image_reliability": "reliable"}
     words = [word for name, value in live.items() for word in ("-p", f"{name}:={value}")]
     node = start_process(
-        [sys.executable, "-m", "bevformer_ros.ros.node.detector_node", "--ros-args", *words], OMP_NUM_THREADS="1"
+        [sys.executable, "-m", "bevformer_ros.ros.node.process", "--ros-args", *words], OMP_NUM_THREADS="1"
     )
     with DetectorListener(outputs=["detections", "kinematics", "status"]) as listener:
         node.wait_for_output("detecting with smallest")

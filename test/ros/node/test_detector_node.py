@@ -30,7 +30,7 @@ RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
 
 
 def command(**values):
-    words = [sys.executable, "-m", "bevformer_ros.ros.node.detector_node", "--ros-args"]
+    words = [sys.executable, "-m", "bevformer_ros.ros.node.process", "--ros-args"]
     for name, value in {"model": SMALLEST, "device": "cpu", "score_threshold": 0.0, **values}.items():
         words += ["-p", f"{name}:={value}"]
     return words

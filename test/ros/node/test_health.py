@@ -156,11 +156,21 @@ def test_a_fault_stays_until_the_camera_is_used_again():
 
 def test_the_graph_explains_silence_and_only_silence():
     drive = Drive()
-    faults = {BACK: "nobody publishes /cam_back/image_raw"}
+    faults = {"/cam_back/image_raw": "nobody publishes /cam_back/image_raw"}
     drive.go(1)
     assert drive.assess(topic_faults=faults).problems == ()
     drive.go(2, missing=[BACK], reason="incomplete")
     assert (BACK, "topic") in codes(drive.assess(topic_faults=faults))
+    assert drive.model.mute_topics(drive.now_s) == [(BACK, "/cam_back/image_raw")]
+
+
+def test_the_graph_explains_missing_camera_infos():
+    drive = Drive()
+    drive.go(1)
+    drive.model.note_assembled([], [CameraFault(BACK, "no_camera_info", "no CameraInfo")], drive.now_s)
+    assert drive.model.mute_topics(drive.now_s) == [(BACK, "/cam_back/camera_info")]
+    (problem,) = drive.assess(topic_faults={"/cam_back/camera_info": "nobody publishes it"}).problems
+    assert problem.code == "no_camera_info" and "nobody publishes it" in problem.text
 
 
 def test_a_network_that_never_ends_is_named():

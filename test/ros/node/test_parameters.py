@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -53,7 +55,7 @@ def test_defaults_lie_within_their_ranges_and_are_described(make_node):
         descriptor = node.describe_parameter(name)
         assert descriptor.description, name
         kind = type(getattr(Settings(), name))
-        assert len(descriptor.floating_point_range) == (kind is float), name
+        assert descriptor.dynamic_typing == (kind is float), name
         assert len(descriptor.integer_range) == (kind is int), name
 
 
@@ -71,7 +73,8 @@ def test_overrides_are_read(make_node):
         ("precision", "int8", "precision is 'int8', expected one of float32, bfloat16, float16"),
         ("image_reliability", "sometimes", "expected one of best_effort, reliable"),
         ("device", "gpu", "device is 'gpu', expected auto, cpu, cuda or cuda:N"),
-        ("sync_timeout_ms", 0.0, "sync_timeout_ms"),
+        ("sync_timeout_ms", 0.0, "sync_timeout_ms is 0.0, expected 1 to 10000"),
+        ("sync_timeout_ms", math.nan, "sync_timeout_ms is nan"),
     ],
 )
 def test_wrong_ones_are_refused_at_start_and_at_run_time(make_node, name, value, message):
@@ -84,7 +87,7 @@ def test_wrong_ones_are_refused_at_start_and_at_run_time(make_node, name, value,
 
 def test_only_live_parameters_change_while_configured(make_node):
     node = make_node()
-    parameters.declare_cameras(node, RIG)
+    parameters.declare_cameras(node, RIG, None)
     node.configured = True
     assert node.set_parameters([Parameter("score_threshold", value=0.9)])[0].successful
     for name, value in (("model", "other"), ("cameras.CAM_BACK.image_topic", "/other")):
@@ -95,13 +98,40 @@ def test_only_live_parameters_change_while_configured(make_node):
 
 def test_the_rig_gives_defaults_and_parameters_override_them(make_node):
     node = make_node(cameras__CAM_BACK__image_topic="/rear/image", cameras__CAM_BACK__exposure_offset_ms=3.0)
-    parameters.declare_cameras(node, RIG)
+    parameters.declare_cameras(node, RIG, None)
     cameras = {camera.name: camera for camera in parameters.read_cameras(node, RIG)}
     assert cameras["CAM_FRONT"] == RIG.cameras[0]
     assert (cameras["CAM_BACK"].image_topic, cameras["CAM_BACK"].exposure_offset_ms) == ("/rear/image", 3.0)
-    parameters.undeclare_cameras(node)
-    assert not node.get_parameters_by_prefix("cameras")
-    parameters.declare_cameras(node, RIG)
+
+
+def test_what_somebody_changed_outlives_the_next_configuration(make_node):
+    node = make_node()
+    parameters.declare_cameras(node, RIG, None)
+    name = "cameras.CAM_BACK.image_topic"
+    assert node.set_parameters([Parameter(name, value="/rear/image")])[0].successful
+    other = replace(RIG, cameras=tuple(replace(camera, rectified=True) for camera in RIG.cameras))
+    parameters.declare_cameras(node, other, RIG)
+    cameras = {camera.name: camera for camera in parameters.read_cameras(node, other)}
+    assert (cameras["CAM_BACK"].image_topic, cameras["CAM_BACK"].rectified) == ("/rear/image", True)
+    assert cameras["CAM_FRONT"] == other.cameras[0]
+    one = replace(other, cameras=other.cameras[:1])
+    parameters.declare_cameras(node, one, other)
+    assert not node.has_parameter(name)
+
+
+def test_whole_numbers_are_numbers(make_node):
+    node = make_node(score_threshold=1, sync_tolerance_ms=40, cameras__CAM_BACK__exposure_offset_ms=3)
+    parameters.declare_cameras(node, RIG, None)
+    settings = parameters.read(node)
+    assert (settings.score_threshold, settings.sync_tolerance_ms) == (1.0, 40.0)
+    assert type(settings.score_threshold) is float
+    assert parameters.read_cameras(node, RIG)[3].exposure_offset_ms == 3.0
+    assert not node.set_parameters([Parameter("score_threshold", value=2)])[0].successful
+
+
+def test_a_frame_with_a_slash_is_refused():
+    with pytest.raises(ValueError, match=r"output_frame is '/map', expected .* without a leading slash: 'map'"):
+        Settings(output_frame="/map")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +142,7 @@ def test_wrong_camera_parameters_are_refused(make_node, wrong):
     ((what, value),) = wrong.items()
     node = make_node(**{f"cameras__CAM_BACK__{what}": value})
     with pytest.raises(ParameterException, match=what):
-        parameters.declare_cameras(node, RIG)
+        parameters.declare_cameras(node, RIG, None)
 
 
 def test_synchronizer_settings():

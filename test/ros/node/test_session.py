@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +14,7 @@ pytest.importorskip("tf2_ros", reason="needs the ROS environment that `make test
 
 import rclpy
 import torch
+from bevformer_ros.msg import DetectorStatus
 from rclpy.lifecycle import Node
 from sensor_msgs.msg import CameraInfo
 from support import REPOSITORY, wait_until
@@ -19,6 +22,7 @@ from tf2_ros import Buffer
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.inference.pipeline import HistoryStatus
+from bevformer_ros.model.config import BevGridConfig
 from bevformer_ros.ros.conversions import header_of, image_to_message, stamp_to_ns, transform_to_message
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node.session import DetectionSession
@@ -36,13 +40,15 @@ class Detector:
     threads: what torch computes with in prepare() and in the call, set by set.
     """
 
-    config = SimpleNamespace(name="double")
+    config = SimpleNamespace(name="double", bev=BevGridConfig())
     trained = False
+    recommended_score_threshold = None
     latencies_ms = {"network": 5.0}  # noqa: RUF012
     history = HistoryStatus(depth=2, slots=3, bytes=7, resets={})
 
     def __init__(self):
         self.fail, self.gate, self.resets, self.frames = False, None, [], []
+        self.poison = 0.0
         self.threads = {"prepare": [], "detect": []}
 
     def reset(self, reason):
@@ -61,7 +67,7 @@ class Detector:
             raise RuntimeError("the network broke")
         return Detections3D(
             stamp_ns=frame.stamp_ns,
-            centers=np.zeros((3, 3)),
+            centers=np.full((3, 3), self.poison),
             sizes=np.ones((3, 3)),
             yaws=np.zeros(3),
             velocities=np.zeros((3, 2)),
@@ -94,7 +100,9 @@ class Bench:
         buffer.set_transform_static(transform_to_message(np.eye(4), "base_link", "camera", 0), "test")
         self.detector, self.outputs = Detector(), Outputs()
         ego_motion = EgoMotion(buffer, RIG)
+        self.node = node
         self.session = DetectionSession(node, Settings(), RIG, ego_motion, self.outputs, self.detector)
+        self.session.open()
         info = CameraInfo(k=[5.0, 0.0, 4.0, 0.0, 5.0, 3.0, 0.0, 0.0, 1.0])
         for camera in range(len(RIG.cameras)):
             self.session._assembler.set_camera_info(camera, info)
@@ -213,5 +221,43 @@ def test_closing_counts_what_waits(bench):
     assert drops(bench.wait(2)) == {"deactivated": 2}
 
 
-def test_diagnosis_names_silent_cameras(bench):
-    assert "no images from CAM_FRONT, " in bench.session.diagnose(1.0).message
+def test_boxes_that_are_not_finite_are_never_published(bench):
+    bench.detector.poison = math.nan
+    bench.send(0)
+    assert drops(bench.wait(1)) == {"not_finite": 1}
+    assert bench.outputs.detections == []
+    assert bench.detector.resets == [("not_finite", 1)]
+    bench.detector.poison = 0.0
+    bench.send(1)
+    assert bench.wait(2).sets_processed == 1
+
+
+def test_an_overlay_that_fails_costs_no_set(bench):
+    bench.outputs.publish_overlay = None  # cannot be called
+    for count in (1, 2):
+        bench.send(count)
+        status = bench.wait(count)
+    assert (status.sets_processed, drops(status)) == (2, {})
+
+
+def test_what_weights_recommend_is_the_threshold_unless_the_user_says_another(bench):
+    arguments = (RIG, bench.session._ego_motion, bench.outputs, bench.detector)
+    for recommended, wanted, threshold in ((None, -1.0, 0.2), (0.35, -1.0, 0.35), (0.35, 0.0, 0.0)):
+        bench.detector.recommended_score_threshold = recommended
+        session = DetectionSession(bench.node, Settings(score_threshold=wanted), *arguments)
+        assert session.score_threshold == threshold
+
+
+def test_health_knows_what_happened(bench):
+    bench.send(0)
+    bench.wait(1)
+    values = bench.session.health.assess(time.monotonic(), {}).values
+    assert values["CAM_BACK"]["transform"] == values["CAM_BACK"]["decoding"] == "ok"
+    assert values[""]["history"] == "2 of 3"
+
+
+def test_an_idle_session_says_so(bench):
+    bench.session.publish_idle(0.0)
+    assert bench.outputs.statuses[-1].event == DetectorStatus.IDLE
+    bench.session.publish_idle(LONG)
+    assert len(bench.outputs.statuses) == 1

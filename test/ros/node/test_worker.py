@@ -17,6 +17,7 @@ class Bench:
         self.preparing, self.may_prepare = threading.Semaphore(0), threading.Semaphore(1000 * prepare_at_once)
         self.begun, self.permitted = threading.Semaphore(0), threading.Semaphore(0)
         self.worker = PipelinedWorker(self.prepare, self.work, self.superseded.append)
+        self.worker.start()
 
     def prepare(self, item):
         self.preparing.release()
@@ -38,6 +39,7 @@ def test_no_work_at_all():
     bench = Bench()
     assert bench.worker.stop()
     assert bench.worker.not_begun == bench.done == bench.superseded == []
+    assert PipelinedWorker(bench.prepare, bench.work, bench.superseded.append).stop()  # not even started
 
 
 def test_one_is_prepared_while_one_is_worked_on_and_the_newest_waits():

@@ -1,0 +1,92 @@
+"""Entry point of the executable `detector`: a process that ends when it is told to, whatever it is doing.
+
+Libraries are imported late: that takes seconds, and signals must work meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+USAGE = """usage: detector [--ros-args -p NAME:=VALUE ... --params-file FILE -r FROM:=TO ...]
+
+The BEVFormer v2 detector node. Parameters and topics: docs/node.md; `ros2 param describe /detector NAME` of a running
+node. A start that fails ends with status 1 and the reason in the log; SIGINT and SIGTERM end it with status 0."""
+
+# Python sees a signal when the executor next returns.
+_SIGNAL_LATENCY_S = 0.2
+# However a thread hangs in a library, the process is gone before a supervisor kills it.
+_LAST_RESORT_S = 2.5
+
+
+def main() -> int:
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(USAGE)
+        return 0
+    stopping = threading.Event()
+    ready = threading.Event()
+    _watch_signals(stopping, ready)
+
+    import rclpy
+    from rclpy.exceptions import InvalidTopicNameException, ParameterException
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+    from rclpy.utilities import remove_ros_args
+
+    from bevformer_ros.ros.node.detector_node import DetectorNode
+
+    unknown = remove_ros_args(sys.argv)[1:]
+    if unknown:
+        print(f"detector: unknown arguments {' '.join(unknown)}\n{USAGE}", file=sys.stderr)
+        return 2
+    ready.set()
+    # rclpy's own handlers shut the context down, after which the last sets could not be reported any more.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = DetectorNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        start = node.start() if node.autostart else None
+        if start is None:
+            node.get_logger().info("waiting for a lifecycle manager to configure and activate it (autostart is false)")
+        failed = False
+        while not (stopping.is_set() or failed):
+            executor.spin_once(timeout_sec=_SIGNAL_LATENCY_S)
+            failed = start is not None and start.done() and not start.result()
+        if not node.close():
+            _leave(1 if failed else 0)
+        return 1 if failed else 0
+    except (ParameterException, InvalidTopicNameException, ValueError) as error:
+        print(f"detector: {error}", file=sys.stderr)
+        return 1
+    finally:
+        rclpy.try_shutdown()
+
+
+def _watch_signals(stopping: threading.Event, ready: threading.Event) -> None:
+    """SIGINT and SIGTERM set `stopping`; before `ready`, and at the second one, they end the process at once."""
+
+    def stop(number: int, _frame: object) -> None:
+        if not ready.is_set():
+            _leave(0)
+        stopping.set()
+        signal.signal(number, signal.SIG_DFL)
+        last_resort = threading.Timer(_LAST_RESORT_S, _leave, (0,))
+        last_resort.daemon = True
+        last_resort.start()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def _leave(status: int) -> None:
+    """A thread inside the network cannot be ended, and the interpreter would crash taking it down."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
