@@ -89,8 +89,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if type(value) is not hint:
         raise ValueError(f"{where}: expected {hint.__name__}, got {value!r:.200}")
-    if hint is float and not math.isfinite(value):
-        raise ValueError(f"{where}: {value} is no finite number")
     return value
 
 
@@ -148,6 +146,11 @@ class BevFrameConfig:
     translation: tuple[float, float, float]
     roll_pitch_yaw: tuple[float, float, float]
     parent: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("translation", "roll_pitch_yaw"):
+            if not all(map(math.isfinite, getattr(self, name))):
+                raise ValueError(f"{name} is {getattr(self, name)}, expected finite numbers")
 
 
 @dataclass(frozen=True)
