@@ -42,6 +42,8 @@ OUTPUTS = {
     "markers": MarkerArray,
     "overlay": Image,
     "status": DetectorStatus,
+    "tracks": Detection3DArray,
+    "track_kinematics": DetectionKinematicsArray,
 }
 
 

@@ -54,8 +54,12 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 def add_setting(parser: Options, name: str, default: str | None = None) -> None:
     """One of the node's parameters as an option. default: None for the node's."""
     entry = SETTINGS[name]
+    option = f"--{name.replace('_', '-')}"
+    if entry.default is False:
+        parser.add_argument(option, action="store_true", help=entry.metadata["description"])
+        return
     parser.add_argument(
-        f"--{name.replace('_', '-')}",
+        option,
         type=type(entry.default),
         default=entry.default if default is None else default,
         metavar="|".join(entry.metadata["choices"]) or type(entry.default).__name__.upper(),

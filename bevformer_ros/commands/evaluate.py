@@ -12,7 +12,17 @@ from pathlib import Path
 from bevformer_ros.commands.detector_options import add_setting
 from bevformer_ros.commands.options import add_results, add_size, add_workers, rig_of, truth_of
 from bevformer_ros.evaluation.simulated_world import KEYFRAME_RATE
-from bevformer_ros.ros.bag.evaluation import Evaluation, WorldEvaluation, evaluate, evaluate_worlds, pairs_of
+from bevformer_ros.evaluation.tracking import TrackingScores
+from bevformer_ros.ros.bag.evaluation import (
+    Evaluation,
+    WorldEvaluation,
+    evaluate,
+    evaluate_tracked_truth,
+    evaluate_tracked_worlds,
+    evaluate_tracks,
+    evaluate_worlds,
+    pairs_of,
+)
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
@@ -21,6 +31,7 @@ from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_results(parser, "*")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there too")
+    parser.add_argument("--tracking", action="store_true", help="score tracks: AMOTA, AMOTP, identity switches")
     world = parser.add_argument_group("in place of results: the detector itself, on the simulated world")
     world.add_argument(
         "--world",
@@ -36,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting(world, "weights")
     add_setting(world, "device")
     world.add_argument("--proposals", action="store_true", help="score the perspective head's boxes, not the decoder's")
+    world.add_argument("--perfect", action="store_true", help="with --tracking: track the truth, not what is detected")
+    add_setting(world, "tracking_config")
     world.add_argument("--seconds", type=float, default=drive.seconds, help="of each world (default %(default)s)")
     world.add_argument("--rate", type=float, default=KEYFRAME_RATE, help="image sets a second (default %(default)s)")
     add_size(world, drive.size)
@@ -53,16 +66,31 @@ def world_range(text: str) -> range:
 def run(arguments: argparse.Namespace) -> int:
     if bool(arguments.results) == bool(arguments.world):
         raise ValueError("expected either bags with results or --world, got " + ("both" if arguments.world else "none"))
-    found: Evaluation | WorldEvaluation
-    if arguments.world:
-        own_model = arguments.weights if Path(arguments.weights).suffix == ".safetensors" else Settings.model
-        settings = Settings(arguments.rig, arguments.model or own_model, arguments.weights, arguments.device)
-        drives = [Drive(seed, arguments.seconds, arguments.rate, arguments.size) for seed in arguments.world]
-        found = evaluate_worlds(settings, drives, arguments.proposals, arguments.workers)
-    else:
-        pairs = pairs_of(arguments.results, arguments.ground_truth)
-        found = evaluate(pairs, rig_of(arguments), truth_of(arguments))
+    found = of_worlds(arguments) if arguments.world else of_results(arguments)
     print(found.text())
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return 0
+
+
+def of_results(arguments: argparse.Namespace) -> Evaluation | TrackingScores:
+    pairs = pairs_of(arguments.results, arguments.ground_truth)
+    score = evaluate_tracks if arguments.tracking else evaluate
+    return score(pairs, rig_of(arguments), truth_of(arguments))
+
+
+def of_worlds(arguments: argparse.Namespace) -> WorldEvaluation | TrackingScores:
+    own_model = arguments.weights if Path(arguments.weights).suffix == ".safetensors" else Settings.model
+    settings = Settings(
+        arguments.rig,
+        arguments.model or own_model,
+        arguments.weights,
+        arguments.device,
+        tracking_config=arguments.tracking_config,
+    )
+    drives = [Drive(seed, arguments.seconds, arguments.rate, arguments.size) for seed in arguments.world]
+    if not arguments.tracking:
+        return evaluate_worlds(settings, drives, arguments.proposals, arguments.workers)
+    if arguments.perfect:
+        return evaluate_tracked_truth(drives, settings.tracker_config(), arguments.workers)
+    return evaluate_tracked_worlds(settings, drives, settings.tracker_config(), arguments.workers)

@@ -78,7 +78,9 @@ class TrackingScores:
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
-        return {"samples": self.samples, **self.summary, "classes": self.classes}
+        """For a file; None for what is not defined."""
+        summary = {name: None if np.isnan(value) else value for name, value in self.summary.items()}
+        return {"samples": self.samples, **summary, "classes": self.classes}
 
 
 _COLUMNS = (*MEANS, *SUMS)

@@ -34,6 +34,7 @@ class BoxTopics(NamedTuple):
 
 
 OUTPUT = BoxTopics(resolved(DETECTIONS), resolved(KINEMATICS))
+OUTPUT_TRACKS = BoxTopics(resolved(TRACKS), resolved(TRACK_KINEMATICS))
 OUTPUT_STATUS = resolved(STATUS)
 TRUTH = BoxTopics("/ground_truth/detections", "/ground_truth/kinematics")
 LIDAR_FRAME = "LIDAR_TOP"  # tf frame, as nuScenes calls it

@@ -9,18 +9,21 @@ from typing import Any
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.evaluation.protocol import EvaluationSample, Scores, score
-from bevformer_ros.evaluation.simulated_world import evaluate_world
+from bevformer_ros.evaluation.simulated_world import detected, evaluate_world, true
 from bevformer_ros.evaluation.table import score_table
+from bevformer_ros.evaluation.tracked_world import score_tracked
+from bevformer_ros.evaluation.tracking import TrackingScores, score_tracks
 from bevformer_ros.resources import config_file
 from bevformer_ros.ros.bag.files import BagReader
 from bevformer_ros.ros.bag.replay_record import drive_of
-from bevformer_ros.ros.bag.results import Evaluated, evaluated, read_summary
+from bevformer_ros.ros.bag.results import Evaluated, evaluated, read_summary, tracked
 from bevformer_ros.ros.bag.run_summary import Summary
 from bevformer_ros.ros.detector_loading import load_network
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.topics import OUTPUT_STATUS, BoxTopics
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
+from bevformer_ros.tracking.config import TrackingConfig
 
 UNTRAINED = "UNTRAINED: the weights were random, the boxes mean nothing"
 
@@ -83,6 +86,15 @@ def evaluate(pairs: Sequence[tuple[Path, Path]], rig: RigConfig, truth: BoxTopic
     return Evaluation(score(samples), tuple(parts), runs)
 
 
+def evaluate_tracks(pairs: Sequence[tuple[Path, Path]], rig: RigConfig, truth: BoxTopics) -> TrackingScores:
+    """Of the tracks in result bags, each a scene of its own."""
+    scenes = {}
+    for result, drive in pairs:
+        with BagReader(result) as results, BagReader(drive) as driven:
+            scenes[str(result)] = tracked(results, driven, rig, truth)
+    return score_tracks(scenes)
+
+
 @dataclass(frozen=True)
 class WorldEvaluation:
     """scores: of a detector on the worlds of seeds. source: what its boxes are."""
@@ -129,3 +141,16 @@ def evaluate_worlds(
     scores = evaluate_world(detector, drives, proposals, workers)
     source = "proposals" if proposals else "detections"
     return WorldEvaluation(scores, drives, detector.config.name, detector.trained, source)
+
+
+def evaluate_tracked_worlds(
+    settings: Settings, drives: Sequence[Drive], config: TrackingConfig, workers: int = 0
+) -> TrackingScores:
+    """Of the detections of the settings' detector on worlds."""
+    detector = load_network(settings, load_yaml(RigConfig, config_file("rigs", settings.rig)))
+    return score_tracked(detected(detector, drives, workers), config)
+
+
+def evaluate_tracked_truth(drives: Sequence[Drive], config: TrackingConfig, workers: int = 0) -> TrackingScores:
+    """Of the visible objects of worlds, as if all were detected."""
+    return score_tracked(true(drives, workers), config)

@@ -27,6 +27,8 @@ from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.node.synchronizer import SurroundSynchronizer
 from bevformer_ros.ros.result_messages import ResultMessages
 from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies
+from bevformer_ros.ros.track_messages import TrackMessages
+from bevformer_ros.tracking.tracker import Tracker
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, Detections3D, SurroundFrame
 
 TF, TF_STATIC = "/tf", "/tf_static"
@@ -60,6 +62,8 @@ class BagReplay:
         sync = settings.synchronizer(rig)
         self._assembler = FrameAssembler(rig.cameras, sync.minimum_cameras, ego_motion, self)
         self._results = ResultMessages(ego_motion.output_frame)
+        self._tracker = Tracker(settings.tracker_config()) if settings.tracking else None
+        self._tracks = TrackMessages(ego_motion.output_frame)
         self._waiting: deque[ImageSet] = deque()
         self._in_work: dict[int, _InWork] = {}
         self._synchronizer = SurroundSynchronizer(sync)
@@ -133,8 +137,16 @@ class BagReplay:
     def _write(self, detections_bev: Detections3D) -> None:
         work = self._in_work.pop(detections_bev.stamp_ns)
         work.stopwatch.lap("detector")
-        detections_bev = detections_bev.select(detections_bev.scores >= self._score_threshold)
         output_from_bev, period_ns = work.assembled.output_from_bev, self._record.period_ns
+        if self._tracker is not None:
+            world_from_bev, resets = work.assembled.frame.world_from_bev, sum(self._detector.history.resets.values())
+            tracks = self._tracker(detections_bev, world_from_bev, resets)
+            for topic, message in self._tracks.of(
+                tracks, world_from_bev, output_from_bev, period_ns, wanted=lambda _: True
+            ):
+                self._write_message(topics.resolved(topic), message, detections_bev.stamp_ns)
+            work.stopwatch.lap("track")
+        detections_bev = detections_bev.select(detections_bev.scores >= self._score_threshold)
         for topic, message in self._results.of(detections_bev, output_from_bev, period_ns, wanted=lambda _: True):
             self._write_message(topics.resolved(topic), message, detections_bev.stamp_ns)
         work.stopwatch.lap("write")

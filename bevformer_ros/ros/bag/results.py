@@ -13,11 +13,12 @@ from tf2_ros import Buffer, TransformException
 from bevformer_ros.config import RigConfig
 from bevformer_ros.evaluation.attributes import with_guessed_attributes
 from bevformer_ros.evaluation.protocol import EvaluationSample
+from bevformer_ros.evaluation.tracking import IdentifiedBoxes, TrackedSample
 from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.bag.run_summary import Summary, summarise
 from bevformer_ros.ros.bag.scene import transforms_of
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns, transform_from_message
-from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, TRUTH, BoxTopics
+from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, OUTPUT_TRACKS, TRUTH, BoxTopics
 from bevformer_ros.types import SECOND_NS, Detections3D
 
 # Half a period of nuScenes' cameras: a lidar sweep's image is nearer, the next one is not.
@@ -26,10 +27,11 @@ NEAREST_NS = SECOND_NS // 24
 
 @dataclass(frozen=True)
 class StampedBoxes:
-    """Boxes as they lie in a bag. velocity_known: (n,)."""
+    """Boxes as they lie in a bag. ids: (n,) as in the messages. velocity_known: (n,)."""
 
     frame_id: str
     boxes: Detections3D
+    ids: tuple[str, ...]
     velocity_known: NDArray[np.bool_]
 
 
@@ -53,7 +55,8 @@ def read_boxes(bag: BagReader, names: BoxTopics) -> dict[int, StampedBoxes]:
         message = deserialize(entry)
         extra = extras.get(stamp_to_ns(message.header.stamp))
         boxes = detections_from_messages(message, extra)
-        found[boxes.stamp_ns] = StampedBoxes(message.header.frame_id, boxes, _velocity_known(boxes, extra))
+        ids = tuple(box.id for box in message.detections)
+        found[boxes.stamp_ns] = StampedBoxes(message.header.frame_id, boxes, ids, _velocity_known(boxes, extra))
     return found
 
 
@@ -119,3 +122,27 @@ def evaluated(result: BagReader, drive: BagReader, rig: RigConfig, truth: BoxTop
         true_boxes = ego.boxes(true, stamp_ns)
         samples.append(EvaluationSample(token, with_guessed_attributes(boxes), true_boxes, true.velocity_known))
     return Evaluated(tuple(samples), frozenset(missing))
+
+
+def tracked(result: BagReader, drive: BagReader, rig: RigConfig, truth: BoxTopics = TRUTH) -> list[TrackedSample]:
+    """Tracks against the truth in the drive's bag, in the rig's fixed frame, at the stamps of the truth as evaluated()
+    has it. Raises ValueError for results without tracks."""
+    if OUTPUT_TRACKS.boxes not in result.topics:
+        raise ValueError(f"{result.path} has no {OUTPUT_TRACKS.boxes}; replay the drive with --tracking")
+    found, ego = read_boxes(result, OUTPUT_TRACKS), EgoFrame(transforms_of(drive), rig)
+    stamps = np.array(sorted(found), np.int64)
+    samples = []
+    for stamp_ns, true in read_boxes(drive, truth).items():
+        fixed_from_ego, nearest = ego.pose(stamp_ns), nearest_stamp(stamps, stamp_ns)
+        tracks = IdentifiedBoxes(Detections3D.empty(stamp_ns), ())
+        if nearest is not None:
+            tracks = _in_fixed_frame(found[nearest], ego, stamp_ns, fixed_from_ego)
+        true_boxes = _in_fixed_frame(true, ego, stamp_ns, fixed_from_ego)
+        samples.append(TrackedSample(stamp_ns, tracks, true_boxes, fixed_from_ego[:3, 3]))
+    return samples
+
+
+def _in_fixed_frame(
+    stamped: StampedBoxes, ego: EgoFrame, stamp_ns: int, fixed_from_ego: NDArray[np.float64]
+) -> IdentifiedBoxes:
+    return IdentifiedBoxes(ego.boxes(stamped, stamp_ns).transformed(fixed_from_ego), stamped.ids)

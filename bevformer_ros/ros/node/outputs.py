@@ -14,6 +14,8 @@ from bevformer_ros.drawing import draw_surround
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.conversions import header_of, image_to_message
 from bevformer_ros.ros.result_messages import ResultMessages
+from bevformer_ros.ros.track_messages import TrackMessages
+from bevformer_ros.tracking.tracks import Tracks3D
 from bevformer_ros.types import Detections3D, SurroundFrame
 
 QUEUE_DEPTH = 10
@@ -24,6 +26,9 @@ _TYPES = {
     topics.STATUS: DetectorStatus,
     topics.PROPOSALS: Detection3DArray,
     topics.PROPOSAL_MARKERS: MarkerArray,
+    topics.TRACKS: Detection3DArray,
+    topics.TRACK_KINEMATICS: DetectionKinematicsArray,
+    topics.TRACK_MARKERS: MarkerArray,
 }
 
 
@@ -33,6 +38,7 @@ class Outputs:
     def __init__(self, node: Node, output_frame: str) -> None:
         self._node = node
         self._messages = ResultMessages(output_frame)
+        self._track_messages = TrackMessages(output_frame)
         self._publishers = {
             topic: node.create_lifecycle_publisher(kind, topic, QUEUE_DEPTH) for topic, kind in _TYPES.items()
         }
@@ -47,6 +53,19 @@ class Outputs:
     ) -> None:
         """period_ns: time between sets, for the life of the markers; None while unknown."""
         for topic, message in self._messages.of(detections_bev, output_from_bev, period_ns, self._has_listener):
+            self._publishers[topic].publish(message)
+
+    def publish_tracks(
+        self,
+        tracks_bev: Tracks3D,
+        world_from_bev: NDArray[np.float64],
+        output_from_bev: NDArray[np.float64],
+        period_ns: float | None,
+    ) -> None:
+        """period_ns: as above."""
+        for topic, message in self._track_messages.of(
+            tracks_bev, world_from_bev, output_from_bev, period_ns, self._has_listener
+        ):
             self._publishers[topic].publish(message)
 
     def _has_listener(self, topic: str) -> bool:
@@ -65,3 +84,4 @@ class Outputs:
         header = header_of(stamp_ns, self._messages.frame)
         self._publishers[topics.MARKERS].publish(self._messages.markers.delete_all(header))
         self._publishers[topics.PROPOSAL_MARKERS].publish(self._messages.proposal_markers.delete_all(header))
+        self._publishers[topics.TRACK_MARKERS].publish(self._track_messages.markers.delete_all(header))

@@ -33,6 +33,7 @@ from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.node.synchronizer import SurroundSynchronizer
 from bevformer_ros.ros.node.worker import PipelinedWorker
 from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies
+from bevformer_ros.tracking.tracker import Tracker
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, Detections3D, NotFiniteError
 
 UNTRAINED = "UNTRAINED: the weights are random, the boxes mean nothing"
@@ -73,6 +74,7 @@ class DetectionSession:
         self._node, self._rig, self.detector, self._outputs = node, rig, detector, outputs
         self._ego_motion = ego_motion
         self._reset_requested = False
+        self._tracker = Tracker(settings.tracker_config()) if settings.tracking else None
         self._threads = torch.get_num_threads()
         self._profile_checked = False
         self._described: set[str] = set()
@@ -221,6 +223,11 @@ class DetectionSession:
             self.detector.reset("request")
         detections = self.detector(prepared)
         stopwatch.lap("detector")
+        if self._tracker is not None:  # poor boxes too continue tracks
+            world_from_bev, resets = assembled.frame.world_from_bev, sum(self.detector.history.resets.values())
+            tracks = self._tracker(detections, world_from_bev, resets)
+            self._outputs.publish_tracks(tracks, world_from_bev, assembled.output_from_bev, self._record.period_ns)
+            stopwatch.lap("track")
         detections = detections.select(detections.scores >= self.score_threshold)
         self._outputs.publish_detections(detections, assembled.output_from_bev, self._record.period_ns)
         stopwatch.lap("publish")

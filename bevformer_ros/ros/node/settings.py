@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, get_args
 
-from bevformer_ros.config import RigConfig
+from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.pipeline import Precision
 from bevformer_ros.ros.node.health import HealthLimits
 from bevformer_ros.ros.node.synchronizer import SynchronizerConfig
+from bevformer_ros.tracking.config import TrackingConfig
 from bevformer_ros.types import MILLISECOND_NS
 
 DEFAULT_SCORE_THRESHOLD = 0.2
@@ -94,6 +95,8 @@ class Settings:
     health_maximum_age_s: float = _parameter(
         1.0, "boxes that are older when they are published, counted from their stamp, are a WARN", (0.01, 600.0)
     )
+    tracking: bool = _parameter(False, "follow boxes over time and publish tracks")
+    tracking_config: str = _parameter("", "YAML of the tracker, see docs/tracking.md; empty for its defaults")
 
     def __post_init__(self) -> None:
         for name in SETTINGS:
@@ -109,6 +112,10 @@ class Settings:
             maximum_gap_s=self.history_maximum_gap_s,
             intrinsics_tolerance=self.history_calibration_tolerance,
         )
+
+    def tracker_config(self) -> TrackingConfig:
+        """Raises ValueError for a file that says anything else."""
+        return load_yaml(TrackingConfig, self.tracking_config) if self.tracking_config else TrackingConfig()
 
     def synchronizer(self, rig: RigConfig) -> SynchronizerConfig:
         """Raises ValueError where the values contradict each other or the rig."""

@@ -26,11 +26,18 @@ from bevformer_ros.ros.bag.files import BagReader, BagWriter
 from bevformer_ros.ros.bag.results import EgoFrame, StampedBoxes, read_boxes
 from bevformer_ros.ros.bag.scene import transforms_of
 from bevformer_ros.ros.bag.simulated_drive import simulate
-from bevformer_ros.ros.conversions import detections_to_message, header_of, kinematics_to_message
-from bevformer_ros.ros.topics import LIDAR_FRAME, OUTPUT, OUTPUT_STATUS, TRUTH
+from bevformer_ros.ros.conversions import (
+    detections_to_message,
+    header_of,
+    kinematics_to_message,
+    track_kinematics_to_message,
+    tracks_to_message,
+)
+from bevformer_ros.ros.topics import LIDAR_FRAME, OUTPUT, OUTPUT_STATUS, OUTPUT_TRACKS, TRUTH
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR
 from bevformer_ros.taxonomy import CLASSES
+from bevformer_ros.tracking.tracker import Tracker
 from bevformer_ros.types import MILLISECOND_NS
 
 DRIVE = Drive(seed=5, seconds=1.5, rate=2.0, size=(160, 90))
@@ -115,7 +122,7 @@ def test_results_of_another_time_are_compared_where_the_ego_was_then(drive, trut
     found = []
     for stamp, entry in truth.items():
         later = stamp + 30 * MILLISECOND_NS
-        moved = ego.boxes(StampedBoxes(RIG.base_frame, entry.boxes, entry.velocity_known), later)
+        moved = ego.boxes(StampedBoxes(RIG.base_frame, entry.boxes, entry.ids, entry.velocity_known), later)
         still = np.linalg.norm(entry.boxes.velocities, axis=1) == 0
         assert np.linalg.norm(moved.centers - entry.boxes.centers, axis=1).min() > 0.1
         found.append(replace(moved.select(still), stamp_ns=later))
@@ -212,3 +219,36 @@ def test_ranges_of_worlds_that_are_none(text, capsys):
 def test_worlds_refused(words, complaint, capsys):
     assert main(["evaluate", *words]) == 1
     assert complaint in capsys.readouterr().err
+
+
+def write_tracks(path, truth, drive):
+    """What the tracker makes of the truth."""
+    with BagReader(drive) as bag:
+        ego = EgoFrame(transforms_of(bag), RIG)
+    tracker = Tracker()
+    with BagWriter(path) as bag:
+        for stamp_ns, entry in truth.items():
+            tracks = tracker(entry.boxes, ego.pose(stamp_ns))
+            bag.write(OUTPUT_TRACKS.boxes, tracks_to_message(tracks, RIG.base_frame), stamp_ns)
+            bag.write(OUTPUT_TRACKS.kinematics, track_kinematics_to_message(tracks, RIG.base_frame), stamp_ns)
+    return path
+
+
+def test_tracks_in_a_bag(drive, truth, tmp_path, capsys):
+    result, file = write_tracks(tmp_path / "out", truth, drive), tmp_path / "scores.json"
+    assert main(["evaluate", "--tracking", str(result), "--ground-truth", str(drive), "--json", str(file)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["class", "AMOTA", "AMOTP"]
+    scores = json.loads(file.read_text())
+    assert scores["samples"] == len(truth) and scores["amota"] > 0.95 and scores["ids"] == 0
+
+
+def test_results_without_tracks_are_refused(drive, truth, tmp_path, capsys):
+    result = write_results(tmp_path / "out", [entry.boxes for entry in truth.values()])
+    assert main(["evaluate", "--tracking", str(result), "--ground-truth", str(drive)]) == 1
+    assert "has no /detector/tracks; replay the drive with --tracking" in capsys.readouterr().err
+
+
+def test_the_truth_of_a_world_tracked(capsys):
+    command = "evaluate --tracking --perfect --world 9000:9001 --seconds 1.5 --size 160x90"
+    assert main(command.split()) == 0
+    assert float(capsys.readouterr().out.splitlines()[-1].split()[1]) > 0.95

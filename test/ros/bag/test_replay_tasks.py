@@ -31,6 +31,9 @@ from bevformer_ros.simulation.drive import Drive
 DRIVE = Drive(seed=3, seconds=2.0, rate=4.0, size=(160, 90))
 SETTINGS = Settings(rig=DEFAULT_RIG, model=str(SMALLEST), device="cpu", score_threshold=0.0)
 DETECTIONS, KINEMATICS, STATUS = map(topics.resolved, (topics.DETECTIONS, topics.KINEMATICS, topics.STATUS))
+TRACKS, TRACK_KINEMATICS, TRACK_MARKERS = map(
+    topics.resolved, (topics.TRACKS, topics.TRACK_KINEMATICS, topics.TRACK_MARKERS)
+)
 RIG = load_yaml(RigConfig, config_file("rigs", DEFAULT_RIG))
 
 
@@ -87,10 +90,31 @@ def test_every_set_comes_out_at_its_stamp(drive, tmp_path):
     assert last.total_latency_ms == pytest.approx(sum(entry.milliseconds for entry in last.latencies), rel=1e-5)
 
 
-def test_two_runs_give_identical_bytes(drive, tmp_path):
-    names = (DETECTIONS, KINEMATICS, topics.resolved(topics.MARKERS))
-    first, second = (messages(replayed(drive, tmp_path / name), *names) for name in ("first", "second"))
+@pytest.fixture
+def tracking_config(tmp_path):
+    """Every box begins a track: random weights give low scores."""
+    file = tmp_path / "tracking.yaml"
+    file.write_text("{high_score: 0, low_score: 0, confirm_score: 0}")
+    return str(file)
+
+
+def test_two_runs_give_identical_bytes(drive, tmp_path, tracking_config):
+    names = (DETECTIONS, KINEMATICS, topics.resolved(topics.MARKERS), TRACKS, TRACK_KINEMATICS, TRACK_MARKERS)
+    settings = replace(SETTINGS, tracking=True, tracking_config=tracking_config)
+    first, second = (messages(replayed(drive, tmp_path / name, settings), *names) for name in ("first", "second"))
     assert first == second
+
+
+def test_tracks_go_on_from_set_to_set(drive, tmp_path, tracking_config):
+    output = replayed(drive, tmp_path / "out", replace(SETTINGS, tracking=True, tracking_config=tracking_config))
+    ids = [{box.id for box in deserialize(entry).detections} for entry in messages(output, TRACKS)]
+    assert len(ids) == len(DRIVE.reference_stamps)
+    assert ids[0] and ids[0] & ids[1]
+
+
+def test_no_tracks_unless_asked_for(drive, tmp_path):
+    with BagReader(replayed(drive, tmp_path / "out")) as bag:
+        assert TRACKS not in bag.topics
 
 
 @pytest.mark.parametrize("late_ms", [100, 190])
@@ -200,28 +224,36 @@ def test_what_the_command_refuses(drive, tmp_path, capsys, words, complaint):
 
 
 @pytest.mark.integration
-def test_equals_what_the_live_node_publishes(drive, tmp_path, start_process):
+def test_equals_what_the_live_node_publishes(drive, tmp_path, start_process, tracking_config):
     """Same bag, once over DDS through the node in its own process, once through the replay: equal messages."""
     bevformer = [sys.executable, "-m", "bevformer_ros"]
     settings = {"rig": DEFAULT_RIG, "model": SMALLEST, "device": "cpu", "score_threshold": 0.0}
-    live = {**settings, "use_sim_time": "true", "image_reliability": "reliable"}
+    settings["tracking_config"] = tracking_config
+    live = {**settings, "tracking": "true", "use_sim_time": "true", "image_reliability": "reliable"}
     words = [word for name, value in live.items() for word in ("-p", f"{name}:={value}")]
     node = start_process(
         [sys.executable, "-m", "bevformer_ros.ros.node.process", "--ros-args", *words], OMP_NUM_THREADS="1"
     )
-    with DetectorListener(outputs=["detections", "kinematics", "status"]) as listener:
+    with DetectorListener(outputs=["detections", "kinematics", "status", "tracks", "track_kinematics"]) as listener:
         node.wait_for_output("detecting with smallest")
         listener.wait_for_outputs()
         assert start_process([*bevformer, "play", drive, "--rate", "0.5"]).wait() == 0
         statuses = listener.wait_for("status", 8)
         boxes, kinematics = listener.wait_for("detections", 8), listener.wait_for("kinematics", 8)
+        tracks, track_kinematics = listener.wait_for("tracks", 8), listener.wait_for("track_kinematics", 8)
     assert [len(status.sets_dropped) for status in statuses] == [0] * 8
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     output = tmp_path / "out"
-    assert start_process([*bevformer, "replay", drive, "-o", output, *options], OMP_NUM_THREADS="1").wait() == 0
+    assert (
+        start_process([*bevformer, "replay", drive, "-o", output, "--tracking", *options], OMP_NUM_THREADS="1").wait()
+        == 0
+    )
     assert all(entry.detections for entry in boxes)
     assert [deserialize(entry) for entry in messages(output, DETECTIONS)] == boxes
     assert [deserialize(entry) for entry in messages(output, KINEMATICS)] == kinematics
+    assert all(entry.detections for entry in tracks)
+    assert [deserialize(entry) for entry in messages(output, TRACKS)] == tracks
+    assert [deserialize(entry) for entry in messages(output, TRACK_KINEMATICS)] == track_kinematics
 
 
 @pytest.mark.slow

@@ -80,7 +80,10 @@ class Detector:
 
 class Outputs:
     def __init__(self):
-        self.detections, self.statuses, self.warnings = [], [], []
+        self.detections, self.statuses, self.warnings, self.tracks = [], [], [], []
+
+    def publish_tracks(self, tracks, world_from_bev, output_from_bev, period_ns):
+        self.tracks.append(tracks)
 
     def publish_detections(self, detections, output_from_bev, period_ns):
         self.detections.append(detections)
@@ -93,7 +96,7 @@ class Outputs:
 
 
 class Bench:
-    def __init__(self, node):
+    def __init__(self, node, settings):
         buffer = Buffer()
         for stamp_ns in (0, 9 * SECOND_NS):
             buffer.set_transform(transform_to_message(np.eye(4), "odom", "base_link", stamp_ns), "test")
@@ -101,7 +104,7 @@ class Bench:
         self.detector, self.outputs = Detector(), Outputs()
         ego_motion = EgoMotion(buffer, RIG)
         self.node = node
-        self.session = DetectionSession(node, Settings(), RIG, ego_motion, self.outputs, self.detector)
+        self.session = DetectionSession(node, settings, RIG, ego_motion, self.outputs, self.detector)
         self.session.open()
         info = CameraInfo(k=[5.0, 0.0, 4.0, 0.0, 5.0, 3.0, 0.0, 0.0, 1.0])
         for camera in range(len(RIG.cameras)):
@@ -125,11 +128,16 @@ def drops(status):
 
 
 @pytest.fixture
-def bench():
+def settings():
+    return Settings()
+
+
+@pytest.fixture
+def bench(settings):
     context = rclpy.Context()
     rclpy.init(context=context)
     node = Node("session", context=context)
-    made = Bench(node)
+    made = Bench(node, settings)
     yield made
     if made.detector.gate is not None:
         made.detector.gate.release(100)
@@ -261,3 +269,22 @@ def test_an_idle_session_says_so(bench):
     assert bench.outputs.statuses[-1].event == DetectorStatus.IDLE
     bench.session.publish_idle(LONG)
     assert len(bench.outputs.statuses) == 1
+
+
+@pytest.mark.parametrize("settings", [Settings(tracking=True)])
+def test_tracks_go_on_until_the_history_is_dropped(bench):
+    """Poor boxes do not begin tracks, but the tracker is given them."""
+    for tenth in range(4):
+        if tenth == 2:
+            bench.detector.history = HistoryStatus(depth=0, slots=3, bytes=7, resets={"request": 1})
+        bench.send(tenth)
+        status = bench.wait(tenth + 1)
+    assert "track" in [entry.stage for entry in status.latencies]
+    assert [tracks.ids.tolist() for tracks in bench.outputs.tracks] == [[1], [1, 2], [3], [3, 4]]
+    assert [tracks.boxes.scores.max() for tracks in bench.outputs.tracks] == [0.9] * 4
+
+
+def test_no_tracks_unless_asked_for(bench):
+    bench.send(0)
+    bench.wait(1)
+    assert bench.outputs.tracks == []
