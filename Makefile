@@ -1,5 +1,7 @@
 PYTHON ?= python3
 ARGS ?=
+TORCH_INDEX ?=
+export TORCH_INDEX
 IN_ENVIRONMENT = . .venv/bin/ros-activate &&
 
 .PHONY: help env demo test lint clean
@@ -10,7 +12,8 @@ help:
 	@echo "make lint             ruff and mypy"
 	@echo "make env              the environment in .venv; enter it with: source .venv/bin/ros-activate"
 	@echo "make clean            remove .venv, out/ and caches"
-	@echo "PYTHON=python3.12     with any of these: the interpreter to use"
+	@echo "PYTHON=python3.12     with any of these: the interpreter to use; if it has a torch, that one is taken"
+	@echo "TORCH_INDEX=URL       with any of these: the pip index to take torch from, such as one of CPU-only builds"
 
 env:
 	@$(PYTHON) underlay/install.py

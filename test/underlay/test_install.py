@@ -1,0 +1,102 @@
+"""The set-up of the environment: whose .venv it is, and where torch comes from. Nothing is installed here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from support import REPOSITORY
+
+INSTALL = ["pip", "install"]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """underlay/install.py with a .venv in an empty folder, and commands that are noted down instead of run."""
+    spec = spec_from_file_location("underlay_install", REPOSITORY / "underlay" / "install.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(module, "commands", [], raising=False)
+    monkeypatch.setattr(module, "run", lambda command, what: module.commands.append(command))
+    monkeypatch.delenv("TORCH_INDEX", raising=False)
+    return module
+
+
+def test_what_it_takes_is_said_before_it_starts(install: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    install.make_venv([])
+    assert "GB to download" in capsys.readouterr().out
+    (command,) = install.commands
+    assert command[1:3] == ["-m", "venv"]
+
+
+def test_a_venv_of_another_python_is_left_alone(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert install.foreign_venv([]) == ""
+    install.make_venv([])
+    assert install.foreign_venv([]) == ""
+    assert "make clean" in install.foreign_venv(["/opt/ros/jazzy"])
+    monkeypatch.setattr(sys, "version", "4.0")
+    assert "make clean" in install.foreign_venv([])
+    assert (install.VENV / "stamp-interpreter").exists()
+
+
+def test_a_venv_that_we_did_not_make_is_left_alone(install: ModuleType) -> None:
+    install.VENV.mkdir()
+    assert "make clean" in install.foreign_venv([])
+
+
+@pytest.mark.parametrize(
+    ("gpu", "index", "expected"),
+    [
+        (True, "", [[*INSTALL, "torch==1"]]),
+        (False, "", [[*INSTALL, "torch==1+cpu"]]),
+        (False, "http://index", [[*INSTALL, "--index-url", "http://index", "torch==1"]]),
+    ],
+)
+def test_where_torch_comes_from(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, gpu: bool, index: str, expected: list[list[str]]
+) -> None:
+    monkeypatch.setattr(install, "has_nvidia_gpu", lambda: gpu)
+    monkeypatch.setenv("TORCH_INDEX", index)
+    install.install_torch(INSTALL, "torch==1")
+    assert install.commands == expected
+
+
+def test_without_a_cpu_build_the_ordinary_one_is_taken(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried = []
+
+    def run(command: list[str], what: str) -> None:
+        tried.append(command[-1])
+        if command[-1].endswith("+cpu"):
+            raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(install, "has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(install, "run", run)
+    install.install_torch(INSTALL, "torch==1")
+    assert tried == ["torch==1+cpu", "torch==1"]
+    assert "TORCH_INDEX=URL" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [(None, None), ("/usr/lib/torch/__init__.py", "/usr/lib"), ("{venv}/lib/torch/__init__.py", None)],
+)
+def test_a_torch_of_the_chosen_python(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, origin: str | None, expected: str | None
+) -> None:
+    spec = None if origin is None else SimpleNamespace(origin=origin.format(venv=install.VENV))
+    monkeypatch.setattr(install, "find_spec", lambda name: spec)
+    assert install.torch_elsewhere() == (None if expected is None else Path(expected))
+
+
+def test_requirements_are_read_without_comments(install: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text("# why\n\ntorch==1  # because\n", encoding="utf-8")
+    assert install.required(file) == ["torch==1"]
