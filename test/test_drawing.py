@@ -1,5 +1,7 @@
 """Drawing: boxes land on the pixels they should, and nothing breaks without boxes or cameras."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -111,6 +113,17 @@ def test_bev_shows_the_class_colour_at_the_box():
     patch = image[row - 8 : row + 9, column - 8 : column + 9].reshape(-1, 3).astype(int)
     assert np.abs(patch - class_colour(CLASS_ID["car"])).sum(axis=1).min() < 30
     assert draw_bev(400, Detections3D.empty(0)).shape == (400, 400, 3)
+
+
+def test_the_velocity_arrow_points_to_where_the_object_goes():
+    """30 m/s to the front, so its tip lies far ahead of the box, and nothing lies as far behind it."""
+    still = boxes((20.0, 0.0, 0.0))
+    moving = replace(still, velocities=np.array([[0.0, 30.0]]))
+    changed = (draw_bev(400, moving) != draw_bev(400, still)).any(axis=2)
+    rows, _ = np.nonzero(changed)
+    middle = BevPanel(400).pixels(np.array([20.0, 0.0]))[1]
+    assert rows.min() < middle - 50
+    assert rows.max() < middle + 3
 
 
 @pytest.mark.parametrize("names", [("CAM_FRONT",), ("CAM_FRONT", "CAM_BACK"), ("left", "right", "up", "down")])

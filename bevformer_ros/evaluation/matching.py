@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros.drawing import Comparison
-from bevformer_ros.taxonomy import CLASSES
+from bevformer_ros.taxonomy import CLASS_NAMES, CLASSES
 from bevformer_ros.types import Detections3D
 
+_HEADING_PERIODS = np.array([{"barrier": np.pi, "traffic_cone": np.nan}.get(name, 2 * np.pi) for name in CLASS_NAMES])
 _RANGES = np.array([entry.evaluation_range for entry in CLASSES])
 
 
@@ -54,6 +55,15 @@ def comparison(detections: Detections3D, truth: Detections3D, distance: float) -
         found=~np.isin(np.arange(len(truth)), matches.missed),
         hit=~np.isin(np.arange(len(detections)), matches.spurious),
     )
+
+
+def heading_errors(
+    found: NDArray[np.float64], true: NDArray[np.float64], labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """How far headings (n,) lie apart, in radians, as the devkit counts: a barrier turned by half a turn looks
+    the same, and a cone has no heading (NaN)."""
+    period = _HEADING_PERIODS[labels]
+    return np.abs((found - true + period / 2) % period - period / 2)
 
 
 @dataclass(frozen=True)

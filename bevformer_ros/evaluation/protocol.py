@@ -3,6 +3,12 @@
 Boxes are compared in the ego frame: errors do not depend on where the world's origin lies, and ranges count from the
 ego. The devkit compares in the global frame; the two differ by the tilt of the road alone (the cosine of a few
 degrees). For a number to be published, write a submission and let the devkit evaluate it.
+
+A box is a hit if its centre lies nearer than a distance, over ground, to a free object of its class. `score` asks
+this at 0.5, 1, 2 and 4 m, and AP is the mean of the four: boxes that are found but placed badly show as a high AP at
+4 m and a low one at 0.5 m. The errors (mATE and the others) are those of the hits at 2 m, averaged over recall. A class
+without heading, motion or attributes has no such error (`_UNDEFINED`) and is left out of its mean. `table.score_table`
+prints a row for each class: objects and boxes within range, the mean AP, the AP at each distance, the errors.
 """
 
 from __future__ import annotations

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bevformer_ros import geometry
-from bevformer_ros.evaluation.matching import Matches, match
+from bevformer_ros.evaluation.matching import Matches, heading_errors, match
 from bevformer_ros.evaluation.protocol import EvaluationSample, Scores, in_range, protocol
 from bevformer_ros.resources import share_directory
 from bevformer_ros.taxonomy import CLASS_NAMES, CLASSES
@@ -161,7 +160,7 @@ def _errors(sample: EvaluationSample) -> tuple[NDArray[np.float64], ...]:
     truth, detections = within.truth.select(matches.truth), within.detections.select(matches.detection)
     errors = np.full((3, len(within.truth)), np.nan)
     errors[0, matches.truth] = np.linalg.norm(detections.centers[:, :2] - truth.centers[:, :2], axis=1)
-    errors[1, matches.truth] = np.degrees(np.abs(geometry.wrap_angle(detections.yaws - truth.yaws)))
+    errors[1, matches.truth] = np.degrees(heading_errors(detections.yaws, truth.yaws, truth.labels))
     apart = np.linalg.norm(detections.velocities - truth.velocities, axis=1)
     errors[2, matches.truth] = np.where(within.velocity_known[matches.truth], apart, np.nan)
     found = np.zeros(len(within.truth))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bevformer_ros.evaluation.matching import Tally, match, tally
+from bevformer_ros.evaluation.matching import Tally, heading_errors, match, tally
 from bevformer_ros.taxonomy import CLASS_ID, NO_ATTRIBUTE
 from bevformer_ros.types import Detections3D
 
@@ -48,6 +48,26 @@ def test_match(detections, truth, pairs):
     assert sorted(zip(found.detection.tolist(), found.truth.tolist(), strict=True)) == pairs
     assert len(found.missed) == len(truth) - len(pairs)
     assert len(found.spurious) == len(detections) - len(pairs)
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "true", "expected"),
+    [
+        ("car", 0.1, 0.3, 0.2),
+        ("car", 3.1, -3.1, 2 * np.pi - 6.2),
+        ("car", 0.0, np.pi, np.pi),
+        ("barrier", 0.0, np.pi, 0.0),
+        ("barrier", 0.0, 2.0, np.pi - 2.0),
+        ("traffic_cone", 0.0, 0.0, np.nan),
+    ],
+)
+def test_heading_errors(name, found, true, expected):
+    (error,) = heading_errors(np.array([found]), np.array([true]), np.array([CLASS_ID[name]]))
+    assert error == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+
+def test_heading_errors_of_nothing():
+    assert len(heading_errors(np.zeros(0), np.zeros(0), np.zeros(0, np.int64))) == 0
 
 
 def test_tally_of_nothing():

@@ -53,6 +53,17 @@ def test_nothing_to_evaluate():
         score([])
 
 
+@pytest.mark.parametrize(("better", "ap"), [(499, 1.0), (500, 0.0)])
+def test_the_best_500_boxes_of_a_sample_count(better, ap):
+    """A car that is found, behind so many barriers of better scores, and before one of a worse score."""
+    barrier = CLASS_ID["barrier"]
+    found = boxes(
+        [*[barrier] * better, CAR, barrier], [(5.0, 5.0, 1.0)] * (better + 2), scores=[*[0.9] * better, 0.1, 0.05]
+    )
+    scores = score([sample(found, boxes([CAR], [(5.0, 5.0, 1.0)]))])
+    assert scores.classes["car"].ap == pytest.approx(ap)
+
+
 @pytest.mark.parametrize("truth", [EVERYTHING, boxes()], ids=["truth", "no truth"])
 def test_no_boxes_score_nothing(truth):
     scores = score([sample(boxes(), truth)])

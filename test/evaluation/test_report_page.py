@@ -85,7 +85,7 @@ def test_frames_and_misses(tmp_path):
 
 
 def test_charts_over_distance():
-    turned = replace(SAMPLES[1].detections, yaws=np.array([np.pi / 6]), velocities=np.array([[3.0, 4.0]]))
+    turned = replace(SAMPLES[1].detections, yaws=np.array([np.pi / 6 - 2 * np.pi]), velocities=np.array([[3.0, 4.0]]))
     charts = distance_charts([replace(SAMPLES[1], detections=turned), SAMPLES[2]])
     expected = [[2, 0, 0, 0, 1], [0.5, None, None, None, 0], [1, *[None] * 4], [30, *[None] * 4], [5, *[None] * 4]]
     for chart, values in zip(charts, expected, strict=True):

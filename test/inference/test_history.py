@@ -185,6 +185,16 @@ def test_reset_rules(second, expected):
     assert reset_reason(first, FrameRecord.of(second, first), HistoryConfig()) == expected
 
 
+@pytest.mark.parametrize(("change", "expected"), [(0.0, None), (0.005, None), (0.02, "calibration_change")])
+def test_changed_distortion(change, expected):
+    """Coefficients of the same number: another k2 in one camera."""
+    before = np.array([-0.3, 0.1, 0.0, 0.0, 0.0])
+    after = before + np.array([0.0, change, 0.0, 0.0, 0.0])
+    first = FrameRecord.of(frame(cameras=(camera(distortion=before), BACK)), None)
+    second = frame(10_100, cameras=(camera(distortion=after), BACK))
+    assert reset_reason(first, FrameRecord.of(second, first), HistoryConfig()) == expected
+
+
 def test_camera_that_was_missing_is_compared_with_its_last_image():
     config = HistoryConfig()
     first = FrameRecord.of(frame(), None)

@@ -112,6 +112,18 @@ def test_proposals_join_every_group() -> None:
             assert torch.equal(getattr(joined, name)[:, rows], torch.cat([own, getattr(proposed, name)], dim=1))
 
 
+def test_a_proposals_position_is_made_of_waves_from_the_range_to_its_128th() -> None:
+    """x, y and z lie at 1/8 of the range: eight octaves of sines, then of cosines, one coordinate after the other."""
+    queries = ProposalQueries(CHANNELS, CLASSES, "learned", GRID.range)
+    queries.position = torch.nn.Identity()
+    low, high = torch.tensor(GRID.range).view(2, 3)
+    eighth = (low + (high - low) / 8).expand(1, 1, 3)
+    position = queries(some_proposals(1, batch=1)._replace(centers=eighth)).position.view(3, 16)
+    half = math.sqrt(0.5)
+    expected = torch.tensor([half, 1.0, *[0.0] * 6, half, 0.0, -1.0, *[1.0] * 5])
+    torch.testing.assert_close(position, expected.expand(3, 16), atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("content", CONTENTS)
 def test_identity_regression_gives_the_proposals_centres(content: QueryContent) -> None:
     stage, proposals = SecondStage(content), some_proposals(7)

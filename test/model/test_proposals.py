@@ -142,6 +142,22 @@ def test_two_depths_of_one_car_give_one_proposal() -> None:
     assert len(kept(propose(levels, TWO_CAMERAS))["scores"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("apart", "margin", "count"), [(0.35, 0.2, 1), (0.45, 0.2, 2), (0.35, 0.1, 2), (0.25, 0.1, 1), (0.45, 0.3, 1)]
+)
+def test_boxes_of_two_cameras_are_one_within_the_margin(apart: float, margin: float, count: int) -> None:
+    """Two views of a cone, 0.40 m wide: one if the centre of one lies in the other's footprint grown by the margin."""
+    near, far = (boxes_of([("traffic_cone", (0.0, y), 0.0)]) for y in (10.0, 10.0 + apart))
+    views = zip(
+        ideal_head.ideal_outputs(near, TWO_CAMERAS[:1], HEAD)[0],
+        ideal_head.ideal_outputs(far, TWO_CAMERAS[1:], HEAD)[0],
+        strict=True,
+    )
+    levels = [PerspectiveLevel(*(torch.cat(pair) for pair in zip(*both, strict=True))) for both in views]
+    proposals = kept(propose(levels, TWO_CAMERAS, replace(DEFAULT, bev_nms_margin=margin)))
+    assert len(proposals["scores"]) == count
+
+
 @pytest.fixture(scope="module")
 def keyframe() -> tuple[Detections3D, list[ideal_head.View]]:
     """Ground truth of the real keyframe, and its cameras as the released models' input sees them."""

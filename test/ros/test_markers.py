@@ -59,7 +59,8 @@ def test_what_a_car_looks_like(cars):
     assert (box.color.r, box.color.g, box.color.b) == pytest.approx(tuple(c / 255 for c in CLASSES[3].colour))
     tip = heading.points[1]
     assert (tip.x, tip.y, tip.z) == pytest.approx((10.0, 2.0, 1.75))
-    assert (velocity.points[1].x, velocity.points[1].y) == pytest.approx((10.0, 3.0))
+    start, end = velocity.points
+    assert (start.x, start.y, end.x, end.y) == pytest.approx((10.0, 0.0, 10.0, 3.0))
     assert label.text == "car 0.88"
     assert label.pose.position.z > 1.75
 

@@ -113,6 +113,19 @@ CASES = {
         {},
         {},
     ),
+    "exactly at the tolerance": (
+        [(0, 100), (2, 92), (1, 148)],
+        [(100, ("a100", "b148", "c92"))],
+        {},
+        {},
+    ),
+    "exactly within accept": ([(0, 100), (2, 92), (1, 103)], [(100, ("a100", "b103", "c92"))], {}, {}),
+    "pending sets are bounded, here four": (
+        [(0, 100), (0, 110), (0, 120), (0, 130), (0, 140)],
+        [],
+        {"incomplete": 1},
+        {"incomplete_set": 1},
+    ),
     "outside the tolerance": (
         [(0, 100), (2, 92), (1, 149)],
         [],
@@ -232,6 +245,39 @@ def test_a_silent_camera_is_not_waited_for_until_it_sends_again():
     assert bench.sets[-1][0] == 500
     bench.send(1, 708)
     assert bench.sets[-1] == (700, ("a700", "b708", "c692"))
+
+
+def bench_with_silent_cameras(*silent: int) -> Bench:
+    """Two images make a set; the cameras named have missed the sets at 100, 200 and 300."""
+    bench = Bench(replace(CONFIG, minimum_cameras=2))
+    for stamp in (100, 200, 300):
+        for camera in {0, 1, 2} - set(silent):
+            bench.send(camera, stamp + CONFIG.offsets_ns[camera] / MILLISECOND_NS)
+        bench.synchronizer.expire(0)
+        bench.synchronizer.expire(CONFIG.timeout_ns)
+    return bench
+
+
+def test_silent_cameras_are_waited_for_where_a_set_needs_them():
+    bench = bench_with_silent_cameras(1, 2)
+    assert bench.synchronizer.sets_dropped == {"incomplete": 3}
+    bench.send(0, 400)
+    assert bench.synchronizer.sets_dropped == {"incomplete": 3}
+    bench.send(2, 392)
+    assert bench.sets == [(400, ("a400", None, "c392"))]
+
+
+@pytest.mark.parametrize("forget", [lambda it: it.clear("reset"), lambda it: it.forget_after(0)])
+def test_silence_is_forgotten_with_the_rest(forget):
+    bench = bench_with_silent_cameras(1)
+    before = len(bench.sets)
+    assert before == 3
+    forget(bench.synchronizer)
+    bench.send(2, 392)
+    bench.send(0, 400)
+    assert len(bench.sets) == before
+    bench.send(1, 408)
+    assert bench.sets[-1] == (400, ("a400", "b408", "c392"))
 
 
 def test_forget_after_keeps_images_of_the_new_pass():
