@@ -174,5 +174,5 @@ def test_the_parameter_file_names_only_parameters_that_exist():
 def test_rviz_shows_topics_that_the_node_publishes():
     displays = yaml.safe_load((REPOSITORY / "rviz" / "detector.rviz").read_text())["Visualization Manager"]["Displays"]
     shown = {entry["Topic"]["Value"] for entry in displays if "Topic" in entry}
-    published = (topics.MARKERS, topics.PROPOSAL_MARKERS, topics.OVERLAY)
+    published = (topics.MARKERS, topics.PROPOSAL_MARKERS, topics.TRACK_MARKERS, topics.OVERLAY)
     assert shown == {name.replace("~", topics.NODE_NAME) for name in published}

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
-from support import REPOSITORY, RunningProcess, free_domain_id, wait_until
+from support import REPOSITORY, wait_until
 from tracked_boxes import boxes_at
 
 rclpy = pytest.importorskip("rclpy", reason="needs a ROS environment (make test provides one)")
@@ -84,21 +84,16 @@ def test_the_parameter_file_fits_the_schema():
 
 
 @pytest.fixture
-def graph(monkeypatch):
-    """A node of the test, the bridge as a process on the same domain, and what it published."""
-    domain = str(free_domain_id())
-    monkeypatch.setenv("ROS_DOMAIN_ID", domain)
-    bridge = RunningProcess([sys.executable, "-m", "bevformer_ros.ros.autoware.bridge_node"], {"ROS_DOMAIN_ID": domain})
+def graph(start_process):
+    """A node of the test with its executor, and the bridge as a process."""
+    bridge = start_process([sys.executable, "-m", "bevformer_ros.ros.autoware.bridge_node"])
     with rclpy.init():
         node = rclpy.create_node("test_bridge")
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        try:
-            yield node, executor, bridge
-        finally:
-            bridge.end()
-            executor.shutdown()
-            node.destroy_node()
+        yield node, executor, bridge
+        executor.shutdown()
+        node.destroy_node()
 
 
 @pytest.mark.integration

@@ -1,0 +1,29 @@
+"""What is ahead: python3 examples/consumer.py, beside a detector. With its parameter tracking, of single objects:
+... --ros-args -r /detector/detections:=/detector/tracks -r /detector/kinematics:=/detector/track_kinematics
+"""
+
+from math import hypot
+
+import message_filters
+import rclpy
+from bevformer_ros.msg import DetectionKinematicsArray
+from vision_msgs.msg import Detection3DArray
+
+
+def tell(boxes: Detection3DArray, kinematics: DetectionKinematicsArray) -> None:
+    extras = {extra.id: extra for extra in kinematics.detections}
+    for box in boxes.detections:
+        place, extra = box.bbox.center.position, extras[box.id]
+        if place.x > 0 and abs(place.y) < 2:  # base_link: x forward, y left
+            speed = hypot(extra.velocity.twist.linear.x, extra.velocity.twist.linear.y)
+            print(f"{extra.class_name} {box.id}: {place.x:.1f} m ahead, {speed:.1f} m/s", flush=True)
+
+
+rclpy.init()
+node = rclpy.create_node("consumer")
+inputs = [
+    message_filters.Subscriber(node, Detection3DArray, "/detector/detections"),
+    message_filters.Subscriber(node, DetectionKinematicsArray, "/detector/kinematics"),
+]
+message_filters.TimeSynchronizer(inputs, 10).registerCallback(tell)
+rclpy.spin(node)
