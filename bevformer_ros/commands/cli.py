@@ -29,6 +29,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("benchmark-node", "Run the whole node on six cameras and time it."),
     Command("benchmark-scaling", "Plot time against cameras, size and history."),
     Command("benchmark-sync", "Measure receiving and synchronising six cameras."),
+    Command("benchmark-tracking", "Time what tracking costs for each set of boxes."),
     Command("benchmark-world", "Images a second from the simulated world."),
     Command("convert", "Turn an official checkpoint into a .safetensors file."),
     Command("demo", "Simulate a drive, detect on it over DDS, show what came out."),
