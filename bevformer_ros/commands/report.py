@@ -1,8 +1,9 @@
-"""`bevformer-ros report`: results against the truth as a folder to look at, with a picture of every moment."""
+"""`bevformer-ros report`: results against the truth as a folder to look at, two detectors side by side if wished."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from bevformer_ros.commands.options import add_output, add_results, add_view_width, rig_of, truth_of
 from bevformer_ros.ros.bag.evaluation import pairs_of
@@ -13,15 +14,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = Pictures()
     add_results(parser, "+")
     add_output(parser, "FOLDER", "folder to create")
-    parser.add_argument("--frames", type=int, default=default.most, help="pictures at most (default %(default)s)")
-    parser.add_argument("--score", type=float, default=default.score, help="least score drawn (default %(default)s)")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="OUT",
+        help="another detector's results on the same bags, in the same order, to stand beside the first",
+    )
+    parser.add_argument("--frames", type=int, default=default.most, help="with pictures, at most (default %(default)s)")
+    parser.add_argument(
+        "--score",
+        type=float,
+        default=default.score,
+        help="least score that the page shows at first (default %(default)s)",
+    )
     add_view_width(parser, default.width)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    pairs = pairs_of(arguments.results, arguments.ground_truth)
+    runs = [pairs_of(arguments.results, arguments.ground_truth)]
+    if arguments.compare:
+        runs.append(pairs_of(arguments.compare, arguments.ground_truth))
     pictures = Pictures(arguments.frames, arguments.score, arguments.width)
-    found = report(arguments.output, pairs, rig_of(arguments), truth_of(arguments), pictures)
-    print(found.text())
+    for found in report(arguments.output, runs, rig_of(arguments), truth_of(arguments), pictures):
+        print(found.text())
     print(f"\nopen {arguments.output / 'index.html'}")
     return 0

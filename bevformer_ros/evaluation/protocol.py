@@ -45,13 +45,15 @@ _UNDEFINED = {"traffic_cone": ("orient_err", "vel_err", "attr_err"), "barrier": 
 class EvaluationSample:
     """Boxes and the truth about them at one time, both in the ego frame (x forward, level, origin at the ego).
 
-    velocity_known: (truths,), where false a true velocity is not compared with.
+    velocity_known: (truths,), where false a true velocity is not compared with. object_ids: of the truth, the same
+    for an object at all times; empty where it has none.
     """
 
     token: str
     detections: Detections3D
     truth: Detections3D
     velocity_known: NDArray[np.bool_]
+    object_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""The numbers of a report, and the folder that shows them: opened from the file system, it needs no server.
+"""The data of a report, and the folder that shows them: opened from the file system, it needs no server.
 
-The page is config/report/; it draws everything from data.js, which is written here.
+The page is config/report/; it draws everything from data.js, which is written here. Its charts are uPlot's (MIT).
 """
 
 from __future__ import annotations
@@ -15,23 +15,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bevformer_ros.evaluation.matching import Matches, heading_errors, match
+from bevformer_ros.evaluation.matching import heading_errors, match
 from bevformer_ros.evaluation.protocol import EvaluationSample, Scores, in_range, protocol
 from bevformer_ros.resources import share_directory
-from bevformer_ros.taxonomy import CLASS_NAMES, CLASSES
-
-_DISTANCE_EDGES = np.arange(0.0, 51.0, 10.0)
-_MOST_MISSES = 200
+from bevformer_ros.taxonomy import CLASSES
+from bevformer_ros.types import SECOND_NS, Detections3D
 
 
 @dataclass(frozen=True)
-class ReportFrame:
-    """A sample that has a picture, a file name relative to the folder. processed: whether the detector had it."""
+class View:
+    """A rectified camera image of a moment. picture: a file name relative to the folder. size: width, height.
+    intrinsics: (3, 3) in its pixels. camera_from_ego: (4, 4) from the ego at the moment's stamp."""
 
-    sample: EvaluationSample
-    name: str
+    camera: str
     picture: str
-    processed: bool
+    size: tuple[int, int]
+    intrinsics: NDArray[np.float64]
+    camera_from_ego: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When there is a truth: where to find it again, what was true, what was seen.
+
+    topic: of the truth in the bag. seconds: since the bag's start. world_from_ego: (4, 4). views: empty where no
+    picture was made.
+    """
+
+    bag: Path
+    topic: str
+    stamp_ns: int
+    seconds: float
+    world_from_ego: NDArray[np.float64]
+    views: Sequence[View]
 
 
 @dataclass(frozen=True)
@@ -44,130 +60,132 @@ class TimelineEntry:
 
 
 @dataclass(frozen=True)
-class ReportContent:
-    """cards: (name, value) for the top of the page. stages: (name, median, 95th percentile) in milliseconds."""
+class Run:
+    """One detector's results at every moment. cards: (name, value) for the top of the page. processed: whether the
+    detector had the moment's images. stages: (name, median, 95th percentile) in milliseconds."""
 
-    title: str
-    warning: str
+    name: str
     cards: Sequence[tuple[str, str]]
     scores: Scores
     samples: Sequence[EvaluationSample]
-    frames: Sequence[ReportFrame]
+    processed: Sequence[bool]
     timeline: Sequence[TimelineEntry]
     stages: Sequence[tuple[str, float, float]]
 
 
+@dataclass(frozen=True)
+class ReportContent:
+    """One run, or two to compare, over the same moments. threshold: the least score shown at first."""
+
+    title: str
+    warning: str
+    moments: Sequence[Moment]
+    runs: Sequence[Run]
+    threshold: float
+
+    def __post_init__(self) -> None:
+        for run in self.runs:
+            if [sample.token for sample in run.samples] != [sample.token for sample in self.runs[0].samples]:
+                raise ValueError(
+                    f"{run.name} and {self.runs[0].name} have different truths; only results on the same bags, in the "
+                    "same order, can be compared"
+                )
+
+
 def write_report(folder: Path, content: ReportContent) -> None:
-    """Into a folder that holds the frames' pictures already."""
+    """Into a folder that holds the pictures already."""
     for file in (share_directory() / "config" / "report").iterdir():
         shutil.copyfile(file, folder / file.name)
-    data = json.dumps(report_data(content), allow_nan=False)
+    data = json.dumps(report_data(content), allow_nan=False, separators=(",", ":"))
     (folder / "data.js").write_text(f"window.REPORT = {data};\n", encoding="utf-8")
 
 
 def report_data(content: ReportContent) -> dict[str, Any]:
-    """What report.js draws."""
-    facts = [_frame_facts(frame) for frame in content.frames]
-    misses = [(distance, name, index) for index, (_, missed) in enumerate(facts) for name, distance in missed]
+    """What the page draws."""
+    truths = [_within_range(sample) for sample in content.runs[0].samples]
     return {
         "title": content.title,
         "warning": content.warning,
-        "cards": list(content.cards),
-        "classes": _classes(content.scores),
-        "distances": distance_charts(content.samples),
-        "timeline": [vars(entry) for entry in content.timeline],
-        "stages": list(content.stages),
-        "frames": [facts_of_frame for facts_of_frame, _ in facts],
-        "misses": [
-            {"distance": distance, "name": name, "frame": index}
-            for distance, name, index in sorted(misses)[:_MOST_MISSES]
-        ],
+        "threshold": content.threshold,
+        "classes": [{"name": entry.name, "colour": "#{:02x}{:02x}{:02x}".format(*entry.colour)} for entry in CLASSES],
+        "frames": [_frame(moment, sample) for moment, sample in zip(content.moments, truths, strict=True)],
+        "runs": [_run(run) for run in content.runs],
     }
 
 
-def _classes(scores: Scores) -> list[dict[str, Any]]:
-    written = scores.as_json()["classes"]
-    return [
-        {
-            "name": entry.name,
-            "colour": "#{:02x}{:02x}{:02x}".format(*entry.colour),
-            "precision": {
-                str(distance): np.round(curve.precision, 4).tolist()
-                for distance, curve in scores.classes[entry.name].curves.items()
-            },
-            **written[entry.name],
-        }
-        for entry in CLASSES
-    ]
-
-
-def _matched(sample: EvaluationSample) -> tuple[EvaluationSample, Matches]:
-    """The sample without what lies out of range, and what belongs together at the distance of the TP errors."""
+def _within_range(sample: EvaluationSample) -> EvaluationSample:
+    """Without what the benchmark does not look at."""
     config = protocol()
     seen = in_range(sample.truth, config)
-    within = EvaluationSample(
+    return EvaluationSample(
         sample.token,
         sample.detections.select(in_range(sample.detections, config)),
         sample.truth.select(seen),
         sample.velocity_known[seen],
+        tuple(np.array(sample.object_ids, object)[seen]) if sample.object_ids else (),
     )
-    return within, match(within.detections, within.truth, config.dist_th_tp)
 
 
-def _frame_facts(frame: ReportFrame) -> tuple[dict[str, Any], list[tuple[str, float]]]:
-    """For the page; and class and distance of what was missed. A near miss is worse than a far one."""
-    within, matches = _matched(frame.sample)
-    distances = np.linalg.norm(within.truth.centers[matches.missed, :2], axis=1)
-    names = [CLASS_NAMES[label] for label in within.truth.labels[matches.missed]]
-    facts = {
-        "name": frame.name,
-        "picture": frame.picture,
-        "processed": frame.processed,
-        "truths": len(within.truth),
-        "hits": len(matches.truth),
-        "missed": len(matches.missed),
-        "spurious": len(matches.spurious),
-        "badness": float(np.maximum(0.0, 1.0 - distances / _DISTANCE_EDGES[-1]).sum()),
+def _frame(moment: Moment, sample: EvaluationSample) -> dict[str, Any]:
+    """The truth as rows of statistics.js, the object's id last."""
+    identities = sample.object_ids or ("",) * len(sample.truth)
+    velocities = np.where(sample.velocity_known[:, None], sample.truth.velocities, np.nan)
+    world = moment.world_from_ego
+    heading = float(np.arctan2(world[1, 0], world[0, 0]))
+    return {
+        "bag": moment.bag.name,
+        "path": str(moment.bag),
+        "topic": moment.topic,
+        "stamp": f"{moment.stamp_ns // SECOND_NS}.{moment.stamp_ns % SECOND_NS:09d}",
+        "seconds": moment.seconds,
+        "ego": [round(float(world[0, 3]), 2), round(float(world[1, 3]), 2), round(heading, 4)],
+        "truths": [[*row, identity] for row, identity in zip(_rows(sample.truth, velocities), identities, strict=True)],
+        "views": [
+            {
+                "camera": view.camera,
+                "picture": view.picture,
+                "width": view.size[0],
+                "height": view.size[1],
+                "intrinsics": np.round(view.intrinsics, 3).tolist(),
+                "cameraFromEgo": np.round(view.camera_from_ego, 6).tolist(),
+            }
+            for view in moment.views
+        ],
     }
-    return facts, list(zip(names, distances.tolist(), strict=True))
 
 
-def distance_charts(samples: Sequence[EvaluationSample]) -> list[dict[str, Any]]:
-    """Bars over the distance of the object from the ego: how many there are, how many are found, how far off."""
-    rows = [_errors(sample) for sample in samples]
-    distances, found, *errors = (np.concatenate(column) for column in zip(*rows, strict=True))
-    bins = np.digitize(distances, _DISTANCE_EDGES) - 1
-    count = len(_DISTANCE_EDGES) - 1
-    labels = [f"to {far:g} m" for far in _DISTANCE_EDGES[1:]]
-
-    def chart(name: str, values: NDArray[np.float64], **extra: float) -> dict[str, Any]:
-        means = [_mean(values[bins == index]) for index in range(count)]
-        return {"name": name, "labels": labels, "values": means, **extra}
-
-    objects = [float(np.count_nonzero(bins == index)) for index in range(count)]
-    names = ("mean error of the place, m", "mean error of the heading, degrees", "mean error of the velocity, m/s")
-    return [
-        {"name": "objects", "labels": labels, "values": objects},
-        chart("share of them that is found", found, most=1.0),
-        *(chart(name, values) for name, values in zip(names, errors, strict=True)),
-    ]
+def _run(run: Run) -> dict[str, Any]:
+    written = run.scores.as_json()["classes"]
+    return {
+        "name": run.name,
+        "cards": list(run.cards),
+        "classes": [written[entry.name] for entry in CLASSES],
+        "boxes": [_boxes(_within_range(sample)) for sample in run.samples],
+        "processed": list(run.processed),
+        "timeline": [vars(entry) for entry in run.timeline],
+        "stages": list(run.stages),
+    }
 
 
-def _errors(sample: EvaluationSample) -> tuple[NDArray[np.float64], ...]:
-    """(truths,) each: distance from the ego, 1 where found, errors of place, heading and velocity; NaN where there is
-    none."""
-    within, matches = _matched(sample)
-    truth, detections = within.truth.select(matches.truth), within.detections.select(matches.detection)
-    errors = np.full((3, len(within.truth)), np.nan)
-    errors[0, matches.truth] = np.linalg.norm(detections.centers[:, :2] - truth.centers[:, :2], axis=1)
-    errors[1, matches.truth] = np.degrees(heading_errors(detections.yaws, truth.yaws, truth.labels))
-    apart = np.linalg.norm(detections.velocities - truth.velocities, axis=1)
-    errors[2, matches.truth] = np.where(within.velocity_known[matches.truth], apart, np.nan)
-    found = np.zeros(len(within.truth))
-    found[matches.truth] = 1.0
-    return np.linalg.norm(within.truth.centers[:, :2], axis=1), found, *errors
+def _boxes(sample: EvaluationSample) -> list[list[float | None]]:
+    """The detections as rows of statistics.js. Last stand the score, the row of the truth that it belongs to or -1, and
+    the error of the heading in degrees or None."""
+    found, truth = sample.detections, sample.truth
+    matches = match(found, truth, protocol().dist_th_tp)
+    hits, turned = np.full(len(found), -1), np.full(len(found), np.nan)
+    hits[matches.detection] = matches.truth
+    turned[matches.detection] = np.degrees(
+        heading_errors(found.yaws[matches.detection], truth.yaws[matches.truth], truth.labels[matches.truth])
+    )
+    last = zip(np.round(found.scores, 3).tolist(), hits.tolist(), _known(np.round(turned, 1)), strict=True)
+    return [[*row, *more] for row, more in zip(_rows(found, found.velocities), last, strict=True)]
 
 
-def _mean(values: NDArray[np.float64]) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else None
+def _rows(boxes: Detections3D, velocities: NDArray[np.float64]) -> list[list[float | None]]:
+    """label, x, y, z, length, width, height, yaw, vx, vy; a velocity that is not known is None."""
+    values = np.round(np.column_stack([boxes.centers, boxes.sizes, boxes.yaws, velocities]), 2)
+    return [[int(label), *_known(row)] for label, row in zip(boxes.labels, values, strict=True)]
+
+
+def _known(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(value) else value for value in values.tolist()]

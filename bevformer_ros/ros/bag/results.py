@@ -119,8 +119,8 @@ def evaluated(result: BagReader, drive: BagReader, rig: RigConfig, truth: BoxTop
         boxes = Detections3D.empty(stamp_ns) if nearest is None else ego.boxes(found[nearest], stamp_ns)
         if nearest is None:
             missing.append(token)
-        true_boxes = ego.boxes(true, stamp_ns)
-        samples.append(EvaluationSample(token, with_guessed_attributes(boxes), true_boxes, true.velocity_known))
+        boxes, true_boxes = with_guessed_attributes(boxes), ego.boxes(true, stamp_ns)
+        samples.append(EvaluationSample(token, boxes, true_boxes, true.velocity_known, true.ids))
     return Evaluated(tuple(samples), frozenset(missing))
 
 

@@ -37,12 +37,30 @@ def test_report_of_a_replay(result, tmp_path, capsys, frames, count):
     text = (folder / "data.js").read_text(encoding="utf-8")
     data = json.loads(text.removeprefix("window.REPORT = ").rstrip().removesuffix(";"))
     assert "UNTRAINED" in data["warning"] and data["title"] == "smallest on drive"
-    assert len(data["frames"]) == count and len(data["timeline"]) == 4
-    assert dict(data["cards"])["sets processed"] == "4"
-    for frame in data["frames"]:
-        assert cv2.imread(str(folder / frame["picture"])) is not None
-        assert frame["processed"] and frame["truths"] > 0
-    assert {path.name for path in folder.iterdir()} == {"index.html", "report.css", "report.js", "data.js", "frames"}
+    assert len(data["frames"]) == 4 and len(data["runs"][0]["timeline"]) == 4
+    assert dict(data["runs"][0]["cards"])["sets processed"] == "4" and data["runs"][0]["processed"] == [True] * 4
+    pictured = [frame for frame in data["frames"] if frame["views"]]
+    assert len(pictured) == count
+    for frame in pictured:
+        assert [view["camera"] for view in frame["views"]][:2] == ["CAM_FRONT_LEFT", "CAM_FRONT"]
+        assert all(cv2.imread(str(folder / view["picture"])).shape[:2] == (90, 160) for view in frame["views"])
+    identities = [{row[-1] for row in frame["truths"]} for frame in data["frames"]]
+    assert identities[0] & identities[1] and "" not in identities[0]
+    assert {path.name for path in folder.iterdir()} > {
+        "index.html",
+        "report.js",
+        "uPlot.LICENSE.txt",
+        "data.js",
+        "frames",
+    }
+
+
+def test_two_runs_side_by_side(result, tmp_path):
+    words = [str(result), "--compare", str(result), "-o", str(tmp_path / "both"), "--frames", "1", "--width", "160"]
+    assert main(["report", *words]) == 0
+    text = (tmp_path / "both" / "data.js").read_text(encoding="utf-8")
+    first, second = json.loads(text.removeprefix("window.REPORT = ").rstrip().removesuffix(";"))["runs"]
+    assert first == second and len(first["boxes"]) == 4
 
 
 def test_what_the_command_refuses(result, tmp_path, capsys):
