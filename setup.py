@@ -18,6 +18,7 @@ setup(
     license=MANIFEST.findtext("license"),
     python_requires=">=3.10",
     packages=find_namespace_packages(include=["bevformer_ros*"]),
+    package_data={"bevformer_ros": ["py.typed"]},
     data_files=[(f"share/bevformer_ros/{path.parent}", [str(path)]) for path in SHARED_FILES],
     install_requires=[
         "numpy",

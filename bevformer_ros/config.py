@@ -120,32 +120,34 @@ def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """Where one camera's data comes from.
-
-    name: the model's name of the camera. exposure_offset_ms: expected stamp of its image relative to the
-    reference camera's; used to pick the nearest image, never to alter a stamp. rectified: the images on the topic
-    are rectified already, so that P of their CameraInfo holds and its distortion does not.
-    """
+    """Where one camera's data comes from."""
 
     name: str
+    """The model's name of the camera."""
     image_topic: str
+    """Of sensor_msgs/Image, or CompressedImage where `compressed`."""
     camera_info_topic: str
+    """Of sensor_msgs/CameraInfo."""
     compressed: bool = False
+    """Whether the image topic carries CompressedImage."""
     rectified: bool = False
+    """Whether the images on the topic are rectified already, so that P of their CameraInfo holds and its distortion
+    does not."""
     exposure_offset_ms: float = 0.0
+    """Expected stamp of its image relative to the reference camera's; used to pick the nearest image, never to alter a
+    stamp."""
 
 
 @dataclass(frozen=True)
 class BevFrameConfig:
-    """The frame in which the model thinks: x right, y forward, z up (the nuScenes LIDAR_TOP convention).
-
-    translation (m) and roll, pitch, yaw (rad) give its fixed pose in `parent`, a tf frame: the base frame where
-    absent, or the frame of a lidar that is mounted as in nuScenes.
-    """
+    """The frame in which the model thinks: x right, y forward, z up (the nuScenes LIDAR_TOP convention)."""
 
     translation: tuple[float, float, float]
+    """Metres, of its fixed pose in the parent."""
     roll_pitch_yaw: tuple[float, float, float]
+    """Radians, of its fixed pose in the parent."""
     parent: str | None = None
+    """A tf frame: None for the base frame, or the frame of a lidar that is mounted as in nuScenes."""
 
     def __post_init__(self) -> None:
         for name in ("translation", "roll_pitch_yaw"):
@@ -155,13 +157,18 @@ class BevFrameConfig:
 
 @dataclass(frozen=True)
 class RigConfig:
-    """A vehicle: its cameras in the order of the model, and its frames (REP-105)."""
+    """A vehicle: its cameras and its frames (REP-105)."""
 
     cameras: tuple[CameraConfig, ...]
+    """In the order of the model."""
     reference_camera: str
+    """Name of the camera whose stamps are those of the sets."""
     base_frame: str
+    """tf frame of the vehicle, x forward."""
     fixed_frame: str
+    """tf frame of the world in which the vehicle moves, such as odom or map."""
     bev_frame: BevFrameConfig
+    """Pose of the frame in which the model thinks."""
 
     def __post_init__(self) -> None:
         names = [camera.name for camera in self.cameras]

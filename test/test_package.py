@@ -28,6 +28,9 @@ MODULES = sorted((REPOSITORY / "bevformer_ros").rglob("*.py"))
 CONFIG_FILES = sorted((REPOSITORY / "config").rglob("*.yaml"))
 WEIGHTS = sorted((REPOSITORY / "weights").glob("*.safetensors"))
 CONFIG_CLASSES = {"rigs": RigConfig, "models": ModelConfig, "training": TrainingConfig}
+FIELDS_WITH_DOCSTRINGS = [
+    REPOSITORY / "bevformer_ros" / name for name in ("config.py", "model/config.py", "inference/history.py")
+]
 
 # How package.xml (rosdep) and setup.py (pip) call what Python imports, where the name differs.
 ROSDEP_KEYS = {
@@ -111,6 +114,37 @@ def test_setup_takes_its_version_from_the_manifest():
     command = [sys.executable, "setup.py", "--quiet", "--name", "--version"]
     output = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert output.split() == ["bevformer_ros", MANIFEST.findtext("version")]
+
+
+def test_type_hints_are_installed():
+    """py.typed (PEP 561): by pip through package_data, by CMake with the folder."""
+    assert (REPOSITORY / "bevformer_ros" / "py.typed").is_file()
+    assert 'package_data={"bevformer_ros": ["py.typed"]}' in (REPOSITORY / "setup.py").read_text(encoding="utf-8")
+
+
+def test_base_names_of_test_files_are_unique():
+    """Plugins of launch_testing, on the path where ROS 2 is sourced, import test files by their base names."""
+    names = [path.name for path in (REPOSITORY / "test").rglob("*.py")]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
+def test_every_field_of_a_configuration_says_what_it_is():
+    """A string below each field: the command line's help and the API pages read it."""
+    silent = []
+    for path in FIELDS_WITH_DOCSTRINGS:
+        for kind in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(kind, ast.ClassDef) and kind.name.endswith("Config"):
+                following = [*kind.body[1:], ast.Pass()]
+                for field, next_line in zip(kind.body, following, strict=True):
+                    said = isinstance(next_line, ast.Expr) and isinstance(next_line.value, ast.Constant)
+                    if isinstance(field, ast.AnnAssign) and not said:
+                        silent.append(f"{kind.name}.{ast.unparse(field.target)}")
+    assert silent == []
+
+
+def test_the_citation_names_the_current_version():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == MANIFEST.findtext("version")
 
 
 def test_changelog_begins_with_the_current_version():

@@ -63,8 +63,9 @@ class CudaGraphs:
 class GraphRunner:
     """Runs functions eagerly, or with a recorder as graphs, recorded when a combination of input shapes first comes.
 
-    What cannot be recorded runs eagerly from then on, as does all else; the log says once why. The outputs of a graph
-    are overwritten when it runs again. Recordings hold the addresses of weights: make a new runner for new ones.
+    What cannot be recorded runs eagerly from then on, like everything that was never recorded; the log says once why.
+    The outputs of a graph are overwritten when it runs again. Recordings hold the addresses of weights: make a new
+    runner for new ones.
     """
 
     def __init__(self, record: Record | None) -> None:

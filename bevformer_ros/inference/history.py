@@ -21,27 +21,31 @@ REQUEST, MODEL_CHANGE = "request", "model_change"
 
 @dataclass(frozen=True)
 class HistoryConfig:
-    """How frames are remembered, looked up by time, and forgotten; what the model itself knows is its TemporalConfig.
-
-    tolerance: how far from its nominal time a frame may lie and still fill a slot, in frame intervals of the model.
-    minimum_spacing_s: a frame that follows the last stored one sooner is used but not stored, which bounds the
-    memory whatever the camera rate. 0.075 keeps every frame of a rig up to 13 Hz.
-    maximum_gap_s, maximum_speed_mps, maximum_turn_rate_rps: a longer pause or a faster motion is a jump.
-    pose_noise_m, pose_noise_rad: localisation may correct itself by this much at once.
-    intrinsics_tolerance: change of focal length or principal point relative to the focal length.
-    mount_tolerance_m, mount_tolerance_rad: change of a camera's pose beyond what ego motion explains.
-    """
+    """How frames are remembered, looked up by time, and forgotten; what the model itself knows is its
+    TemporalConfig."""
 
     tolerance: float = 0.25
+    """How far from its nominal time a frame may lie and still fill a slot, in frame intervals of the model."""
     minimum_spacing_s: float = 0.075
+    """A frame that follows the last stored one sooner is used but not stored, which bounds the memory whatever the
+    camera rate. 0.075 keeps every frame of a rig up to 13 Hz."""
     maximum_gap_s: float = 2.0
+    """A longer pause between frames is a gap."""
     maximum_speed_mps: float = 60.0
+    """A faster motion is a jump."""
     maximum_turn_rate_rps: float = 2.0
+    """A faster turn is a jump."""
     pose_noise_m: float = 1.0
+    """Localisation may correct the position by this much at once."""
     pose_noise_rad: float = 0.1
+    """Localisation may correct the heading by this much at once."""
     intrinsics_tolerance: float = 0.01
+    """Largest change of focal length or principal point relative to the focal length, and of a distortion
+    coefficient."""
     mount_tolerance_m: float = 0.5
+    """Largest change of a camera's position beyond what ego motion explains."""
     mount_tolerance_rad: float = 0.05
+    """Largest change of a camera's direction beyond what ego motion explains."""
 
     def __post_init__(self) -> None:
         for name in ("minimum_spacing_s", "maximum_gap_s", "maximum_speed_mps", "maximum_turn_rate_rps"):

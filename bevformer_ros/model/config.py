@@ -12,22 +12,23 @@ QueryContent = Literal["learned", "enriched"]
 
 @dataclass(frozen=True)
 class PerspectiveHeadConfig:
-    """The monocular 3D head (DD3D style, one prediction per class and feature map location).
-
-    strides: of the feature maps, finest first. tower_depth: 3x3 convolutions before the predictors.
-    depth_means, depth_deviations: metres, per level, of training objects; the learned depth scale and offset start
-    there. depth_range: metres, to which depth is clamped. reference_focal_length: pixels; depth is predicted as seen
-    by a camera whose inverse focal lengths (1/fx, 1/fy) have the norm 1 / this, and scaled for the actual one.
-    canonical_sizes: length, width, height per class.
-    """
+    """The monocular 3D head (DD3D style, one prediction per class and feature map location)."""
 
     strides: tuple[int, ...] = (8, 16, 32, 64, 128)
+    """Of the feature maps, finest first."""
     tower_depth: int = 4
+    """3x3 convolutions before the predictors."""
     depth_means: tuple[float, ...] = (44.921, 20.252, 11.712, 7.166, 8.548)
+    """Metres, per level, of training objects; the learned depth offset starts there."""
     depth_deviations: tuple[float, ...] = (24.331, 9.833, 6.223, 4.611, 8.275)
+    """Metres, per level, of training objects; the learned depth scale starts there."""
     depth_range: tuple[float, float] = (0.1, 80.0)
+    """Metres, to which depth is clamped."""
     reference_focal_length: float = 500.0
+    """Pixels. Depth is predicted as seen by a camera whose inverse focal lengths (1/fx, 1/fy) have the norm 1 / this,
+    and scaled for the actual one."""
     canonical_sizes: tuple[tuple[float, float, float], ...] = tuple(entry.canonical_size for entry in CLASSES)
+    """Length, width, height in metres, per class."""
 
     def __post_init__(self) -> None:
         levels = len(self.strides)
@@ -48,28 +49,31 @@ class PerspectiveHeadConfig:
 
 @dataclass(frozen=True)
 class ProposalConfig:
-    """From the perspective head's feature maps to at most `count` boxes in the BEV frame.
-
-    first_level: finest feature map that is used; 1 leaves out stride 8, the costliest. score_threshold: a location
-    counts for a class if its class score (times centerness if threshold_with_centerness) exceeds it.
-    candidates_per_level: best such locations of an image kept for non-maximum suppression, which drops a box whose
-    overlap with a better one of its class exceeds image_nms_iou (DD3D has 0.75, but neighbours in a row of barriers
-    overlap by 0.78 in the real test frame). boxes_per_image: best of the rest that are kept.
-    minimum_score: of a proposal (2D score times 3D confidence). bev_nms_margin: metres; of two proposals of one class
-    the weaker is dropped if its centre lies in the stronger one's footprint, grown by this on every side.
-    query_content: what a proposal query carries into the decoder.
-    """
+    """From the perspective head's feature maps to at most `count` boxes in the BEV frame."""
 
     first_level: int = 0
+    """Finest feature map that is used; 1 leaves out stride 8, the costliest."""
     score_threshold: float = 0.05
+    """A location counts for a class if its class score exceeds this."""
     threshold_with_centerness: bool = True
+    """Whether that class score is multiplied by the centerness first."""
     candidates_per_level: int = 200
+    """Best locations of an image and level that are kept for non-maximum suppression."""
     image_nms_iou: float = 0.85
+    """A box is dropped if its overlap with a better one of its class and image exceeds this. DD3D has 0.75, but
+    neighbours in a row of barriers overlap by 0.78 in the real test frame."""
     boxes_per_image: int = 50
+    """Best boxes of an image that are kept after suppression."""
     minimum_score: float = 0.05
+    """Of a proposal: 2D score times 3D confidence."""
     bev_nms_margin: float = 0.2
+    """Metres. Of two proposals of one class the weaker is dropped if its centre lies in the stronger one's footprint,
+    grown by this on every side."""
     count: int = 100
+    """Most proposals of a frame."""
     query_content: QueryContent = "enriched"
+    """What a proposal query carries into the decoder: one learned embedding, or that enriched by class, score, size and
+    heading."""
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "image_nms_iou", "minimum_score"):
@@ -96,18 +100,21 @@ def _round_up(value: int, divisor: int) -> int:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """From a camera's image to the network's input: crop, resize to a height, normalise, pad at the right and bottom.
-
-    source_size: width, height that the crop is given for. crop: left, top, right, bottom in its pixels. height: after
-    the resize; the width follows. mean, deviation: BGR. pad_divisor: of both sides.
-    """
+    """From a camera's image to the network's input: crop, resize to a height, normalise, pad at the right and
+    bottom."""
 
     source_size: tuple[int, int] = (1600, 900)
+    """Width and height in pixels that the crop is given for."""
     crop: tuple[int, int, int, int] = (0, 260, 1600, 900)
+    """Left, top, right, bottom in pixels of the source size."""
     height: int = 640
+    """Pixels, after the resize; the width follows."""
     mean: tuple[float, float, float] = (103.53, 116.28, 123.675)
+    """BGR, taken off every pixel."""
     deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """BGR, by which every pixel is divided after that."""
     pad_divisor: int = 32
+    """Width and height are padded to multiples of it."""
 
     def __post_init__(self) -> None:
         left, top, right, bottom = self.crop
@@ -128,10 +135,12 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """ResNet. base_channels: of the stem; the stages have 1, 2, 4 and 8 times as many (times 4 with bottlenecks)."""
+    """ResNet."""
 
     depth: Literal[18, 34, 50, 101, 152] = 50
+    """Layers, which name the variant."""
     base_channels: int = 64
+    """Of the stem; the stages have 1, 2, 4 and 8 times as many (times 4 with bottlenecks)."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "base_channels")
@@ -139,23 +148,24 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class TimmConfig:
-    """A backbone of timm, any that has feature maps at strides 8, 16 and 32. timm must be installed.
-
-    name: as timm has it, with or without the tag that names weights (swin_tiny_patch4_window7_224.ms_in1k).
-    pretrained: learning starts from timm's weights of that name, see timm_backbone.load_pretrained.
-    """
+    """A backbone of timm, any that has feature maps at strides 8, 16 and 32. timm must be installed."""
 
     name: str
+    """As timm has it, with or without the tag that names weights (swin_tiny_patch4_window7_224.ms_in1k)."""
     pretrained: bool = False
+    """Whether learning starts from timm's weights of that name, see timm_backbone.load_pretrained."""
 
 
 @dataclass(frozen=True)
 class BevGridConfig:
-    """The BEV map. rows: along y (forward). columns: along x (right). range: x, y, z minima then maxima, metres."""
+    """The BEV map."""
 
     rows: int = 200
+    """Cells along y (forward)."""
     columns: int = 200
+    """Cells along x (right)."""
     range: tuple[float, float, float, float, float, float] = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
+    """Minima of x, y, z, then their maxima, in metres of the BEV frame."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "rows", "columns")
@@ -167,19 +177,22 @@ class BevGridConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """BEV encoder. image_levels: feature maps used, finest first. pillar_points: heights per cell.
-
-    image_points: sampled per head and level in a camera, shared out over the pillar points. grid_points: sampled per
-    head in each half of the self-attention. hidden_channels: of the feed-forward part.
-    """
+    """The BEV encoder."""
 
     layers: int = 6
+    """Encoder layers."""
     heads: int = 8
+    """Attention heads."""
     hidden_channels: int = 512
+    """Of the feed-forward part."""
     image_levels: int = 4
+    """Feature maps that are used, finest first."""
     pillar_points: int = 4
+    """Heights per cell."""
     image_points: int = 8
+    """Sampled per head and level in a camera, shared out over the pillar points."""
     grid_points: int = 4
+    """Sampled per head in each half of the self-attention."""
 
     def __post_init__(self) -> None:
         names = ("layers", "heads", "hidden_channels", "image_levels", "pillar_points", "image_points", "grid_points")
@@ -192,19 +205,20 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class TemporalConfig:
-    """History. frames: indices in ascending order; 0 is now, -1 one interval ago, 1 one interval ahead (the paper's
-    offline setting: recordings only). interval_s: seconds between them.
-
-    mode: how a past frame gets into today's coordinates: "reencode" its image features with today's queries (how the
-    released weights were trained), or "warp" its BEV map (the paper). channels: of the fusion blocks, None for as
-    many as the stacked maps have. blocks: residual blocks.
-    """
+    """What the network sees of the past, and in the offline setting of the future."""
 
     frames: tuple[int, ...] = (0,)
+    """Indices in ascending order: 0 is now, -1 one interval ago, 1 one interval ahead (the paper's offline setting, for
+    recordings only)."""
     interval_s: float = 0.5
+    """Seconds between frames."""
     mode: Literal["reencode", "warp"] = "reencode"
+    """How a past frame gets into today's coordinates: "reencode" its image features with today's queries (how the
+    released weights were trained), or "warp" its BEV map (the paper)."""
     channels: int | None = None
+    """Of the fusion blocks; None for as many as the stacked maps have."""
     blocks: int = 3
+    """Residual blocks of the fusion."""
 
     def __post_init__(self) -> None:
         if 0 not in self.frames or list(self.frames) != sorted(set(self.frames)):
@@ -218,17 +232,20 @@ class TemporalConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Detection decoder. queries: learned ones of a group. groups: of group-DETR, more than one only in training.
-
-    points: sampled per head in the BEV map. hidden_channels: of the feed-forward part.
-    """
+    """The detection decoder."""
 
     layers: int = 6
+    """Decoder layers."""
     heads: int = 8
+    """Attention heads."""
     hidden_channels: int = 512
+    """Of the feed-forward part."""
     points: int = 4
+    """Sampled per head in the BEV map."""
     queries: int = 900
+    """Learned queries of a group."""
     groups: int = 1
+    """Of group-DETR; more than one only in training."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "layers", "heads", "hidden_channels", "points", "queries", "groups")
@@ -246,31 +263,40 @@ NUSCENES_CAMERAS = (
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One network. The defaults throughout are those of the released bevformerv2-r50-t1-base.
-
-    cameras: names in the order of the camera embeddings. channels: of image features, BEV map and queries.
-    backbone: our ResNet, or with a `name` one of timm's. pyramid_levels: feature maps of the neck, from stride 8.
-    perspective: None for a model without that head. proposals: how the perspective head's boxes become one set; None
-    to run without them. two_stage: whether the decoder takes the proposals; the released models never saw any.
-    score_threshold: boxes at or below it are not reported. max_detections: most boxes of a frame.
-    """
+    """One network. The defaults throughout are those of the released bevformerv2-r50-t1-base."""
 
     name: str
+    """What status messages and logs call it."""
     image: ImageConfig = ImageConfig()
+    """From a camera's image to the network's input."""
     cameras: tuple[str, ...] = NUSCENES_CAMERAS
+    """Names in the order of the camera embeddings."""
     channels: int = 256
+    """Of image features, BEV map and queries."""
     dropout: float = 0.1
+    """Probability, in training."""
     backbone: BackboneConfig | TimmConfig = BackboneConfig()
+    """Our ResNet, or with a `name` one of timm's."""
     pyramid_levels: int = 5
+    """Feature maps of the neck, from stride 8."""
     bev: BevGridConfig = BevGridConfig()
+    """The BEV map."""
     encoder: EncoderConfig = EncoderConfig()
+    """The BEV encoder."""
     temporal: TemporalConfig = TemporalConfig()
+    """What the network sees of the past."""
     decoder: DecoderConfig = DecoderConfig()
+    """The detection decoder."""
     perspective: PerspectiveHeadConfig | None = PerspectiveHeadConfig()
+    """The monocular 3D head; None for a model without it."""
     proposals: ProposalConfig | None = None
+    """How the perspective head's boxes become one set; None to run without them."""
     two_stage: bool = False
+    """Whether the decoder takes the proposals; the released models never saw any."""
     score_threshold: float = 0.0
+    """Boxes at or below it are not reported."""
     max_detections: int = 300
+    """Most boxes of a frame."""
 
     def __post_init__(self) -> None:
         if not self.cameras or len(set(self.cameras)) != len(self.cameras):
