@@ -12,6 +12,7 @@ from bevformer_ros.model.config import (
     BevGridConfig,
     DecoderConfig,
     EncoderConfig,
+    ImageConfig,
     ModelConfig,
     PerspectiveHeadConfig,
     TemporalConfig,
@@ -22,7 +23,8 @@ OFFICIAL_HEADS = 8
 OFFICIAL_POINTS = 4
 
 
-def model_config(official: dict[str, Any], cameras: int = 6) -> ModelConfig:
+def model_config(official: dict[str, Any], images: Tensor, cameras: int = 6) -> ModelConfig:
+    """images: (..., height, width) of the case, already as the network takes them."""
     head = official["pts_bbox_head"]
     transformer, coder = head["transformer"], head["bbox_coder"]
     backbone, neck = official["img_backbone"], official["img_neck"]
@@ -30,8 +32,10 @@ def model_config(official: dict[str, Any], cameras: int = 6) -> ModelConfig:
     assert backbone["style"] == "caffe" and tuple(backbone["out_indices"]) == (1, 2, 3)
     assert neck["add_extra_convs"] == "on_output" and neck["relu_before_extra_convs"]
     groups = head.get("group_detr", 1)
+    height, width = images.shape[-2:]
     return ModelConfig(
         name="golden",
+        image=ImageConfig((width, height), (0, 0, width, height), height, pad_divisor=1),
         cameras=tuple(f"camera_{index}" for index in range(cameras)),
         channels=transformer["embed_dims"],
         backbone=BackboneConfig(backbone["depth"], backbone.get("base_channels", 64)),
@@ -107,6 +111,6 @@ def golden_detector(tensors: dict[str, Tensor], description: dict[str, Any]) -> 
         name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")
     }
     cameras = len(official["pts_bbox_head.transformer.cams_embeds"])
-    network = build_network(model_config(description["model_cfg"], cameras))
+    network = build_network(model_config(description["model_cfg"], tensors["inputs.img"], cameras))
     load_weights(network, weights_from_official(official))
     return network.eval()

@@ -15,9 +15,10 @@ from bevformer_ros.benchmarks.stage_times import Mode, timed
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.network_preparation import prepare_for_inference
-from bevformer_ros.inference.pipeline import Detector, Precision, StageClock
+from bevformer_ros.inference.pipeline import Detector, Precision
 from bevformer_ros.model.config import ModelConfig, TemporalConfig
 from bevformer_ros.model.network import BEVFormerV2, build_network
+from bevformer_ros.stage_clock import StageClock
 from bevformer_ros.types import SECOND_NS
 
 _SPEED = 10.0  # m/s, straight ahead
@@ -62,13 +63,9 @@ def measure(
 
 @torch.inference_mode()
 def _encoded(detector: Detector) -> EncodedFrame:
-    network, config = detector.network, detector.config
-    entry = detector.prepare(next(frames(config))).inputs
-    features = network.image_features(entry.images)[: config.encoder.image_levels]
-    projections = torch.from_numpy(entry.image_from_bev)[None].to(entry.images.device, torch.float32)
-    width, height = config.image.padded_size
-    bev = network.encode_bev(features, projections, entry.camera_valid, (height, width))
-    return EncodedFrame(0, np.eye(4), bev, features, entry.image_from_bev, entry.camera_valid)
+    prepared = detector.prepare(next(frames(detector.config)))
+    encoded = detector.network.encode(prepared.network_inputs())
+    return EncodedFrame(0, np.eye(4), encoded.bev, encoded.levels, prepared.image_from_bev, prepared.camera_valid)
 
 
 @torch.inference_mode()
@@ -77,13 +74,7 @@ def _with_history(
 ) -> tuple[dict[str, float], BevBuffer]:
     """Milliseconds by stage while all slots are filled, and the buffer; the frame repeats all along a straight road."""
     config = network.config
-    width, height = config.image.padded_size
-    buffer = BevBuffer(
-        config.temporal,
-        HistoryConfig(),
-        config.bev,
-        lambda features, image_from_bev, valid: network.encode_bev(features, image_from_bev, valid, (height, width)),
-    )
+    buffer = BevBuffer(config.temporal, HistoryConfig(), config.bev, network.encode_bev)
     slots = len(config.temporal.frames) - 1
     measured: list[dict[str, float]] = []
     for step in range(slots + 1 + repeats):
@@ -95,9 +86,9 @@ def _with_history(
         clock.mark("store")
         if step < slots:
             continue
-        recall = buffer.recall(now)
+        bevs = buffer.align(now.bev, buffer.recall(now).past)
         clock.mark("history")
-        network.fuse(recall.bevs)
+        network.fuse(bevs)
         clock.mark("fusion")
         measured.append(clock.latencies_ms())
     return {stage: median(times[stage] for times in measured[1:]) for stage in measured[0]}, buffer

@@ -1,4 +1,4 @@
-"""Time per stage and end to end from JPEG files to boxes, memory, and share of the floor.
+"""Time and arithmetic per stage, time end to end from JPEG files to boxes, memory.
 
 The detector runs as the node runs it, on frames with a full history, files decoded in threads before. Stages are timed
 without CUDA graphs, which cannot be timed inside; end to end with them. What messages cost, `benchmark-node` tells.
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from bevformer_ros.benchmarks import frames as benchmark_frames
-from bevformer_ros.benchmarks.flops import PEAKS, StageWork, count_work, floor_ms
+from bevformer_ros.benchmarks.flops import StageWork, count_work
 from bevformer_ros.inference.memory import keep_freed_memory
 from bevformer_ros.inference.pipeline import Detector, Precision
 from bevformer_ros.model.attention.deformable_attention import DeformableAttention
@@ -33,16 +33,6 @@ from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import build_network
 
 Mode = Literal["warp", "reencode"]
-
-# Our stages by the names under which their work is counted.
-_STAGE_OF_WORK = {
-    "backbone": "backbone",
-    "neck": "neck",
-    "perspective head": "perspective",
-    "BEV encoder": "encoder",
-    "temporal fusion": "fusion",
-    "decoder": "decoder",
-}
 
 
 @dataclass(frozen=True)
@@ -60,12 +50,10 @@ class Times:
 
 @dataclass(frozen=True)
 class Stage:
-    """gflop: counted work, None where none is counted. floor_share: the least time it could take on this device by its
-    data sheet, relative to the median; None for a device whose data sheet we do not have."""
+    """gflop: counted work, None where none is counted."""
 
     times: Times
     gflop: float | None = None
-    floor_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,10 +124,10 @@ def measure(
     if on_gpu:  # on a CPU both are the same
         _, end_to_end = timed(_detector(config, weights, device, precision, cuda_graphs=True), repeats)
     memory_mb = _peak_memory_mb(device)
-    device_name = torch.cuda.get_device_name(device) if on_gpu else device
+    projections = torch.from_numpy(benchmark_frames.projections(config))[None].float()
     return Report(
         model=config.name,
-        device=device_name,
+        device=torch.cuda.get_device_name(device) if on_gpu else device,
         precision=precision,
         threads=torch.get_num_threads(),
         repeats=repeats,
@@ -147,7 +135,7 @@ def measure(
         input_size=config.image.padded_size,
         past_frames=len(config.temporal.frames) - 1,
         parameters=sum(parameter.numel() for parameter in build_network(config).parameters()),
-        stages=_with_work(stages, _work(config), device_name, precision),
+        stages=_with_work(stages, count_work(config, projections)),
         end_to_end=Times.of(end_to_end),
         naive=Times.of(timed(_naive(config, weights, device, precision), repeats)[1]) if naive else None,
         peak_memory_mb=memory_mb,
@@ -197,22 +185,11 @@ def timed(detector: Detector, repeats: int) -> tuple[dict[str, list[float]], lis
     return stages, end_to_end
 
 
-def _work(config: ModelConfig) -> dict[str, StageWork]:
-    """By our stages; what encoding past frames again costs counts to the stage "buffer"."""
-    counted = count_work(config, torch.from_numpy(benchmark_frames.projections(config))[None].float())
-    return {_STAGE_OF_WORK.get(name, "buffer"): work for name, work in counted.items()}
-
-
-def _with_work(
-    stages: dict[str, list[float]], work: dict[str, StageWork], device_name: str, precision: Precision
-) -> dict[str, Stage]:
-    peak = PEAKS.get(device_name, {}).get(precision)
-    result = {}
-    for name, milliseconds in stages.items():
-        times, done = Times.of(milliseconds), work.get(name)
-        share = None if peak is None or done is None else floor_ms(done, peak) / times.median
-        result[name] = Stage(times, None if done is None else done.flops / 1e9, share)
-    return result
+def _with_work(stages: dict[str, list[float]], work: dict[str, StageWork]) -> dict[str, Stage]:
+    return {
+        name: Stage(Times.of(milliseconds), work[name].flops / 1e9 if name in work else None)
+        for name, milliseconds in stages.items()
+    }
 
 
 @torch.inference_mode()
@@ -225,15 +202,11 @@ def _errors(config: ModelConfig, weights: Path | None, device: str, precision: P
 
 
 def _outputs(detector: Detector) -> Iterator[tuple[str, Tensor]]:
-    network, config = detector.network, detector.config
-    entry = detector.prepare(next(benchmark_frames.frames(config))).inputs
-    matrices = torch.from_numpy(entry.image_from_bev)[None].to(entry.images.device, torch.float32)
-    features = network.image_features(entry.images)
-    width, height = config.image.padded_size
-    bev = network.encode_bev(features, matrices, entry.camera_valid, (height, width))
-    output = network.decode(network.fuse(bev.unsqueeze(1).expand(-1, len(config.temporal.frames), -1, -1)))
-    yield "image features", features[0]
-    yield "BEV map", bev
+    network = detector.network
+    encoded = network.encode(detector.prepare(next(benchmark_frames.frames(detector.config))).network_inputs())
+    output = network.detect(network.without_history(encoded.bev), None)
+    yield "image features", encoded.levels[0]
+    yield "BEV map", encoded.bev
     yield "class logits", output.class_logits
     yield "box codes", output.box_codes
 
@@ -255,12 +228,11 @@ def table(report: Report) -> str:
     lines = [
         f"{report.model}, {millions}, {report.precision} on {report.device}, {report.threads} CPU threads",
         f"{report.cameras} cameras of {width} x {height}, {report.past_frames} past frames, {report.repeats} repeats",
-        f"  {'ms':<20}{'median':>10}{'p95':>10}{'p99':>10}{'GFLOP':>10}{'of floor':>10}",
+        f"  {'ms':<20}{'median':>10}{'p95':>10}{'p99':>10}{'GFLOP':>10}",
     ]
     for name, stage in report.stages.items():
         gflop = "" if stage.gflop is None else f"{stage.gflop:.1f}"
-        share = "" if stage.floor_share is None else f"{100 * stage.floor_share:.0f} %"
-        lines.append(_row(name, stage.times) + f"{gflop:>10}{share:>10}")
+        lines.append(_row(name, stage.times) + f"{gflop:>10}")
     lines.append(_row("end to end", report.end_to_end))
     if report.naive is not None:
         ratio = report.naive.median / report.end_to_end.median

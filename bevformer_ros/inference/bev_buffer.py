@@ -21,6 +21,7 @@ from bevformer_ros import geometry
 from bevformer_ros.inference.history import FrameRecord, HistoryConfig, Slots, reset_reason
 from bevformer_ros.inference.memory import upload
 from bevformer_ros.model.config import BevGridConfig, TemporalConfig
+from bevformer_ros.model.proposals import Proposals
 from bevformer_ros.types import SECOND_NS, SurroundFrame
 
 LOGGER = logging.getLogger(__name__)
@@ -33,28 +34,18 @@ EncodeBev = Callable[[tuple[Tensor, ...], Tensor, Tensor], Tensor]
 class EncodedFrame:
     """What one frame leaves behind for later ones.
 
-    bev: (1, H*W, C) in this frame's own BEV frame. features: the levels that the BEV encoder reads, each
-    (1, N, C, h, w). image_from_bev: (N, 4, 4) in float64, of this frame. camera_valid: (1, N) bool.
+    bev: (1, H*W, C) in this frame's own BEV frame. levels: of image features, those that the BEV encoder reads, each
+    (1, N, C, h, w). image_from_bev: (N, 4, 4) in float64, of this frame. camera_valid: (1, N) bool. proposals: for this
+    frame's own detection.
     """
 
     stamp_ns: int
     world_from_bev: NDArray[np.float64]
     bev: Tensor
-    features: tuple[Tensor, ...]
+    levels: tuple[Tensor, ...]
     image_from_bev: NDArray[np.float64]
     camera_valid: Tensor
-
-
-@dataclass(frozen=True)
-class Recall:
-    """bevs: (1, T, H*W, C) in the model's order, all in the current BEV frame. depth: stored frames in use.
-
-    velocity_scale: factor for velocities that the model reads off these frames (history.Slots.velocity_scale).
-    """
-
-    bevs: Tensor
-    depth: int
-    velocity_scale: float
+    proposals: Proposals | None = None
 
 
 class PastFrames(NamedTuple):
@@ -72,8 +63,12 @@ class PastFrames(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RecallPlan:
-    """What the host decides about a recall: everything but the BEV maps. depth, velocity_scale: as in Recall."""
+class Recall:
+    """What the host decides about the frames that one detection sees; their BEV maps are `align`'s work.
+
+    depth: stored frames in use. velocity_scale: factor for velocities that the model reads off these frames
+    (history.Slots.velocity_scale).
+    """
 
     past: PastFrames
     depth: int
@@ -119,8 +114,8 @@ def planar_motions(past_from_now: NDArray[np.float64], grid: BevGridConfig) -> N
 class BevBuffer:
     """The one place that remembers: a ring of tensors on the device, allocated with the first frame.
 
-    Use: `admit` each new frame (applies the reset rules), `store` it, `recall` the frames that the model wants
-    beside it; later, for a model that wants future ones. `recall` is `plan` on the host, then `align` on the device.
+    Use: `admit` each new frame (applies the reset rules), `store` it; then, later for a model that wants future frames,
+    `recall` on the host which frames the model sees beside it, and `align` their BEV maps on the device.
     """
 
     def __init__(
@@ -180,12 +175,7 @@ class BevBuffer:
         self._last = FrameRecord.of(frame, self._last)
 
     def recall(self, now: EncodedFrame) -> Recall:
-        """The model's frames around `now`, oldest first, in its BEV frame; an empty slot repeats its neighbour."""
-        plan = self.plan(now)
-        return Recall(self.align(now.bev, plan.past), plan.depth, plan.velocity_scale)
-
-    def plan(self, now: EncodedFrame) -> RecallPlan:
-        """What `align` needs for this frame; now.bev is looked at for its device alone."""
+        """The stored frames for the model's slots around `now`; an empty slot repeats its neighbour."""
         stamps = self.stamps_ns
         nearest = self._slots.nearest(now.stamp_ns, stamps)
         chosen = self._slots.fill(nearest)
@@ -201,7 +191,7 @@ class BevBuffer:
                 np.array([len(used) if index is None else used.index(index) for index in chosen], np.int64), device
             ),
         )
-        return RecallPlan(past, len(used), self._slots.velocity_scale(now.stamp_ns, nearest, stamps))
+        return Recall(past, len(used), self._slots.velocity_scale(now.stamp_ns, nearest, stamps))
 
     def _as_inputs(self, entries: list[_Entry], past_from_now: list[NDArray[np.float64]]) -> NDArray[np.float64]:
         if self._mode == "warp":
@@ -210,7 +200,8 @@ class BevBuffer:
         return np.array([entry.image_from_bev @ motion for entry, motion in pairs])
 
     def align(self, bev: Tensor, past: PastFrames) -> Tensor:
-        """The model's frames (1, T, H*W, C) from the current one's BEV map (1, H*W, C) and the ring.
+        """BEV maps (1, T, H*W, C), oldest first and all in the current BEV frame, from the current one's (1, H*W, C)
+        and the ring.
 
         A function of tensors alone: what differs from frame to frame lies in its arguments and in the ring's cells.
         """
@@ -224,7 +215,7 @@ class BevBuffer:
         """Remember a frame, unless it follows the last stored one too closely; the oldest makes room."""
         if not self.capacity or (self._entries and frame.stamp_ns - self._entries[-1].stamp_ns < self._spacing_ns):
             return
-        contents = (frame.bev,) if self._mode == "warp" else frame.features
+        contents = (frame.bev,) if self._mode == "warp" else frame.levels
         if not self._rings:
             self._rings = tuple(item.new_zeros((self.capacity, *item.shape[1:])) for item in contents)
         full = len(self._entries) == self.capacity
@@ -247,6 +238,6 @@ class BevBuffer:
         for cell, projection, valid in zip(
             past.cells.split(1), past.motions.split(1), past.camera_valid.split(1), strict=True
         ):
-            features = tuple(ring.index_select(0, cell) for ring in self._rings)
-            bevs.append(self._encode_bev(features, projection, valid))
+            levels = tuple(ring.index_select(0, cell) for ring in self._rings)
+            bevs.append(self._encode_bev(levels, projection, valid))
         return torch.cat(bevs)

@@ -12,21 +12,19 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from bevformer_ros.stage_clock import Mark, unmarked
 
 LOGGER = logging.getLogger(__name__)
 
-Mark = Callable[[str], None]  # told that a stage ends here
 _WARM_UPS = 3  # kernels are compiled, algorithms chosen and workspaces allocated in the first runs
 
 
-def unmarked(_stage: str) -> None:
-    """A Mark for where nobody measures, or nobody can: inside of a graph."""
-
-
 class Recording(NamedTuple):
-    """replay() computes outputs from inputs, all of which stay where they are."""
+    """replay() computes outputs from inputs, all of which stay where they are. inputs: the tensors in the arguments."""
 
-    inputs: tuple[Tensor, ...]
+    inputs: list[Tensor]
     replay: Callable[[], None]
     outputs: Any
 
@@ -76,27 +74,37 @@ class GraphRunner:
     def recordings(self) -> int:
         return len(self._recordings)
 
-    def __call__(self, name: str, function: Callable[..., Any], mark: Mark, *inputs: Tensor) -> Any:
-        """function(mark, *inputs). Eagerly it marks its own stages, as a graph it is one stage of the given name."""
-        recording = self._recording(name, function, inputs)
+    def __call__(self, name: str, function: Callable[..., Any], mark: Mark, *arguments: Any) -> Any:
+        """function(*arguments, mark=mark). Eagerly it marks its own stages, as a graph it is one stage of that name.
+
+        arguments: tensors, named tuples, tuples and lists of them, and None.
+        """
+        leaves, structure = tree_flatten(arguments)
+        recording = self._recording(name, function, leaves, structure)
         if recording is None:
-            return function(mark, *inputs)
-        for static, value in zip(recording.inputs, inputs, strict=True):
+            return function(*arguments, mark=mark)
+        for static, value in zip(recording.inputs, _tensors(leaves), strict=True):
             static.copy_(value)
         recording.replay()
         mark(name)
         return recording.outputs
 
-    def _recording(self, name: str, function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Recording | None:
-        key = (name, *((value.shape, value.dtype) for value in inputs))
+    def _recording(
+        self, name: str, function: Callable[..., Any], leaves: list[Tensor | None], structure: TreeSpec
+    ) -> Recording | None:
+        key = (name, structure, *((leaf.shape, leaf.dtype) if leaf is not None else None for leaf in leaves))
         if self._record is not None and key not in self._recordings:
-            statics = tuple(value.clone() for value in inputs)
+            statics = [None if leaf is None else leaf.clone() for leaf in leaves]
             try:
-                replay, outputs = self._record(lambda: function(unmarked, *statics))
-                self._recordings[key] = Recording(statics, replay, outputs)
+                replay, outputs = self._record(lambda: function(*tree_unflatten(statics, structure), mark=unmarked))
+                self._recordings[key] = Recording(_tensors(statics), replay, outputs)
             except RuntimeError as error:
                 reason = next(iter(str(error).splitlines()), type(error).__name__)
                 LOGGER.warning("running without CUDA graphs, because %r cannot be recorded: %s", name, reason)
                 self._record = None
                 self._recordings.clear()
         return self._recordings.get(key)
+
+
+def _tensors(leaves: list[Tensor | None]) -> list[Tensor]:
+    return [leaf for leaf in leaves if leaf is not None]

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from bevformer_ros import geometry
 from bevformer_ros.types import SECOND_NS, CameraImage, SurroundFrame
 
-REQUEST, MODEL_CHANGE = "request", "model_change"
+REQUEST = "request"
 
 
 @dataclass(frozen=True)

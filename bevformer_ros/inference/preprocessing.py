@@ -20,9 +20,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from bevformer_ros.inference.graphs import Mark, unmarked
 from bevformer_ros.inference.memory import upload
 from bevformer_ros.model.config import ImageConfig
+from bevformer_ros.model.network import NetworkInputs
+from bevformer_ros.stage_clock import Mark, unmarked
 from bevformer_ros.types import CameraImage, SurroundFrame
 
 # Numbers of plumb_bob and rational_polynomial coefficients, with OpenCV's thin-prism and tilt extensions.
@@ -116,14 +117,15 @@ def resize_on_device(images: Tensor, plan: ImagePlan) -> Tensor:
 
 
 @dataclass(frozen=True)
-class NetworkInput:
-    """One surround frame as the network takes it. B is 1, N cameras in the order of the rig.
+class PreparedFrame:
+    """A surround frame with its images as the network takes them. B is 1, N cameras in the order of the rig.
 
     images: (1, N, 3, H, W) normalised. camera_valid: (1, N) bool. Geometry stays on the host in float64, because
     history composes it with later poses: intrinsics (N, 3, 3) in pixels of the input, camera_from_bev (N, 4, 4);
     identity where a camera is missing.
     """
 
+    frame: SurroundFrame
     images: Tensor
     camera_valid: Tensor
     intrinsics: NDArray[np.float64]
@@ -134,6 +136,12 @@ class NetworkInput:
         """(N, 4, 4): intrinsics times camera_from_bev; the official lidar2img."""
         return image_from_bev(self.intrinsics, self.camera_from_bev)
 
+    def network_inputs(self) -> NetworkInputs:
+        """All of it on the device, in float32."""
+        matrices = (self.intrinsics, self.camera_from_bev, self.image_from_bev)
+        on_device = (upload(matrix[None], self.images.device, torch.float32) for matrix in matrices)
+        return NetworkInputs(self.images, self.camera_valid, *on_device)
+
 
 def image_from_bev(intrinsics: NDArray[np.float64], camera_from_bev: NDArray[np.float64]) -> NDArray[np.float64]:
     """(..., 4, 4) homogeneous projection: rows u*depth, v*depth, depth, 1."""
@@ -143,7 +151,7 @@ def image_from_bev(intrinsics: NDArray[np.float64], camera_from_bev: NDArray[np.
 
 
 class Preprocessor:
-    """Turns surround frames into network input; keeps what depends on the calibration alone.
+    """Turns surround frames into what the network takes; keeps what depends on the calibration alone.
 
     To a GPU go bytes from pinned memory; undistortion, resize and normalisation of all cameras happen there, and the
     host waits for none of it.
@@ -156,7 +164,7 @@ class Preprocessor:
         self._deviation = torch.tensor(config.deviation, device=device).view(3, 1, 1)
         self._cameras: list[_CameraSlot | None] = []
 
-    def __call__(self, frame: SurroundFrame, mark: Mark = unmarked) -> NetworkInput:
+    def __call__(self, frame: SurroundFrame, mark: Mark = unmarked) -> PreparedFrame:
         """Raises ValueError where a distortion or an image size cannot be handled."""
         if len(self._cameras) != len(frame.cameras):
             self._cameras = [None] * len(frame.cameras)
@@ -176,7 +184,7 @@ class Preprocessor:
         else:
             self._fill(images, given, mark)
         valid = upload(np.array([[camera is not None for camera in frame.cameras]]), self._device)
-        return NetworkInput(images[None], valid, intrinsics, camera_from_bev)
+        return PreparedFrame(frame, images[None], valid, intrinsics, camera_from_bev)
 
     def _slot(self, index: int, camera: CameraImage) -> _CameraSlot:
         slot = self._cameras[index]

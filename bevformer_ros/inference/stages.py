@@ -1,6 +1,6 @@
-"""The two steps from uploaded images to boxes, as functions of tensors alone: run eagerly, or recorded (graphs.py).
-
-A frame is encoded, stored, and its boxes are detected; before the last, time passes where a model wants future frames.
+"""The second half of the forward pass, from the history to boxes, as a function of tensors: run eagerly, or recorded
+(graphs.py). The first half is BEVFormerV2.encode; in between the frame is stored, and time passes where a model wants
+future frames.
 """
 
 from __future__ import annotations
@@ -10,18 +10,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from bevformer_ros.inference.bev_buffer import BevBuffer, PastFrames
-from bevformer_ros.inference.graphs import Mark
 from bevformer_ros.model.box_coding import DecodedBoxes, decode_boxes
 from bevformer_ros.model.network import BEVFormerV2
 from bevformer_ros.model.proposals import Proposals
-
-
-class Encoded(NamedTuple):
-    """features: the levels that the BEV encoder reads, each (1, N, C, h, w). bev: (1, H*W, C)."""
-
-    features: tuple[Tensor, ...]
-    bev: Tensor
-    proposals: Proposals | None
+from bevformer_ros.stage_clock import Mark, unmarked
 
 
 class DetectedBoxes(NamedTuple):
@@ -31,40 +23,19 @@ class DetectedBoxes(NamedTuple):
     from_proposal: Tensor
 
 
-def encode(
-    model: BEVFormerV2,
-    mark: Mark,
-    images: Tensor,
-    camera_valid: Tensor,
-    intrinsics: Tensor,
-    camera_from_bev: Tensor,
-    image_from_bev: Tensor,
-) -> Encoded:
-    """images (1, N, 3, H, W), camera_valid (1, N); matrices as the methods of BEVFormerV2 take them."""
-    maps = model.backbone(images.flatten(0, 1))
-    mark("backbone")
-    features = tuple(level.unflatten(0, images.shape[:2]) for level in model.neck(maps))
-    mark("neck")
-    proposals = model.propose(features, intrinsics, camera_from_bev, camera_valid)
-    if proposals is not None:
-        mark("perspective")
-    features = features[: model.config.encoder.image_levels]
-    width, height = model.config.image.padded_size
-    bev = model.encode_bev(features, image_from_bev, camera_valid, (height, width))
-    mark("encoder")
-    return Encoded(features, bev, proposals)
-
-
 def detect(
-    model: BEVFormerV2, buffer: BevBuffer, mark: Mark, bev: Tensor, past: PastFrames, proposals: Proposals | None
+    network: BEVFormerV2,
+    buffer: BevBuffer,
+    bev: Tensor,
+    past: PastFrames,
+    proposals: Proposals | None,
+    mark: Mark = unmarked,
 ) -> DetectedBoxes:
-    """bev: (1, H*W, C) of the current frame. past: from the buffer's plan for it."""
+    """bev: (1, H*W, C) of the current frame. past: what the buffer recalls for it."""
     bevs = buffer.align(bev, past)
     mark("buffer")
-    fused = model.fuse(bevs)
-    mark("fusion")
-    output = model.decode(fused, proposals)
-    config = model.config
+    output = network.detect(bevs, proposals, mark)
+    config = network.config
     boxes = decode_boxes(
         output.class_logits[-1],
         output.box_codes[-1],
@@ -72,5 +43,4 @@ def detect(
         config.score_threshold,
         output.padding_mask,
     )
-    mark("decoder")
     return DetectedBoxes(boxes, output.from_proposal)

@@ -5,6 +5,8 @@ Shapes: B batch, N cameras, H x W padded image, Q = rows x columns cells of the 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
 from bevformer_ros.model.bev_encoder import BevEncoder
@@ -17,11 +19,49 @@ from bevformer_ros.model.proposals import ProposalMaker, Proposals
 from bevformer_ros.model.resnet import ResNet
 from bevformer_ros.model.temporal_fusion import TemporalFusion
 from bevformer_ros.model.timm_backbone import TimmBackbone
+from bevformer_ros.stage_clock import Mark, unmarked
 from bevformer_ros.taxonomy import CLASSES
 
 
+class NetworkInputs(NamedTuple):
+    """What the network is given of its frames, on its device.
+
+    images: (B, N, 3, H, W) normalised. camera_valid: (B, N), False for a camera without an image. intrinsics:
+    (B, N, 3, 3) of the padded image. camera_from_bev: (B, N, 4, 4). image_from_bev: (B, N, 4, 4) to pixels of the
+    padded image (official lidar2img).
+    """
+
+    images: Tensor
+    camera_valid: Tensor
+    intrinsics: Tensor
+    camera_from_bev: Tensor
+    image_from_bev: Tensor
+
+
+class ImageFeatures(NamedTuple):
+    """levels: of the neck, each (B, N, C, h, w), strides 8, 16, ... perspective: what the perspective head says about
+    each of the B*N images, level by level. proposals: its boxes in the BEV frame. Both None where nobody needs them.
+    """
+
+    levels: tuple[Tensor, ...]
+    perspective: list[PerspectiveLevel] | None
+    proposals: Proposals | None
+
+
+class Encoded(NamedTuple):
+    """levels: those that the BEV encoder reads, each (B, N, C, h, w). bev: (B, Q, C)."""
+
+    levels: tuple[Tensor, ...]
+    bev: Tensor
+    proposals: Proposals | None
+
+
 class BEVFormerV2(nn.Module):
-    """Each method is one stage, usable and timeable alone; `forward` runs them for a single frame."""
+    """The stages in their order: backbone, neck, perspective, encoder; [history]; fusion, decoder.
+
+    `encode` runs those before the history and `detect` those after it. Inference, CUDA graphs, training, benchmarks and
+    the count of FLOPs all go through these two, and hear of the end of each stage by a Mark.
+    """
 
     def __init__(
         self,
@@ -48,52 +88,64 @@ class BEVFormerV2(nn.Module):
         self.proposal_maker = proposal_maker
         self.proposal_queries = proposal_queries
 
-    def image_features(self, images: Tensor) -> tuple[Tensor, ...]:
+    def encode(self, inputs: NetworkInputs, mark: Mark = unmarked) -> Encoded:
+        """From images to the BEV map of one frame: all that needs no history."""
+        return self.lift(self.encode_images(inputs, mark), inputs, mark)
+
+    def encode_images(
+        self, inputs: NetworkInputs, mark: Mark = unmarked, every_perspective_level: bool = False
+    ) -> ImageFeatures:
+        """The part that knows no BEV grid; training of the perspective head alone ends here.
+
+        every_perspective_level: for a loss on all of them; otherwise the perspective head runs only where proposals are
+        made, from the finest level that these use.
+        """
+        levels = self.image_features(inputs.images, mark)
+        # Proposals of a one-stage model are for comparison only: training has no use for them.
+        maker = None if self.training and not self.config.two_stage else self.proposal_maker
+        if self.perspective_head is None or (maker is None and not every_perspective_level):
+            return ImageFeatures(levels, None, None)
+        finest = 0 if every_perspective_level or maker is None else maker.config.first_level
+        perspective = self.perspective_head([level.flatten(0, 1) for level in levels], finest)
+        proposals = None
+        if maker is not None:
+            used = perspective[maker.config.first_level - finest :]
+            proposals = maker(used, inputs.intrinsics, inputs.camera_from_bev, inputs.camera_valid)
+        mark("perspective")
+        return ImageFeatures(levels, perspective, proposals)
+
+    def image_features(self, images: Tensor, mark: Mark = unmarked) -> tuple[Tensor, ...]:
         """Normalised images (B, N, 3, H, W) -> feature levels (B, N, C, h, w), strides 8, 16, ..."""
-        batch = images.shape[:2]
-        levels = self.neck(self.backbone(images.flatten(0, 1)))
-        return tuple(level.unflatten(0, batch) for level in levels)
+        maps = self.backbone(images.flatten(0, 1))
+        mark("backbone")
+        levels = tuple(level.unflatten(0, images.shape[:2]) for level in self.neck(maps))
+        mark("neck")
+        return levels
 
-    def propose(
-        self,
-        features: tuple[Tensor, ...],
-        intrinsics: Tensor,
-        camera_from_bev: Tensor,
-        camera_valid: Tensor | None = None,
-    ) -> Proposals | None:
-        """Perspective boxes in the BEV frame, or None for a model that is configured without proposals.
+    def lift(self, features: ImageFeatures, inputs: NetworkInputs, mark: Mark = unmarked) -> Encoded:
+        """From image features to the BEV map."""
+        levels = features.levels[: self.config.encoder.image_levels]
+        bev = self.encode_bev(levels, inputs.image_from_bev, inputs.camera_valid)
+        mark("encoder")
+        return Encoded(levels, bev, features.proposals)
 
-        intrinsics: (B, N, 3, 3) of the padded image. camera_from_bev: (B, N, 4, 4). camera_valid: (B, N).
-        """
-        if self.perspective_head is None or self.proposal_maker is None:
-            return None
-        levels = self.perspective_levels(features, self.proposal_maker.config.first_level)
-        return self.proposal_maker(levels, intrinsics, camera_from_bev, camera_valid)
+    def encode_bev(self, levels: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor | None) -> Tensor:
+        """Feature levels (B, N, C, h, w) -> BEV map (B, Q, C). The other two as in NetworkInputs; camera_valid None if
+        all cameras have an image."""
+        width, height = self.config.image.padded_size
+        return self.bev_encoder(levels, image_from_bev, (height, width), camera_valid)
 
-    def perspective_levels(self, features: tuple[Tensor, ...], first_level: int = 0) -> list[PerspectiveLevel]:
-        """What the perspective head says about each of the B*N images, level by level from first_level on."""
-        assert self.perspective_head is not None
-        return self.perspective_head([level.flatten(0, 1) for level in features], first_level)
-
-    def encode_bev(
-        self,
-        features: tuple[Tensor, ...],
-        image_from_bev: Tensor,
-        camera_valid: Tensor | None,
-        image_size: tuple[int, int],
-    ) -> Tensor:
-        """Feature levels -> BEV map (B, Q, C).
-
-        image_from_bev: (B, N, 4, 4) to pixels of the padded image (official lidar2img). camera_valid: (B, N), False
-        for a camera without an image; None if all have one. image_size: (H, W).
-        """
-        return self.bev_encoder(features, image_from_bev, image_size, camera_valid)
+    def detect(self, bevs: Tensor, proposals: Proposals | None, mark: Mark = unmarked) -> DecoderOutput:
+        """From the BEV maps (B, T, Q, C) of all frames to objects: all that comes after the history."""
+        bev = self.fuse(bevs)
+        mark("fusion")
+        output = self.decode(bev, proposals)
+        mark("decoder")
+        return output
 
     def fuse(self, bevs: Tensor) -> Tensor:
-        """BEV maps (B, T, Q, C) from oldest to newest, in the newest frame's coordinates -> (B, Q, C)."""
-        if self.temporal_fusion is None:
-            return bevs[:, -1]
-        return self.temporal_fusion(bevs)
+        """BEV maps (B, T, Q, C) from oldest to newest, in the current frame's coordinates -> (B, Q, C)."""
+        return bevs[:, -1] if self.temporal_fusion is None else self.temporal_fusion(bevs)
 
     def decode(self, bev: Tensor, proposals: Proposals | None = None) -> DecoderOutput:
         """BEV map (B, Q, C) and perspective proposals -> class logits and box codes of every decoder layer.
@@ -105,27 +157,16 @@ class BEVFormerV2(nn.Module):
             queries = join_queries(queries, self.proposal_queries(proposals))
         return self.decoder(bev, queries)
 
-    def forward(
-        self,
-        images: Tensor,
-        image_from_bev: Tensor,
-        intrinsics: Tensor | None = None,
-        camera_from_bev: Tensor | None = None,
-        camera_valid: Tensor | None = None,
-    ) -> DecoderOutput:
-        """A single frame; every missing past frame repeats it, as in the reference.
+    def forward(self, inputs: NetworkInputs, mark: Mark = unmarked) -> DecoderOutput:
+        """A single frame; every frame of the history that it lacks repeats it, as in the reference."""
+        encoded = self.encode(inputs, mark)
+        bevs = self.without_history(encoded.bev)
+        mark("buffer")
+        return self.detect(bevs, encoded.proposals, mark)
 
-        intrinsics and camera_from_bev are needed only by a two-stage model.
-        """
-        features = self.image_features(images)
-        proposals = None
-        if self.config.two_stage:
-            if intrinsics is None or camera_from_bev is None:
-                raise ValueError(f"model {self.config.name} is two-stage and needs intrinsics and camera_from_bev")
-            proposals = self.propose(features, intrinsics, camera_from_bev, camera_valid)
-        bev = self.encode_bev(features, image_from_bev, camera_valid, (images.shape[-2], images.shape[-1]))
-        frames = len(self.config.temporal.frames)
-        return self.decode(self.fuse(bev.unsqueeze(1).expand(-1, frames, -1, -1)), proposals)
+    def without_history(self, bev: Tensor) -> Tensor:
+        """BEV map (B, Q, C) -> (B, T, Q, C), the same T times."""
+        return bev.unsqueeze(1).expand(-1, len(self.config.temporal.frames), -1, -1)
 
 
 def build_network(config: ModelConfig) -> BEVFormerV2:

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from bevformer_ros import geometry
-from bevformer_ros.inference.preprocessing import NetworkInput, Preprocessor
+from bevformer_ros.inference.preprocessing import PreparedFrame, Preprocessor
 from bevformer_ros.model.box_coding import Boxes
 from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.model.network import NetworkInputs
 from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASSES
 from bevformer_ros.training.bev_loss import BevTruth
 from bevformer_ros.training.labelled_frame import LabelledFrame
@@ -28,42 +28,26 @@ _SMALLEST_SIDE = 2.0  # pixels of the network input that an object must show alo
 
 
 class Batch(NamedTuple):
-    """images: (B, N, 3, H, W). camera_valid: (B, N). intrinsics: (B, N, 3, 3). camera_from_bev, image_from_bev:
-    (B, N, 4, 4), float32; projections: the latter in float64, for the history. perspective_truth: B*N entries."""
+    """projections: inputs.image_from_bev in float64, for the history. perspective_truth: B*N entries."""
 
     frames: tuple[SurroundFrame, ...]
-    images: Tensor
-    camera_valid: Tensor
-    intrinsics: Tensor
-    camera_from_bev: Tensor
-    image_from_bev: Tensor
+    inputs: NetworkInputs
     projections: NDArray[np.float64]
     bev_truth: tuple[BevTruth, ...]
     perspective_truth: tuple[PerspectiveTruth, ...]
 
 
 def make_batch(samples: Sequence[LabelledFrame], preprocess: Preprocessor, config: ModelConfig) -> Batch:
-    inputs = [preprocess(sample.frame) for sample in samples]
-    device = inputs[0].images.device
-    intrinsics = np.stack([entry.intrinsics for entry in inputs])
-    camera_from_bev = np.stack([entry.camera_from_bev for entry in inputs])
-    projections = np.stack([entry.image_from_bev for entry in inputs])
-
-    def upload(matrices: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(matrices).to(device, torch.float32)
-
+    prepared = [preprocess(sample.frame) for sample in samples]
+    device = prepared[0].images.device
     return Batch(
         frames=tuple(sample.frame for sample in samples),
-        images=torch.cat([entry.images for entry in inputs]),
-        camera_valid=torch.cat([entry.camera_valid for entry in inputs]),
-        intrinsics=upload(intrinsics),
-        camera_from_bev=upload(camera_from_bev),
-        image_from_bev=upload(projections),
-        projections=projections,
+        inputs=NetworkInputs(*map(torch.cat, zip(*(entry.network_inputs() for entry in prepared), strict=True))),
+        projections=np.stack([entry.image_from_bev for entry in prepared]),
         bev_truth=tuple(bev_truth_of(sample, config.bev.range, device) for sample in samples),
         perspective_truth=tuple(
             truth
-            for sample, entry in zip(samples, inputs, strict=True)
+            for sample, entry in zip(samples, prepared, strict=True)
             for truth in _perspective_truths(sample, entry, config, device)
         ),
     )
@@ -80,7 +64,7 @@ def bev_truth_of(sample: LabelledFrame, detection_range: tuple[float, ...], devi
 
 
 def _perspective_truths(
-    sample: LabelledFrame, entry: NetworkInput, config: ModelConfig, device: torch.device
+    sample: LabelledFrame, entry: PreparedFrame, config: ModelConfig, device: torch.device
 ) -> list[PerspectiveTruth]:
     return [
         _perspective_truth(sample, index, entry.intrinsics[index], config, device)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
 from bevformer_ros.inference.history import HistoryConfig
-from bevformer_ros.model.network import BEVFormerV2
+from bevformer_ros.model.network import BEVFormerV2, Encoded
 from bevformer_ros.training.batch import Batch
 from bevformer_ros.training.bev_loss import bev_loss
 from bevformer_ros.training.config import TrainingConfig
@@ -56,63 +56,48 @@ class NetworkWithLosses(nn.Module):
         return [BevBuffer(config.temporal, HistoryConfig(), config.bev, self._encode_past) for _ in range(count)]
 
     @torch.no_grad()
-    def _encode_past(self, features: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor) -> Tensor:
-        return self._encode_bev(features, image_from_bev, camera_valid)
-
-    def _encode_bev(self, features: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor) -> Tensor:
-        width, height = self.network.config.image.padded_size
-        return self.network.encode_bev(features, image_from_bev, camera_valid, (height, width))
+    def _encode_past(self, levels: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor) -> Tensor:
+        return self.network.encode_bev(levels, image_from_bev, camera_valid)
 
     def forward(self, batch: Batch, buffers: Sequence[BevBuffer]) -> Step:
         """The history in the buffers is used as it is: gradients end there."""
         network, losses = self.network, {}
-        features = network.image_features(batch.images)
-        levels = network.perspective_levels(features) if self._needs_perspective else None
-        if levels is not None and self._perspective is not None:
-            assert network.config.perspective is not None
+        features = network.encode_images(batch.inputs, every_perspective_level=self._perspective is not None)
+        if self._perspective is not None:
+            assert features.perspective is not None and network.config.perspective is not None
             dense_loss = perspective_loss(
-                levels,
+                features.perspective,
                 batch.perspective_truth,
-                batch.intrinsics.flatten(0, 1),
+                batch.inputs.intrinsics.flatten(0, 1),
                 network.config.perspective,
                 self._perspective,
             )
             losses.update({f"perspective_{name}": value for name, value in dense_loss._asdict().items()})
         if self._bev is None:
             return Step(losses, ())
-        proposals = None
-        if levels is not None and network.proposal_maker is not None and network.config.two_stage:
-            first = network.proposal_maker.config.first_level
-            proposals = network.proposal_maker(
-                levels[first:], batch.intrinsics, batch.camera_from_bev, batch.camera_valid
-            )
-        features = features[: network.config.encoder.image_levels]
-        bev = self._encode_bev(features, batch.image_from_bev, batch.camera_valid)
-        encoded = _split(batch, features, bev)
-        recalls = [buffer.recall(entry) for buffer, entry in zip(buffers, encoded, strict=True)]
-        output = network.decode(network.fuse(torch.cat([recall.bevs for recall in recalls])), proposals)
+        encoded = _split(batch, network.lift(features, batch.inputs))
+        bevs = [
+            buffer.align(entry.bev, buffer.recall(entry).past) for buffer, entry in zip(buffers, encoded, strict=True)
+        ]
+        output = network.detect(torch.cat(bevs), features.proposals)
         set_loss = bev_loss(output, batch.bev_truth, self._bev, network.config.decoder.groups)
         losses.update(bev_classes=set_loss.classes.sum(), bev_boxes=set_loss.boxes.sum())
         return Step(losses, tuple(_detached(entry) for entry in encoded))
 
-    @property
-    def _needs_perspective(self) -> bool:
-        return self._perspective is not None or self.network.config.two_stage
 
-
-def _split(batch: Batch, features: tuple[Tensor, ...], bev: Tensor) -> list[EncodedFrame]:
+def _split(batch: Batch, encoded: Encoded) -> list[EncodedFrame]:
     return [
         EncodedFrame(
             frame.stamp_ns,
             frame.world_from_bev,
-            bev[row : row + 1],
-            tuple(level[row : row + 1] for level in features),
+            encoded.bev[row : row + 1],
+            tuple(level[row : row + 1] for level in encoded.levels),
             batch.projections[row],
-            batch.camera_valid[row : row + 1],
+            batch.inputs.camera_valid[row : row + 1],
         )
         for row, frame in enumerate(batch.frames)
     ]
 
 
 def _detached(entry: EncodedFrame) -> EncodedFrame:
-    return replace(entry, bev=entry.bev.detach(), features=tuple(level.detach() for level in entry.features))
+    return replace(entry, bev=entry.bev.detach(), levels=tuple(level.detach() for level in entry.levels))

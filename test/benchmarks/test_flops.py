@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bevformer_ros.benchmarks.flops import PEAKS, DevicePeak, StageWork, count_work, floor_ms
+from bevformer_ros.benchmarks.flops import count_work
 from bevformer_ros.model.config import (
     BackboneConfig,
     BevGridConfig,
@@ -27,7 +27,7 @@ CONFIG = ModelConfig(
     image=ImageConfig(source_size=(64, 32), crop=(0, 0, 64, 32), height=32),
     cameras=("left", "right"),
     channels=16,
-    backbone=BackboneConfig(depth=18, base_channels=4),
+    backbone=BackboneConfig(depth=18, base_channels=8),
     bev=BevGridConfig(rows=6, columns=4),
     encoder=EncoderConfig(layers=3, heads=2, hidden_channels=10),
     decoder=DecoderConfig(layers=1, heads=2, hidden_channels=10, queries=5),
@@ -46,22 +46,22 @@ def test_linear_layers_of_the_encoder() -> None:
         + 2 * 16 * 10  # feed-forward
     )
     per_layer = 2 * (CELLS * query_weights + 2 * FEATURES * 16 * 16)
-    work = count_work(CONFIG, NOTHING_SEEN)["BEV encoder"]
+    work = count_work(CONFIG, NOTHING_SEEN)["encoder"]
     assert work.matrices == 3 * per_layer
     assert work.convolutions == 0
 
 
 def test_cells_are_sampled_in_the_cameras_that_see_them() -> None:
     in_grid = 3 * CELLS * 8 * (8 * 16 + 32 * 2)
-    assert count_work(CONFIG, NOTHING_SEEN)["BEV encoder"].samples == in_grid
+    assert count_work(CONFIG, NOTHING_SEEN)["encoder"].samples == in_grid
     seen = torch.zeros(1, 2, 4, 4)
     seen[:, 1, :3, 3] = torch.tensor([10.0, 10.0, 1.0])  # every point at pixel (10, 10) of the right camera
     in_camera = 3 * CELLS * 4 * 8 * (8 * 16 + 32 * 2)
-    assert count_work(CONFIG, seen)["BEV encoder"].samples == in_grid + in_camera
+    assert count_work(CONFIG, seen)["encoder"].samples == in_grid + in_camera
 
 
 def test_stem_of_the_backbone_is_counted() -> None:
-    stem = 2 * (2 * 16 * 32) * (3 * 7 * 7) * 4  # two images at half size, 7 x 7 x 3 to 4 channels
+    stem = 2 * (2 * 16 * 32) * (3 * 7 * 7) * 8  # two images at half size, 7 x 7 x 3 to 8 channels
     backbone = count_work(CONFIG, NOTHING_SEEN)["backbone"]
     assert stem < backbone.convolutions < 40 * stem
     assert backbone.matrices == 0
@@ -70,10 +70,10 @@ def test_stem_of_the_backbone_is_counted() -> None:
 @pytest.mark.parametrize(
     ("changes", "stages"),
     [
-        pytest.param({}, ["backbone", "neck", "BEV encoder", "decoder"], id="one frame"),
+        pytest.param({}, ["backbone", "neck", "encoder", "decoder"], id="one frame"),
         pytest.param(
             {"temporal": TemporalConfig(frames=(-2, -1, 0))},
-            ["backbone", "neck", "BEV encoder", "BEV encoder, 2 past frames", "temporal fusion", "decoder"],
+            ["backbone", "neck", "encoder", "buffer", "fusion", "decoder"],
             id="re-encoded history",
         ),
         pytest.param(
@@ -83,37 +83,16 @@ def test_stem_of_the_backbone_is_counted() -> None:
                 "proposals": ProposalConfig(candidates_per_level=2, boxes_per_image=2, count=2),
                 "two_stage": True,
             },
-            ["backbone", "neck", "perspective head", "BEV encoder", "temporal fusion", "decoder"],
+            ["backbone", "neck", "perspective", "encoder", "fusion", "decoder"],
             id="two stages, warped history",
         ),
     ],
 )
 def test_stages_follow_the_configuration(changes: dict, stages: list[str]) -> None:
     work = count_work(replace(CONFIG, **changes), NOTHING_SEEN)
-    assert list(work) == stages
-    assert all(stage.flops > 0 and stage.numbers > 0 for stage in work.values())
+    assert [name for name, stage in work.items() if stage.flops] == stages
 
 
 def test_each_past_frame_is_encoded_anew() -> None:
     work = count_work(replace(CONFIG, temporal=TemporalConfig(frames=(-3, -2, -1, 0))), NOTHING_SEEN)
-    assert work["BEV encoder, 3 past frames"].flops == 3 * work["BEV encoder"].flops
-
-
-@pytest.mark.parametrize(
-    ("work", "milliseconds"),
-    [
-        pytest.param(StageWork(0, 0, 0, 0), 0.0, id="nothing"),
-        pytest.param(StageWork(2e9, 3e9, 1e6, 1e3), 5.0, id="matrix units"),
-        pytest.param(StageWork(2e9, 3e9, 1e9, 1e3), 10.0, id="samples"),
-        pytest.param(StageWork(2e9, 3e9, 1e9, 1e9), 20.0, id="memory"),
-    ],
-)
-def test_the_busiest_unit_is_the_floor(work: StageWork, milliseconds: float) -> None:
-    peak = DevicePeak(convolutions=1e12, matrices=1e12, samples=1e11, memory=1e11, bytes_per_number=2)
-    assert floor_ms(work, peak) == pytest.approx(milliseconds)
-
-
-def test_a_reduced_precision_is_never_slower() -> None:
-    for precisions in PEAKS.values():
-        for work in count_work(CONFIG, NOTHING_SEEN).values():
-            assert floor_ms(work, precisions["bfloat16"]) <= floor_ms(work, precisions["float32"])
+    assert work["buffer"].flops == 3 * work["encoder"].flops

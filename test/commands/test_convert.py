@@ -29,7 +29,7 @@ from bevformer_ros.model.network import build_network
 @pytest.mark.parametrize("path", golden_cases.variants("case6_mmcv_checkpoint"))
 def test_an_official_checkpoint_becomes_ours(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tensors, description = golden_cases.load(path)
-    config = model_config(description["model_cfg"])
+    config = model_config(description["model_cfg"], tensors["inputs.img"])
     model, output = tmp_path / "model.yaml", tmp_path / "model.safetensors"
     model.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(config)))), encoding="utf-8")
     official = path.with_name(description["checkpoint_file"])

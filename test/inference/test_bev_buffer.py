@@ -148,7 +148,7 @@ def test_static_landmark_stays_put_while_the_ego_drives_an_s_curve():
         recall = buffer.recall(now)
         inside = np.abs(point).max() < 11.0  # beyond, part of the blob is cut off at the border of some frame
         if inside and recall.depth == 3:
-            for bev in recall.bevs[0]:
+            for bev in buffer.align(now.bev, recall.past)[0]:
                 worst = max(worst, float(np.linalg.norm(centre_of_mass(bev, SQUARE) - point)))
                 slots_checked += 1
         yaw += 0.1 * 0.6 * np.sin(2 * np.pi * step / 30)
@@ -166,7 +166,7 @@ def test_recall_repeats_the_next_newer_frame_and_the_current_one_at_first():
     def recalled(now):
         buffer.store(now)
         recall = buffer.recall(now)
-        return recall.bevs[0, :, 500, 0].round(decimals=4).tolist(), recall.depth
+        return buffer.align(now.bev, recall.past)[0, :, 500, 0].round(decimals=4).tolist(), recall.depth
 
     assert recalled(frame(0, 1)) == ([1, 1, 1], 0)
     assert recalled(frame(500, 2)) == ([1, 1, 2], 1)
@@ -185,7 +185,7 @@ def test_ring_is_allocated_once_and_reused():
         recall = buffer.recall(now)
         addresses.add(tuple(ring.data_ptr() for ring in buffer._rings))
         if step >= 5:
-            assert recall.bevs[0, :, 0, 0].tolist() == pytest.approx([step - 5, step], abs=1e-3)
+            assert buffer.align(now.bev, recall.past)[0, :, 0, 0].tolist() == pytest.approx([step - 5, step], abs=1e-3)
     assert len(addresses) == 1
     assert buffer.bytes == 9 * GRID.rows * GRID.columns * 4 * 4
     assert len(buffer) == 9
@@ -197,7 +197,7 @@ def test_single_frame_model_stores_nothing():
     buffer.store(now)
     recall = buffer.recall(now)
     assert (len(buffer), buffer.bytes, recall.depth, recall.velocity_scale) == (0, 0, 0, 1.0)
-    assert recall.bevs.shape == (1, 1, GRID.rows * GRID.columns, 1)
+    assert buffer.align(now.bev, recall.past).shape == (1, 1, GRID.rows * GRID.columns, 1)
 
 
 def test_reencode_projects_the_past_images_from_the_current_frame():
@@ -218,7 +218,7 @@ def test_reencode_projects_the_past_images_from_the_current_frame():
         )
         buffer.store(now)
         recall = buffer.recall(now)
-    assert recall.bevs[0, :, 0, 0].tolist() == [0, 1, 2]
+    assert buffer.align(now.bev, recall.past)[0, :, 0, 0].tolist() == [0, 1, 2]
     (features, image_from_bev, camera_valid), _ = calls[-2:]
     assert [level.unique().tolist() for level in features] == [[0], [0]]
     assert [level.shape for level in features] == [(1, 1, 2, 3, 4), (1, 1, 2, 2, 2)]
@@ -260,7 +260,7 @@ def test_the_current_frame_is_recalled_with_its_gradient(mode):
         bev = torch.ones(1, GRID.rows * GRID.columns, 2, requires_grad=True)
         now = encoded(500 * step, bev, features=(torch.ones(1, 1, 2, 3, 4),))
         recall = buffer.recall(now)
-        recall.bevs.sum().backward()
+        buffer.align(now.bev, recall.past).sum().backward()
         assert recall.depth == step
         torch.testing.assert_close(bev.grad, torch.full_like(bev, 1.0 if step else 3.0))
         buffer.store(encoded(500 * step, bev.detach(), features=(torch.ones(1, 1, 2, 3, 4),)))

@@ -1,6 +1,5 @@
 """The whole detector, fed frame by frame, against the official code: golden cases 1 and 2."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import golden_cases
@@ -13,10 +12,9 @@ from scipy.linalg import rq
 
 from bevformer_ros import geometry
 from bevformer_ros.inference.pipeline import Detector
-from bevformer_ros.inference.preprocessing import NetworkInput
+from bevformer_ros.inference.preprocessing import PreparedFrame
 from bevformer_ros.model.bev_encoder import pillar_points, project_pillars
 from bevformer_ros.model.box_coding import Boxes, boxes_to_official
-from bevformer_ros.model.config import ImageConfig
 from bevformer_ros.types import CameraImage, SurroundFrame
 
 INTERVAL_NS = 500_000_000
@@ -42,7 +40,7 @@ class Golden(NamedTuple):
         for index, number in enumerate(self.frames):
             if number in skipped:
                 continue
-            self.detect._preprocess = lambda frame, mark, index=index: network_input(self.inputs, index)
+            self.detect._preprocess = lambda frame, mark, index=index: prepared(frame, self.inputs, index)
             cameras = (blank,) * len(self.detect.config.cameras)
             detections = self.detect(SurroundFrame(10**10 + number * INTERVAL_NS, cameras, poses[number]))
         return detections
@@ -57,13 +55,13 @@ class Golden(NamedTuple):
         assert_same_detections(actual, expected, "detections")
 
 
-def network_input(inputs, index):
+def prepared(frame, inputs, index):
     """The golden images are floats that no uint8 image gives: they enter behind the preprocessing."""
     projections = inputs["lidar2img_own_lidar_frame" if "lidar2img_own_lidar_frame" in inputs else "lidar2img"]
     intrinsics, camera_from_bev = zip(*map(split_projection, projections), strict=True)
     images = inputs["img"][:, index]
     valid = torch.ones(images.shape[:2], dtype=torch.bool)
-    return NetworkInput(images, valid, np.stack(intrinsics), np.stack(camera_from_bev))
+    return PreparedFrame(frame, images, valid, np.stack(intrinsics), np.stack(camera_from_bev))
 
 
 def split_projection(image_from_bev):
@@ -80,10 +78,7 @@ def split_projection(image_from_bev):
 def golden_case(path):
     tensors, description = golden_cases.load(path)
     inputs = golden_cases.part(tensors, "inputs.")
-    height, width = inputs["img"].shape[-2:]
     network = golden_detector(tensors, description)
-    image = ImageConfig((width, height), (0, 0, width, height), height, pad_divisor=1)
-    network.config = replace(network.config, image=image)
     seen = {}
     if network.temporal_fusion is not None:
         network.temporal_fusion.register_forward_hook(lambda *hooked: seen.update(bev_fused=hooked[2]))

@@ -16,7 +16,7 @@ class Doubling:
     def __init__(self) -> None:
         self.marks: list[str] = []
 
-    def __call__(self, mark, values: Tensor) -> tuple[Tensor]:
+    def __call__(self, values: Tensor, mark) -> tuple[Tensor]:
         mark("inside")
         return (2 * values,)
 

@@ -1,4 +1,7 @@
-"""That both steps ask nothing of the host, so that CUDA can record them: run on the meta device, which has no data."""
+"""That both halves of the forward pass ask nothing of the host, so that CUDA can record them.
+
+They run on the meta device, which has no data.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bevformer_ros.config import load_yaml
 from bevformer_ros.inference import stages
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
-from bevformer_ros.inference.graphs import unmarked
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.network_preparation import prepare_for_inference
 from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.model.network import build_network
+from bevformer_ros.model.network import NetworkInputs, build_network
 from bevformer_ros.resources import config_file
+from bevformer_ros.types import SECOND_NS
 
 META = torch.device("meta")
 _MAKES_TENSORS_FROM_HOST = (torch.tensor, torch.as_tensor, torch.from_numpy, Tensor.new_tensor)
@@ -56,28 +59,26 @@ def test_what_is_refused(asks):
 def test_nothing_waits_for_the_host(mode):
     config = load_yaml(ModelConfig, config_file("models", "tiny_two_stage"))
     config = replace(config, temporal=replace(config.temporal, mode=mode))
-    model = prepare_for_inference(build_network(config), META, torch.bfloat16)
+    network = prepare_for_inference(build_network(config), META, torch.bfloat16)
     width, height = config.image.padded_size
     cameras = len(config.cameras)
-
-    def encode_past(features, image_from_bev, camera_valid):
-        return model.encode_bev(features, image_from_bev, camera_valid, (height, width))
-
-    buffer = BevBuffer(config.temporal, HistoryConfig(), config.bev, encode_past)
-    given = (
+    buffer = BevBuffer(config.temporal, HistoryConfig(), config.bev, network.encode_bev)
+    given = NetworkInputs(
         torch.empty(1, cameras, 3, height, width, device=META),
         torch.empty(1, cameras, device=META, dtype=torch.bool),
         *(torch.empty(1, cameras, size, size, device=META) for size in (3, 4, 4)),
     )
     with torch.inference_mode():
         for frame in range(3):
-            encoded = stages.encode(model, unmarked, *given)
+            encoded = network.encode(given)
             projections = np.tile(np.eye(4), (cameras, 1, 1))
-            now = EncodedFrame(frame * 500_000_000, np.eye(4), encoded.bev, encoded.features, projections, given[1])
-            plan = buffer.plan(now)
+            now = EncodedFrame(
+                frame * SECOND_NS // 2, np.eye(4), encoded.bev, encoded.levels, projections, given.camera_valid
+            )
+            recall = buffer.recall(now)
             buffer.store(now)
-            stages.detect(model, buffer, unmarked, encoded.bev, plan.past, encoded.proposals)
-        assert plan.depth == 2
+            stages.detect(network, buffer, encoded.bev, recall.past, encoded.proposals)
+        assert recall.depth == 2
         with NoTensorsFromTheHost(), NoTensorsOnTheHost():
-            encoded = stages.encode(model, unmarked, *given)
-            stages.detect(model, buffer, unmarked, encoded.bev, plan.past, encoded.proposals)
+            encoded = network.encode(given)
+            stages.detect(network, buffer, encoded.bev, recall.past, encoded.proposals)

@@ -49,13 +49,12 @@ def test_mmcv_checkpoint(path: Path) -> None:
         if name not in NOT_IN_THE_NETWORK:
             assert torch.equal(checkpoint.weights[name_from_official(name)], tensor), name
 
-    network = build_network(model_config(description["model_cfg"])).eval()
+    network = build_network(model_config(description["model_cfg"], tensors["inputs.img"])).eval()
     assert load_weights(network, checkpoint.weights) == []
     with torch.no_grad():
-        height, width = tensors["inputs.img_shape"][0, :2].tolist()
         image_from_bev = tensors["inputs.lidar2img"].unsqueeze(0)
         bevs = [
-            network.encode_bev(network.image_features(images), image_from_bev, None, (height, width))
+            network.encode_bev(network.image_features(images), image_from_bev, None)
             for images in tensors["inputs.img"].unbind(1)
         ]
         decoded = network.decode(network.fuse(torch.stack(bevs, dim=1)))

@@ -48,7 +48,7 @@ def run(request: pytest.FixtureRequest) -> Run:
     image_from_bev = tensors["inputs.lidar2img"].unsqueeze(0)
     with torch.no_grad():
         features = network.image_features(images)
-        bev = network.encode_bev(features, image_from_bev, None, image_size(tensors))
+        bev = network.encode_bev(features, image_from_bev, None)
         decoded = network.decode(network.fuse(bev.unsqueeze(1)))
     return Run(
         network,
@@ -62,11 +62,6 @@ def run(request: pytest.FixtureRequest) -> Run:
         decoded,
         golden_cases.part(tensors, "outputs."),
     )
-
-
-def image_size(tensors: dict[str, Tensor]) -> tuple[int, int]:
-    height, width = tensors["inputs.img_shape"][0, :2].tolist()
-    return height, width
 
 
 def test_backbone(run: Run) -> None:

@@ -34,13 +34,12 @@ def run(request: pytest.FixtureRequest) -> Run:
     tensors, description = golden_cases.load(path)
     network = golden_detector(tensors, description)
     inputs = golden_cases.part(tensors, "inputs.")
-    height, width = inputs["img_shape"][0, :2].tolist()
     bevs = {}
     with torch.no_grad():
         for index, frame in enumerate(description["frames"]):
             features = network.image_features(inputs["img"][:, index])
             image_from_bev = inputs[f"frame{frame}.lidar2img"].unsqueeze(0)
-            bevs[frame] = network.encode_bev(features, image_from_bev, None, (height, width))
+            bevs[frame] = network.encode_bev(features, image_from_bev, None)
     return Run(network, inputs, golden_cases.part(tensors, "outputs."), bevs)
 
 

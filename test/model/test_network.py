@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import REPOSITORY
-from torch import Tensor, nn
+from torch import nn
 
 from bevformer_ros.config import load_yaml
 from bevformer_ros.inference.network_preparation import prepare_for_inference
@@ -23,7 +23,7 @@ from bevformer_ros.model.config import (
     TemporalConfig,
 )
 from bevformer_ros.model.decoder import DecoderOutput
-from bevformer_ros.model.network import BEVFormerV2, build_network
+from bevformer_ros.model.network import BEVFormerV2, NetworkInputs, build_network
 
 MODELS = sorted((REPOSITORY / "config" / "models").glob("*.yaml"))
 
@@ -42,7 +42,7 @@ def config(request: pytest.FixtureRequest) -> ModelConfig:
     )
 
 
-def inputs(config: ModelConfig, batch: int = 1) -> dict[str, Tensor]:
+def inputs(config: ModelConfig, batch: int = 1) -> NetworkInputs:
     """Noise, seen by cameras that all look ahead."""
     width, height = config.image.padded_size
     cameras = len(config.cameras)
@@ -50,12 +50,13 @@ def inputs(config: ModelConfig, batch: int = 1) -> dict[str, Tensor]:
     camera_from_bev = torch.tensor([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
     image_from_bev = camera_from_bev.clone()
     image_from_bev[:3] = intrinsics @ camera_from_bev[:3]
-    return {
-        "images": 50 * torch.randn(batch, cameras, 3, height, width, generator=torch.Generator().manual_seed(0)),
-        "image_from_bev": image_from_bev.expand(batch, cameras, 4, 4),
-        "intrinsics": intrinsics.expand(batch, cameras, 3, 3),
-        "camera_from_bev": camera_from_bev.expand(batch, cameras, 4, 4),
-    }
+    return NetworkInputs(
+        images=50 * torch.randn(batch, cameras, 3, height, width, generator=torch.Generator().manual_seed(0)),
+        camera_valid=torch.ones(batch, cameras, dtype=torch.bool),
+        intrinsics=intrinsics.expand(batch, cameras, 3, 3),
+        camera_from_bev=camera_from_bev.expand(batch, cameras, 4, 4),
+        image_from_bev=image_from_bev.expand(batch, cameras, 4, 4),
+    )
 
 
 def detector_of(config: ModelConfig) -> BEVFormerV2:
@@ -76,8 +77,8 @@ def test_shapes(config: ModelConfig, batch: int) -> None:
     network = detector_of(config).eval()
     given = inputs(config, batch)
     with torch.no_grad():
-        features = network.image_features(given["images"])
-        output = network(**given)
+        features = network.image_features(given.images)
+        output = network(given)
     assert [tuple(level.shape[:3]) for level in features] == [(batch, 6, 16)] * config.pyramid_levels
     queries = 20 + (config.proposals.count if config.two_stage else 0)
     assert output.class_logits.shape == (2, batch, queries, 10)
@@ -86,7 +87,7 @@ def test_shapes(config: ModelConfig, batch: int) -> None:
 
 
 def test_training_uses_every_group(config: ModelConfig) -> None:
-    output = detector_of(config).train()(**inputs(config))
+    output = detector_of(config).train()(inputs(config))
     per_group = 20 + (config.proposals.count if config.two_stage else 0)
     assert output.class_logits.shape[2] == 2 * per_group
 
@@ -94,9 +95,9 @@ def test_training_uses_every_group(config: ModelConfig) -> None:
 def test_one_backward_pass_reaches_every_parameter(config: ModelConfig) -> None:
     network = detector_of(config).train()
     given = inputs(config)
-    output = network(**given)
+    output = network(given)
     loss = output.class_logits.sin().sum() + output.box_codes.sin().sum()
-    features = network.image_features(given["images"])
+    features = network.image_features(given.images)
     if network.perspective_head is not None:  # trained by a loss of its own
         for level in network.perspective_head([level.flatten(0, 1) for level in features]):
             loss = loss + sum(values.sin().sum() for values in level)
@@ -109,7 +110,7 @@ def test_shapes_do_not_depend_on_data_and_nothing_waits_for_the_device(config: M
     """On the meta device there is no data: reading a value, or a shape made from one, would fail."""
     network = detector_of(config).eval().to("meta")
     with torch.no_grad():
-        output: DecoderOutput = network(**{name: tensor.to("meta") for name, tensor in inputs(config).items()})
+        output: DecoderOutput = network(NetworkInputs(*(tensor.to("meta") for tensor in inputs(config))))
         logits, codes = output.class_logits[-1], output.box_codes[-1]
         decoded = decode_boxes(logits, codes, 30, 0.1, output.padding_mask)
     assert decoded.valid.shape == (1, 30)
@@ -121,12 +122,11 @@ def test_rows_on_a_gpu_give_the_same_map(config: ModelConfig, monkeypatch: pytes
 
     network = detector_of(config).eval()
     given = inputs(config)
-    size = tuple(given["images"].shape[-2:])
     with torch.no_grad():
-        features = network.image_features(given["images"])
-        expected = network.encode_bev(features, given["image_from_bev"], None, size)
+        features = network.image_features(given.images)
+        expected = network.encode_bev(features, given.image_from_bev, None)
         monkeypatch.setattr(torch_sampling, "_DATA_DEPENDENT_SHAPES", ())
-        torch.testing.assert_close(network.encode_bev(features, given["image_from_bev"], None, size), expected)
+        torch.testing.assert_close(network.encode_bev(features, given.image_from_bev, None), expected)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.15), (torch.float16, 0.02)])
@@ -136,7 +136,7 @@ def test_reduced_precision_stays_close(config: ModelConfig, dtype: torch.dtype, 
     network = detector_of(config).eval()
     reduced = prepare_for_inference(copy.deepcopy(network), torch.device("cpu"), dtype)
     with torch.no_grad():
-        expected, actual = network(**inputs(config)), reduced(**inputs(config))
+        expected, actual = network(inputs(config)), reduced(inputs(config))
     for name in ("class_logits", "box_codes"):
         assert getattr(actual, name).dtype == torch.float32
         error = (getattr(actual, name) - getattr(expected, name)).abs().max() / getattr(expected, name).abs().max()
@@ -154,20 +154,12 @@ def test_folded_network_gives_the_same(config: ModelConfig) -> None:
             nn.init.uniform_(module.bias, -0.2, 0.2)
     given = inputs(config)
     with torch.no_grad():
-        expected = network(**given)
+        expected = network(given)
         folded = prepare_for_inference(network, torch.device("cpu"))
-        actual = folded(**given)
+        actual = folded(given)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     for name in ("class_logits", "box_codes"):
         torch.testing.assert_close(getattr(actual, name), getattr(expected, name), atol=1e-4, rtol=1e-4)
-
-
-def test_proposals_need_calibration() -> None:
-    (path,) = (path for path in MODELS if path.stem == "tiny_two_stage")
-    config = load_yaml(ModelConfig, path)
-    given = inputs(config)
-    with pytest.raises(ValueError, match="intrinsics and camera_from_bev"):
-        detector_of(config)(given["images"], given["image_from_bev"])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import Tensor
 from bevformer_ros.config import from_dict, load_yaml
 from bevformer_ros.inference.network_preparation import prepare_for_inference
 from bevformer_ros.model.config import ImageConfig, ModelConfig, TimmConfig
-from bevformer_ros.model.network import BEVFormerV2, build_network
+from bevformer_ros.model.network import BEVFormerV2, NetworkInputs, build_network
 from bevformer_ros.model.timm_backbone import TimmBackbone, import_timm, load_pretrained
 
 pytestmark = pytest.mark.skipif(
@@ -72,7 +72,14 @@ def test_the_whole_detector_learns() -> None:
     network = detector_with("swin_tiny_patch4_window7_224")
     width, height = network.config.image.padded_size
     image_from_bev = torch.tensor([[60.0, width / 2, 0, 0], [0, height / 2, -60, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
-    output = network(noise(network.config), image_from_bev.expand(2, 1, 4, 4))
+    inputs = NetworkInputs(
+        noise(network.config),
+        torch.ones(2, 1, dtype=torch.bool),
+        torch.eye(3).expand(2, 1, 3, 3),
+        torch.eye(4).expand(2, 1, 4, 4),
+        image_from_bev.expand(2, 1, 4, 4),
+    )
+    output = network(inputs)
     (output.class_logits.sin().sum() + output.box_codes.sin().sum()).backward()
     assert all(parameter.grad is not None for parameter in network.backbone.parameters())
     assert all(parameter.grad.isfinite().all() for parameter in network.backbone.parameters())

@@ -8,12 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 from support import REPOSITORY
-from torch import Tensor
 
 from bevformer_ros.config import load_yaml
 from bevformer_ros.model.checkpoint import load_weights
 from bevformer_ros.model.config import ModelConfig, ProposalConfig
-from bevformer_ros.model.network import BEVFormerV2, build_network
+from bevformer_ros.model.network import BEVFormerV2, NetworkInputs, build_network
 
 MODELS = REPOSITORY / "config" / "models"
 
@@ -36,7 +35,7 @@ def one_stage(config: ModelConfig) -> BEVFormerV2:
     return build_network(replace(config, two_stage=False)).eval()
 
 
-def inputs(config: ModelConfig) -> dict[str, Tensor]:
+def inputs(config: ModelConfig) -> NetworkInputs:
     """Noise, seen by cameras that all look along +y."""
     width, height = config.image.padded_size
     cameras = len(config.cameras)
@@ -45,12 +44,13 @@ def inputs(config: ModelConfig) -> dict[str, Tensor]:
     camera_from_bev = camera_from_bev.expand(1, cameras, 4, 4)
     image_from_bev = camera_from_bev.clone()
     image_from_bev[..., :3, :] = intrinsics @ camera_from_bev[..., :3, :]
-    return {
-        "images": torch.randn(1, cameras, 3, height, width, generator=torch.Generator().manual_seed(1)),
-        "image_from_bev": image_from_bev,
-        "intrinsics": intrinsics,
-        "camera_from_bev": camera_from_bev,
-    }
+    return NetworkInputs(
+        images=torch.randn(1, cameras, 3, height, width, generator=torch.Generator().manual_seed(1)),
+        camera_valid=torch.ones(1, cameras, dtype=torch.bool),
+        intrinsics=intrinsics,
+        camera_from_bev=camera_from_bev,
+        image_from_bev=image_from_bev,
+    )
 
 
 def test_weights_that_never_saw_proposals_load_with_a_warning(
@@ -79,8 +79,7 @@ def test_proposals_of_a_one_stage_model_are_for_comparison_only(config: ModelCon
     everything = ProposalConfig(score_threshold=0.0, minimum_score=0.0)
     network, given = one_stage(replace(config, proposals=everything)), inputs(config)
     with torch.no_grad():
-        features = network.image_features(given["images"])
-        proposals = network.propose(features, given["intrinsics"], given["camera_from_bev"])
+        proposals = network.encode(given).proposals
         bev = torch.randn(1, config.bev.rows * config.bev.columns, config.channels)
         with_proposals, without = network.decode(bev, proposals), network.decode(bev)
     assert proposals is not None
@@ -92,30 +91,27 @@ def test_proposals_of_a_one_stage_model_are_for_comparison_only(config: ModelCon
 def test_a_model_without_proposals_makes_none(config: ModelConfig) -> None:
     network, given = one_stage(replace(config, two_stage=False, proposals=None)), inputs(config)
     with torch.no_grad():
-        features = network.image_features(given["images"])
-        assert network.propose(features, given["intrinsics"], given["camera_from_bev"]) is None
+        assert network.encode(given).proposals is None
 
 
 def test_two_stage_forward(config: ModelConfig) -> None:
     torch.manual_seed(0)
     network, given = build_network(config).eval(), inputs(config)
     with torch.no_grad():
-        output = network(**given)
+        output = network(given)
     assert config.proposals is not None
     assert output.from_proposal.sum() == config.proposals.count
     assert output.class_logits.shape[2] == config.decoder.queries + config.proposals.count
     assert output.padding_mask is not None
     assert not output.padding_mask[:, ~output.from_proposal].any()
-    with pytest.raises(ValueError, match="two-stage and needs intrinsics"):
-        network(given["images"], given["image_from_bev"])
 
 
 def test_no_step_looks_at_the_data(config: ModelConfig) -> None:
     """On the meta device tensors have shapes but no values: whatever asks for one (item, nonzero, a mask as an index)
     would wait for the GPU, and raises here."""
-    given = {name: tensor.to("meta") for name, tensor in inputs(config).items()}
+    given = NetworkInputs(*(tensor.to("meta") for tensor in inputs(config)))
     with torch.device("meta"):
-        output = build_network(config).eval()(**given, camera_valid=torch.ones(1, 6, dtype=torch.bool))
+        output = build_network(config).eval()(given)
     assert output.class_logits.is_meta
 
 
@@ -125,10 +121,9 @@ def test_one_backward_pass_reaches_every_parameter(config: ModelConfig) -> None:
     settings = ProposalConfig(score_threshold=0.0, minimum_score=0.0)
     network = build_network(replace(config, proposals=settings, dropout=0.0))
     given = inputs(config)
-    features = network.image_features(given["images"])
-    assert network.perspective_head is not None
-    levels = network.perspective_head([level.flatten(0, 1) for level in features])
-    output = network(**given)
+    levels = network.encode_images(given, every_perspective_level=True).perspective
+    assert levels is not None
+    output = network(given)
     own_loss = sum((values**2).mean() for level in levels for values in level)
     (own_loss + output.class_logits.square().mean() + output.box_codes.square().mean()).backward()
     without = [name for name, parameter in network.named_parameters() if parameter.grad is None]

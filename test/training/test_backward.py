@@ -11,7 +11,7 @@ from support import REPOSITORY
 from bevformer_ros.config import load_yaml
 from bevformer_ros.model.box_coding import Boxes
 from bevformer_ros.model.config import ModelConfig, ProposalConfig
-from bevformer_ros.model.network import BEVFormerV2, build_network
+from bevformer_ros.model.network import BEVFormerV2, NetworkInputs, build_network
 from bevformer_ros.training.bev_loss import BevTruth, bev_loss
 from bevformer_ros.training.config import BevLossConfig, PerspectiveLossConfig
 from bevformer_ros.training.perspective_loss import perspective_loss
@@ -56,7 +56,7 @@ def perspective_truth(count: int) -> PerspectiveTruth:
 def test_every_parameter_gets_a_gradient(network: BEVFormerV2, count: int) -> None:
     """Also without a single object: training on several GPUs waits for the gradient of every parameter."""
     config = network.config
-    assert network.perspective_head is not None and config.perspective is not None
+    assert config.perspective is not None
     width, height = config.image.padded_size
     images = torch.randn(1, 6, 3, height, width)
     intrinsics = torch.tensor([[300.0, 0, width / 2], [0, 300, height / 2], [0, 0, 1]]).repeat(1, 6, 1, 1)
@@ -64,13 +64,15 @@ def test_every_parameter_gets_a_gradient(network: BEVFormerV2, count: int) -> No
     image_from_bev = camera_from_bev.clone()
     image_from_bev[..., :3, :] = intrinsics @ camera_from_bev[..., :3, :]
 
-    features = network.image_features(images)
-    levels = network.perspective_head([level.flatten(0, 1) for level in features])
-    output = network(images, image_from_bev, intrinsics, camera_from_bev)
+    valid = torch.ones(1, 6, dtype=torch.bool)
+    inputs = NetworkInputs(images, valid, intrinsics, camera_from_bev, image_from_bev)
+    features = network.encode_images(inputs, every_perspective_level=True)
+    assert features.perspective is not None
+    output = network.detect(network.without_history(network.lift(features, inputs).bev), features.proposals)
     assert output.padding_mask is not None and output.padding_mask.any()
     assert not output.padding_mask[:, output.from_proposal].all()
     dense = perspective_loss(
-        levels, [perspective_truth(count)] * 6, intrinsics[0], config.perspective, PerspectiveLossConfig()
+        features.perspective, [perspective_truth(count)] * 6, intrinsics[0], config.perspective, PerspectiveLossConfig()
     )
     matched = bev_loss(output, [bev_truth(count)], BevLossConfig(), config.decoder.groups)
     (dense.total + matched.total).backward()

@@ -28,9 +28,9 @@ def batch_of(*samples: LabelledFrame):
 
 def test_shapes_of_a_batch() -> None:
     batch = batch_of(labelled_frame(0), labelled_frame(1))
-    assert batch.images.shape == (2, 2, 3, 64, 160)
-    assert batch.camera_valid.shape == (2, 2)
-    assert batch.image_from_bev.shape == (2, 2, 4, 4)
+    assert batch.inputs.images.shape == (2, 2, 3, 64, 160)
+    assert batch.inputs.camera_valid.shape == (2, 2)
+    assert batch.inputs.image_from_bev.shape == (2, 2, 4, 4)
     assert len(batch.bev_truth) == 2
     assert len(batch.perspective_truth) == 4
 

@@ -101,7 +101,9 @@ def gradient_tolerance(rounding: dict[str, Any]) -> float:
 def detector_without_dropout(tensors: dict[str, Tensor], description: dict[str, Any]) -> BEVFormerV2:
     official = golden_cases.part(tensors, "weights.")
     cameras = len(official["pts_bbox_head.transformer.cams_embeds"])
-    network = build_network(replace(model_config(description["model_cfg"], cameras), dropout=0.0))
+    network = build_network(
+        replace(model_config(description["model_cfg"], tensors["inputs.img"], cameras), dropout=0.0)
+    )
     load_weights(network, weights_from_official(official))
     return network
 
@@ -110,7 +112,6 @@ def encode_frames(
     network: BEVFormerV2, inputs: dict[str, Tensor], frames: list[int], flipped: bool, bev_warp: Tensor | None
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Features of the current frame and BEV maps (B, T, Q, C); history in eval mode and without gradient."""
-    height, width = inputs["img_shape"][0, :2].tolist()
     features: tuple[Tensor, ...] = ()
     bevs = []
     for index, frame in enumerate(frames):
@@ -120,7 +121,7 @@ def encode_frames(
             features = network.image_features(images.flip(-1) if flipped else images)
             if flipped:
                 features = tuple(level.flip(-1) for level in features)
-            bev = network.encode_bev(features, inputs[f"frame{frame}.lidar2img"].unsqueeze(0), None, (height, width))
+            bev = network.encode_bev(features, inputs[f"frame{frame}.lidar2img"].unsqueeze(0), None)
             bevs.append(bev if bev_warp is None else warp_bev(bev, bev_warp, network))
     assert frames[-1] == 0
     return features, torch.stack(bevs, dim=1)
