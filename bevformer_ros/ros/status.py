@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from bevformer_ros.inference.pipeline import HistoryStatus
 from bevformer_ros.ros.conversions import header_of
 from bevformer_ros.ros.node.camera_health import Level, Problem
-from bevformer_ros.ros.node.frame_assembly import ImageSet
+from bevformer_ros.ros.node.frame_assembly import SynchronizedSet
 from bevformer_ros.ros.node.health import Assessment
 from bevformer_ros.types import SECOND_NS
 
@@ -38,7 +38,7 @@ class SetReport:
 
 
 def report_of(
-    images: ImageSet,
+    images: SynchronizedSet,
     base_frame: str,
     latencies_ms: Mapping[str, float],
     total_latency_ms: float,
@@ -54,10 +54,10 @@ def report_of(
     )
 
 
-def stage_latencies(laps_ms: Mapping[str, float], detector_ms: Mapping[str, float]) -> dict[str, float]:
-    """The stages outside the detector, with the detector's own in the place of the lap "detector"."""
+def stage_latencies(outside_ms: Mapping[str, float], detector_ms: Mapping[str, float]) -> dict[str, float]:
+    """The stages outside the detector, with the detector's own in the place of the stage "detector"."""
     stages: dict[str, float] = {}
-    for stage, milliseconds in laps_ms.items():
+    for stage, milliseconds in outside_ms.items():
         stages.update(detector_ms if stage == "detector" else {stage: milliseconds})
     return stages
 

@@ -6,10 +6,9 @@ because a newer one has come, the replay works on every set. The rest is the sam
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,24 +21,19 @@ from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagMessage, BagReader, deserialize
 from bevformer_ros.ros.detector_loading import score_threshold
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
-from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, ImageSet, SetDroppedError, Stopwatch
+from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, SetDroppedError, SynchronizedSet
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.node.synchronizer import SurroundSynchronizer
 from bevformer_ros.ros.result_messages import ResultMessages
 from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies
 from bevformer_ros.ros.track_messages import TrackMessages
+from bevformer_ros.stage_clock import StageClock
 from bevformer_ros.tracking.tracker import Tracker
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, Detections3D, SurroundFrame
 
 TF, TF_STATIC = "/tf", "/tf_static"
 Result = TypeVar("Result")
 Write = Callable[[str, Any, int], None]
-
-
-@dataclass(frozen=True)
-class _InWork:
-    assembled: AssembledFrame
-    stopwatch: Stopwatch
 
 
 class BagReplay:
@@ -64,8 +58,8 @@ class BagReplay:
         self._results = ResultMessages(ego_motion.output_frame)
         self._tracker = Tracker(settings.tracker_config()) if settings.tracking else None
         self._tracks = TrackMessages(ego_motion.output_frame)
-        self._waiting: deque[ImageSet] = deque()
-        self._in_work: dict[int, _InWork] = {}
+        self._waiting: deque[SynchronizedSet] = deque()
+        self._in_work: dict[int, AssembledFrame] = {}
         self._synchronizer = SurroundSynchronizer(sync)
         self._synchronizer.registerCallback(self._on_set)
         self._synchronizer.on_drop(self._on_set_dropped)
@@ -98,14 +92,13 @@ class BagReplay:
                 pass
             if not self._waiting:
                 return
-            images = self._waiting.popleft()
-            stopwatch = Stopwatch(time.perf_counter())
+            images = replace(self._waiting.popleft(), clock=StageClock())
             try:
-                assembled = self._assembler.assemble(images, stopwatch)
+                assembled = self._assembler.assemble(images)
             except SetDroppedError as error:
                 self._drop(images, error.reason)
                 continue
-            self._in_work[images.stamp_ns] = _InWork(assembled, stopwatch)
+            self._in_work[images.stamp_ns] = assembled
             yield assembled.frame
 
     def retry(self, attempt: Callable[[], Result], late: type[Exception]) -> Result:
@@ -135,34 +128,35 @@ class BagReplay:
             add(transform, "bag")
 
     def _write(self, detections_bev: Detections3D) -> None:
-        work = self._in_work.pop(detections_bev.stamp_ns)
-        work.stopwatch.lap("detector")
-        output_from_bev, period_ns = work.assembled.output_from_bev, self._record.period_ns
+        assembled = self._in_work.pop(detections_bev.stamp_ns)
+        clock = assembled.images.clock
+        clock.mark("detector")
+        output_from_bev, period_ns = assembled.output_from_bev, self._record.period_ns
         if self._tracker is not None:
-            world_from_bev, resets = work.assembled.frame.world_from_bev, sum(self._detector.history.resets.values())
+            world_from_bev, resets = assembled.frame.world_from_bev, sum(self._detector.history.resets.values())
             tracks = self._tracker(detections_bev, world_from_bev, resets)
             for topic, message in self._tracks.of(
                 tracks, world_from_bev, output_from_bev, period_ns, wanted=lambda _: True
             ):
                 self._write_message(topics.resolved(topic), message, detections_bev.stamp_ns)
-            work.stopwatch.lap("track")
+            clock.mark("track")
         detections_bev = detections_bev.select(detections_bev.scores >= self._score_threshold)
         for topic, message in self._results.of(detections_bev, output_from_bev, period_ns, wanted=lambda _: True):
             self._write_message(topics.resolved(topic), message, detections_bev.stamp_ns)
-        work.stopwatch.lap("write")
-        stages = stage_latencies(work.stopwatch.laps, self._detector.latencies_ms)
-        self._write_status(work.assembled.images, stages)
+        clock.mark("write")
+        stages = stage_latencies(clock.latencies_ms(), self._detector.latencies_ms)
+        self._write_status(assembled.images, stages)
 
     def _on_set(self, stamp_ns: int, messages: tuple[Any, ...]) -> None:
-        self._waiting.append(ImageSet(stamp_ns, messages, time.perf_counter()))
+        self._waiting.append(SynchronizedSet(stamp_ns, messages))
 
     def _on_set_dropped(self, stamp_ns: int, messages: tuple[Any, ...], reason: str) -> None:
-        self._drop(ImageSet(stamp_ns, messages, time.perf_counter()), reason)
+        self._drop(SynchronizedSet(stamp_ns, messages), reason)
 
-    def _drop(self, images: ImageSet, reason: str) -> None:
+    def _drop(self, images: SynchronizedSet, reason: str) -> None:
         self._write_status(images, {}, reason)
 
-    def _write_status(self, images: ImageSet, latencies_ms: dict[str, float], drop_reason: str = "") -> None:
+    def _write_status(self, images: SynchronizedSet, latencies_ms: dict[str, float], drop_reason: str = "") -> None:
         report = report_of(images, self._rig.base_frame, latencies_ms, sum(latencies_ms.values(), 0.0), drop_reason)
         history = None if drop_reason else self._detector.history
         images_dropped = {**self._synchronizer.images_dropped, "undecodable": self._assembler.undecodable}

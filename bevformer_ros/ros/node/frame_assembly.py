@@ -1,9 +1,8 @@
-"""From a synchronised set of messages to a SurroundFrame: decoding, calibration, poses."""
+"""From a synchronized set of messages to a SurroundFrame: decoding, calibration, poses."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,6 +21,7 @@ from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
 from bevformer_ros.ros.image_decoding import BgrImage, GpuJpegDecoder, decode_image, image_size, is_jpeg
 from bevformer_ros.ros.node.camera_health import CameraFault
 from bevformer_ros.ros.node.patience import Waiting
+from bevformer_ros.stage_clock import StageClock
 from bevformer_ros.types import MILLISECOND_NS, CameraImage, SurroundFrame
 
 Message: TypeAlias = Image | CompressedImage
@@ -44,14 +44,14 @@ class SetDroppedError(Exception):
 
 
 @dataclass(frozen=True)
-class ImageSet:
-    """What the synchroniser emitted. emitted_at: time.perf_counter() then; one message or None per camera."""
+class SynchronizedSet:
+    """What the synchronizer emitted: one message or None per camera of the rig. clock: runs since then."""
 
     stamp_ns: int
-    messages: tuple[Image | CompressedImage | None, ...]
-    emitted_at: float
+    messages: tuple[Message | None, ...]
+    clock: StageClock = field(default_factory=StageClock)
 
-    def only(self, wanted: Sequence[bool]) -> ImageSet:
+    def only(self, wanted: Sequence[bool]) -> SynchronizedSet:
         """Without the images of the other cameras."""
         messages = zip(self.messages, wanted, strict=True)
         return replace(self, messages=tuple(message if kept else None for message, kept in messages))
@@ -63,20 +63,6 @@ class ImageSet:
         return (max(stamps) - min(stamps)) / MILLISECOND_NS if stamps else 0.0
 
 
-@dataclass
-class Stopwatch:
-    """Milliseconds per stage, in the order in which the stages ended."""
-
-    started_at: float
-    laps: dict[str, float] = field(default_factory=dict)
-
-    def lap(self, stage: str) -> None:
-        """The stage ends now; it began where the last one ended."""
-        now = time.perf_counter()
-        self.laps[stage] = 1000 * (now - self.started_at)
-        self.started_at = now
-
-
 @dataclass(frozen=True)
 class AssembledFrame:
     """images: the set without what could not be used. faults: why not, camera by camera.
@@ -84,7 +70,7 @@ class AssembledFrame:
     output_from_bev: (4, 4), from the BEV frame to the frame in which the boxes are wanted, at the stamp.
     """
 
-    images: ImageSet
+    images: SynchronizedSet
     faults: tuple[CameraFault, ...]
     frame: SurroundFrame
     output_from_bev: Matrix
@@ -125,7 +111,7 @@ class FrameAssembler:
     def close(self) -> None:
         self._decoders.shutdown()
 
-    def assemble(self, images: ImageSet, stopwatch: Stopwatch) -> AssembledFrame:
+    def assemble(self, images: SynchronizedSet) -> AssembledFrame:
         """Decode, calibrate and place the images of a set. Raises SetDroppedError where too few can be used."""
         self._sets += 1
         sieve = _Sieve(self._cameras, images)
@@ -137,7 +123,7 @@ class FrameAssembler:
         self._require(sieve)
         pixels = self._decode(sieve)
         self._require(sieve)
-        stopwatch.lap("decode_images")
+        images.clock.mark("decode_images")
         models = self._calibrate(sieve, pixels)
         self._require(sieve)
         try:
@@ -153,7 +139,7 @@ class FrameAssembler:
         poses = self._place(sieve)
         self._given_up = set(sieve.faults)
         self._require(sieve)
-        stopwatch.lap("wait_for_transforms")
+        images.clock.mark("wait_for_transforms")
         cameras: list[CameraImage | None] = [None] * len(self._cameras)
         for index, message in sieve.usable():
             intrinsics, distortion = models[index]
@@ -287,7 +273,7 @@ class _FaultError(Exception):
 class _Sieve:
     """The images of one set, of which those with a fault are left out. faults: by index of the camera."""
 
-    def __init__(self, cameras: Sequence[CameraConfig], images: ImageSet) -> None:
+    def __init__(self, cameras: Sequence[CameraConfig], images: SynchronizedSet) -> None:
         self.images = images
         self.faults: dict[int, CameraFault] = {}
         self._cameras = cameras

@@ -6,7 +6,7 @@ import os
 import time
 import traceback
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import message_filters
 import torch
@@ -18,13 +18,14 @@ from tf2_ros import TransformException
 
 from bevformer_ros.config import CameraConfig, RigConfig
 from bevformer_ros.inference.compute_threads import compute_with
-from bevformer_ros.inference.pipeline import Detector, HistoryStatus, PreparedFrame
+from bevformer_ros.inference.pipeline import Detector, HistoryStatus
+from bevformer_ros.inference.preprocessing import PreparedFrame
 from bevformer_ros.resources import DDS_PROFILE_VARIABLE
 from bevformer_ros.ros.conversions import header_of, stamp_to_ns
 from bevformer_ros.ros.detector_loading import score_threshold
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node.camera_health import CameraFault
-from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, ImageSet, SetDroppedError, Stopwatch
+from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, SetDroppedError, SynchronizedSet
 from bevformer_ros.ros.node.health import REMEDIES, Assessment, HealthModel, SetOutcome
 from bevformer_ros.ros.node.outputs import Outputs
 from bevformer_ros.ros.node.patience import Patience
@@ -40,14 +41,6 @@ UNTRAINED = "UNTRAINED: the weights are random, the boxes mean nothing"
 _EXPIRE_CALLS_PER_TIMEOUT = 4
 _LOG_INTERVAL_S = 5.0
 _RIG_CHECK_S = 1.0
-
-
-class _Assembled(NamedTuple):
-    """A set between the two threads."""
-
-    assembled: AssembledFrame
-    prepared: PreparedFrame
-    stopwatch: Stopwatch
 
 
 class DetectionSession:
@@ -88,7 +81,7 @@ class DetectionSession:
         self._assembler = FrameAssembler(
             rig.cameras, sync.minimum_cameras, ego_motion, self._patience, settings.jpeg_decoder
         )
-        self._worker = PipelinedWorker(self._assemble, self._process, lambda images: self._drop(images, "superseded"))
+        self._worker = PipelinedWorker(self._prepare, self._process, lambda images: self._drop(images, "superseded"))
         self.synchronizer = SurroundSynchronizer(sync)
         self.synchronizer.registerCallback(self._on_set)
         self.synchronizer.on_drop(self._on_set_dropped)
@@ -146,22 +139,21 @@ class DetectionSession:
             warn_without_dds_profile(self._node)
 
     def _on_set(self, stamp_ns: int, messages: tuple[Any, ...]) -> None:
-        self._worker.put(ImageSet(stamp_ns, messages, time.perf_counter()))
+        self._worker.put(SynchronizedSet(stamp_ns, messages))
 
     def _on_set_dropped(self, stamp_ns: int, messages: tuple[Any, ...], reason: str) -> None:
-        self._drop(ImageSet(stamp_ns, messages, time.perf_counter()), reason)
+        self._drop(SynchronizedSet(stamp_ns, messages), reason)
 
-    def _assemble(self, images: ImageSet) -> _Assembled | None:
+    def _prepare(self, images: SynchronizedSet) -> tuple[AssembledFrame, PreparedFrame] | None:
         compute_with(1)
-        stopwatch = Stopwatch(images.emitted_at)
-        stopwatch.lap("queue")
+        images.clock.mark("queue")
         try:
-            assembled = self._assembler.assemble(images, stopwatch)
+            assembled = self._assembler.assemble(images)
             self._note_assembled(assembled.images, assembled.faults)
             prepared = self.detector.prepare(assembled.frame)
             self._check_rig(assembled)
-            stopwatch.lap("preprocess")
-            return _Assembled(assembled, prepared, stopwatch)
+            images.clock.mark("preprocess")
+            return assembled, prepared
         except SetDroppedError as error:
             if error.faults:
                 self._note_assembled(images, error.faults)
@@ -170,7 +162,7 @@ class DetectionSession:
             self._drop(images, "failed", traceback.format_exc())
         return None
 
-    def _note_assembled(self, images: ImageSet, faults: tuple[CameraFault, ...]) -> None:
+    def _note_assembled(self, images: SynchronizedSet, faults: tuple[CameraFault, ...]) -> None:
         if self._patience.stopped.is_set():
             return
         faulty = {fault.camera for fault in faults}
@@ -196,12 +188,13 @@ class DetectionSession:
             self._described.update(camera_frames)
             self._node.get_logger().info(f"rig: {description(frame, self.detector.config.bev.range)}")
 
-    def _process(self, prepared: _Assembled) -> None:
+    def _process(self, work: tuple[AssembledFrame, PreparedFrame]) -> None:
         compute_with(self._threads)
-        images = prepared.assembled.images
+        assembled, prepared = work
+        images = assembled.images
         self.health.note_begun(time.monotonic())
         try:
-            detections = self._detect(*prepared)
+            detections = self._detect(assembled, prepared)
         except NotFiniteError:
             self.detector.reset("not_finite")
             self._drop(images, "not_finite", REMEDIES["not_finite"])
@@ -211,30 +204,29 @@ class DetectionSession:
         except Exception:  # as above
             self._drop(images, "failed", traceback.format_exc())
         else:
-            self._draw(prepared.assembled, detections)
+            self._draw(assembled, detections)
         finally:
             self.health.note_done()
 
-    def _detect(self, assembled: AssembledFrame, prepared: PreparedFrame, stopwatch: Stopwatch) -> Detections3D:
-        images = assembled.images
-        stopwatch.lap("wait_for_network")
+    def _detect(self, assembled: AssembledFrame, prepared: PreparedFrame) -> Detections3D:
+        clock = assembled.images.clock
+        clock.mark("wait_for_network")
         if self._reset_requested:
             self._reset_requested = False
             self.detector.reset("request")
         detections = self.detector(prepared)
-        stopwatch.lap("detector")
+        clock.mark("detector")
         if self._tracker is not None:  # poor boxes too continue tracks
             world_from_bev, resets = assembled.frame.world_from_bev, sum(self.detector.history.resets.values())
             tracks = self._tracker(detections, world_from_bev, resets)
             self._outputs.publish_tracks(tracks, world_from_bev, assembled.output_from_bev, self._record.period_ns)
-            stopwatch.lap("track")
+            clock.mark("track")
         detections = detections.select(detections.scores >= self.score_threshold)
         self._outputs.publish_detections(detections, assembled.output_from_bev, self._record.period_ns)
-        stopwatch.lap("publish")
-        total_ms = 1000 * (time.perf_counter() - images.emitted_at)
-        self._publish_status(
-            images, self.detector.history, stage_latencies(stopwatch.laps, self.detector.latencies_ms), total_ms
-        )
+        clock.mark("publish")
+        node_ms = clock.latencies_ms()
+        latencies_ms = stage_latencies(node_ms, self.detector.latencies_ms)
+        self._publish_status(assembled.images, self.detector.history, latencies_ms, sum(node_ms.values()))
         return detections
 
     def _draw(self, assembled: AssembledFrame, detections: Detections3D) -> None:
@@ -245,14 +237,14 @@ class DetectionSession:
             text = f"the overlay could not be drawn:\n{traceback.format_exc()}"
             self._node.get_logger().error(text, throttle_duration_sec=_LOG_INTERVAL_S)
 
-    def _drop(self, images: ImageSet, reason: str, text: str = "") -> None:
+    def _drop(self, images: SynchronizedSet, reason: str, text: str = "") -> None:
         if text and not self._patience.stopped.is_set():
             self._node.get_logger().error(f"set dropped, {reason}: {text}", throttle_duration_sec=_LOG_INTERVAL_S)
         self._publish_status(images, None, {}, 0.0, reason)
 
     def _publish_status(
         self,
-        images: ImageSet,
+        images: SynchronizedSet,
         history: HistoryStatus | None,
         latencies_ms: dict[str, float],
         total_ms: float,

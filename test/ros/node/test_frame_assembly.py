@@ -20,7 +20,7 @@ from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.bag.keyframe_drive import keyframe_to_bag
 from bevformer_ros.ros.conversions import header_of, image_to_message, transform_to_message
 from bevformer_ros.ros.ego_motion import EgoMotion
-from bevformer_ros.ros.node.frame_assembly import FrameAssembler, ImageSet, SetDroppedError, Stopwatch
+from bevformer_ros.ros.node.frame_assembly import FrameAssembler, SetDroppedError, SynchronizedSet
 from bevformer_ros.ros.node.patience import Patience
 from bevformer_ros.types import SECOND_NS
 
@@ -59,13 +59,12 @@ def image_set(missing=()):
     ]
     for index in missing:
         messages[index] = None
-    return ImageSet(SECOND_NS, tuple(messages), 0.0)
+    return SynchronizedSet(SECOND_NS, tuple(messages))
 
 
 def test_a_complete_set(assembler):
-    stopwatch = Stopwatch(0.0)
-    assembled = assembler.assemble(image_set(), stopwatch)
-    assert list(stopwatch.laps) == ["decode_images", "wait_for_transforms"]
+    assembled = assembler.assemble(image_set())
+    assert list(assembled.images.clock.latencies_ms()) == ["decode_images", "wait_for_transforms"]
     assert assembled.frame.stamp_ns == SECOND_NS
     for index, camera in enumerate(assembled.frame.cameras):
         assert camera.name == RIG.cameras[index].name
@@ -76,7 +75,7 @@ def test_a_complete_set(assembler):
 
 
 def test_missing_cameras_stay_none_in_their_place(assembler):
-    cameras = assembler.assemble(image_set(missing=(1, 4)), Stopwatch(0.0)).frame.cameras
+    cameras = assembler.assemble(image_set(missing=(1, 4))).frame.cameras
     assert [camera is None for camera in cameras] == [False, True, False, False, True, False]
 
 
@@ -87,7 +86,7 @@ def test_skew():
 
 def test_calibration_may_change_while_running(assembler):
     assembler.set_camera_info(2, info_of(k=[9.0, 0.0, 4.0, 0.0, 9.0, 3.0, 0.0, 0.0, 1.0]))
-    cameras = assembler.assemble(image_set(), Stopwatch(0.0)).frame.cameras
+    cameras = assembler.assemble(image_set()).frame.cameras
     assert [camera.intrinsics[0, 0] for camera in cameras] == [5.0, 5.0, 9.0, 5.0, 5.0, 5.0]
 
 
@@ -101,7 +100,7 @@ def test_a_damaged_image_is_left_out_where_enough_others_remain(buffer):
         assembler.set_camera_info(index, info_of())
     images = image_set()
     broken(images)
-    assembled = assembler.assemble(images, Stopwatch(0.0))
+    assembled = assembler.assemble(images)
     rest = [index != 3 for index in range(6)]
     assert [camera is not None for camera in assembled.frame.cameras] == rest
     assert [message is not None for message in assembled.images.messages] == rest
@@ -109,7 +108,7 @@ def test_a_damaged_image_is_left_out_where_enough_others_remain(buffer):
     assert (fault.camera, fault.reason) == ("CAM_BACK", "undecodable") and fault.text.startswith("image holds 5 bytes")
     images.messages[1].encoding = "nonsense"
     with pytest.raises(SetDroppedError, match="CAM_FRONT_RIGHT: .*nonsense.*; CAM_BACK: "):
-        assembler.assemble(images, Stopwatch(0.0))
+        assembler.assemble(images)
     assert assembler.undecodable == 3
     assembler.close()
 
@@ -162,11 +161,11 @@ def test_the_defect_of_a_camera_is_that_cameras(buffer, spoil, info, reason, tex
             spoil(images)
         if minimum == 6:
             with pytest.raises(SetDroppedError, match=f"CAM_BACK: .*{text}") as caught:
-                assembler.assemble(images, Stopwatch(0.0))
+                assembler.assemble(images)
             assert caught.value.reason == reason
             (fault,) = caught.value.faults
         else:
-            assembled = assembler.assemble(images, Stopwatch(0.0))
+            assembled = assembler.assemble(images)
             (fault,) = assembled.faults
             present = [index != 3 for index in range(6)]
             assert [camera is not None for camera in assembled.frame.cameras] == present
@@ -174,7 +173,7 @@ def test_the_defect_of_a_camera_is_that_cameras(buffer, spoil, info, reason, tex
         assert (fault.camera, fault.reason) == ("CAM_BACK", reason)
         assert re.search(text, fault.text)
         assembler.set_camera_info(3, info_of())
-        healed = assembler.assemble(image_set(), Stopwatch(0.0))
+        healed = assembler.assemble(image_set())
         assert healed.faults == () and all(healed.frame.cameras)
         assembler.close()
 
@@ -196,7 +195,7 @@ def test_a_camera_that_others_can_do_without_is_waited_for_once(buffer):
     for _ in range(12):
         images = image_set()
         unknown_frame(images)
-        assert len(assembler.assemble(images, Stopwatch(0.0)).faults) == 1
+        assert len(assembler.assemble(images).faults) == 1
     assert len(waits) == 2  # the first and the tenth
     assembler.close()
 
@@ -218,8 +217,8 @@ def test_boxes_of_the_real_keyframe_land_where_its_own_matrices_say(shared_direc
     for index, camera in enumerate(rig.cameras):
         assembler.set_camera_info(index, messages[camera.camera_info_topic])
     keyframe = load_keyframe(folder)
-    images = ImageSet(keyframe["timestamp_ns"], tuple(messages[camera.image_topic] for camera in rig.cameras), 0.0)
-    frame = assembler.assemble(images, Stopwatch(0.0)).frame
+    images = SynchronizedSet(keyframe["timestamp_ns"], tuple(messages[camera.image_topic] for camera in rig.cameras))
+    frame = assembler.assemble(images).frame
     assembler.close()
 
     corners = keyframe_truth(keyframe).corners()
