@@ -23,7 +23,6 @@ setup(
     install_requires=[
         "numpy",
         "opencv-python-headless<5",
-        "pillow",
         "PyYAML",
         "safetensors",
         "scipy",

@@ -35,7 +35,6 @@ FIELDS_WITH_DOCSTRINGS = [
 # How package.xml (rosdep) and setup.py (pip) call what Python imports, where the name differs.
 ROSDEP_KEYS = {
     "autoware_perception_msgs": None,  # for autoware_bridge alone; package.xml says so
-    "PIL": "python3-pil",
     "cv2": "python3-opencv",
     "matplotlib": "python3-matplotlib",
     "motmetrics": None,  # as nuscenes
@@ -54,7 +53,6 @@ ROSDEP_KEYS = {
     "yaml": "python3-yaml",
 }
 PIP_NAMES = {
-    "PIL": "pillow",
     "cv2": "opencv-python-headless",
     "nuscenes": "nuscenes-devkit",
     "triton": "torch",  # which brings it where it supports CUDA

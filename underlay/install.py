@@ -42,7 +42,6 @@ APT_MODULES = {
     "numpy": "python3-numpy",
     "scipy": "python3-scipy",
     "cv2": "python3-opencv",
-    "PIL": "python3-pil",
     "yaml": "python3-yaml",
     "tqdm": "python3-tqdm",
     "matplotlib": "python3-matplotlib",
