@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import golden_cases
+import own_process
 import pytest
 from support import DDS_PROFILE, REPOSITORY, RunningProcess, free_domain_id
 
@@ -33,6 +34,10 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 StartProcess = Callable[..., RunningProcess]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    own_process.register(config)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
 from bevformer_ros.inference.history import HistoryConfig
+from bevformer_ros.model.config import BackboneConfig
 from bevformer_ros.model.network import BEVFormerV2, Encoded
 from bevformer_ros.training.batch import Batch
 from bevformer_ros.training.bev_loss import bev_loss
 from bevformer_ros.training.config import TrainingConfig
 from bevformer_ros.training.perspective_loss import perspective_loss
+
+_NARROWEST = 8
 
 
 class Step(NamedTuple):
@@ -35,6 +38,11 @@ class NetworkWithLosses(nn.Module):
         self.network = network
         self._bev, self._perspective = config.bev, config.perspective
         model = network.config
+        if isinstance(model.backbone, BackboneConfig) and model.backbone.base_channels < _NARROWEST:
+            raise ValueError(
+                f"model {model.name}: backbone.base_channels {model.backbone.base_channels}, training needs at least "
+                f"{_NARROWEST}: oneDNN's AVX2 kernel for narrower strided convolutions ends the process"
+            )
         if config.perspective is not None and model.perspective is None:
             raise ValueError(f"model {model.name} has no perspective head, set perspective to null for its training")
         if config.perspective is not None and model.perspective is not None:

@@ -14,6 +14,8 @@ from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.training.config import NuscenesDataConfig, TrainingConfig, WorldDataConfig
 from bevformer_ros.training.datasets import open_dataset
 
+pytestmark = pytest.mark.own_process
+
 SMALLEST = REPOSITORY / "test" / "smallest_two_stage.yaml"
 
 

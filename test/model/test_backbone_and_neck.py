@@ -12,10 +12,10 @@ from bevformer_ros.model.resnet import ResNet
 
 
 @pytest.mark.parametrize(
-    ("depth", "channels"), [(18, (8, 16, 32)), (34, (8, 16, 32)), (50, (32, 64, 128)), (101, (32, 64, 128))]
+    ("depth", "channels"), [(18, (16, 32, 64)), (34, (16, 32, 64)), (50, (64, 128, 256)), (101, (64, 128, 256))]
 )
 def test_backbone_is_fully_convolutional(depth: int, channels: tuple[int, ...]) -> None:
-    backbone = ResNet(BackboneConfig(depth, base_channels=4)).eval()
+    backbone = ResNet(BackboneConfig(depth, base_channels=8)).eval()
     assert backbone.output_channels == channels
     with torch.no_grad():
         levels = backbone(torch.randn(2, 3, 72, 104))

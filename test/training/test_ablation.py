@@ -25,6 +25,8 @@ from bevformer_ros.training.config import PerspectiveLossConfig, TrainingConfig,
 from bevformer_ros.training.network_with_losses import NetworkWithLosses
 from bevformer_ros.training.trainer import METRICS
 
+pytestmark = pytest.mark.own_process
+
 MODEL = REPOSITORY / "test" / "smallest_two_stage.yaml"
 CONFIG = TrainingConfig(
     str(MODEL),

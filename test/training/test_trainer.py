@@ -30,12 +30,14 @@ from bevformer_ros.model.network import build_network
 from bevformer_ros.training.config import AugmentationConfig, OptimiserConfig, PerspectiveLossConfig, TrainingConfig
 from bevformer_ros.training.trainer import CHECKPOINT, METRICS, WEIGHTS, Trainer, learning_rate_share
 
+pytestmark = pytest.mark.own_process
+
 MODEL = ModelConfig(
     "test",
     ImageConfig(source_size=(160, 90), crop=(0, 26, 160, 90), height=64),
     cameras=NAMES,
     channels=16,
-    backbone=BackboneConfig(18, 4),
+    backbone=BackboneConfig(18, 8),
     pyramid_levels=3,
     bev=BevGridConfig(10, 10),
     encoder=EncoderConfig(layers=1, heads=2, hidden_channels=16, image_levels=3, image_points=4),
@@ -96,6 +98,12 @@ def test_a_run_starts_from_the_weights_that_it_is_given_and_goes_on_from_its_own
     resumed.restore(tmp_path / CHECKPOINT)
     learned = trainer.averaged_weights()
     assert all(torch.equal(value, learned[name]) for name, value in resumed.averaged_weights().items())
+
+
+def test_a_backbone_too_narrow_for_every_processor_is_refused() -> None:
+    """Its backward pass in channels last corrupts memory in oneDNN's AVX2 kernel (torch 2.13)."""
+    with pytest.raises(ValueError, match="backbone.base_channels 7, training needs at least 8"):
+        Trainer(CONFIG, replace(MODEL, backbone=BackboneConfig(18, 7)), DRIVES)
 
 
 def test_weights_of_another_model_to_start_from_are_refused() -> None:

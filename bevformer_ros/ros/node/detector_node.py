@@ -34,6 +34,7 @@ from bevformer_ros.ros.detector_loading import device_of, load_network, score_th
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
 from bevformer_ros.ros.node import parameters
 from bevformer_ros.ros.node.health_reporter import TICK_S, HealthReporter
+from bevformer_ros.ros.node.library_log import LibraryLog
 from bevformer_ros.ros.node.outputs import Outputs
 from bevformer_ros.ros.node.session import UNTRAINED, DetectionSession
 from bevformer_ros.ros.node.settings import Settings
@@ -54,6 +55,7 @@ class DetectorNode(Node):
 
     def __init__(self) -> None:
         super().__init__(topics.NODE_NAME)
+        self._library_log = LibraryLog(self)
         self._rig: RigConfig | None = None
         self._declared_rig: RigConfig | None = None
         self._session: DetectionSession | None = None
@@ -91,6 +93,7 @@ class DetectorNode(Node):
         ended = self._session is None or self._session.close(_EXIT_PATIENCE_S)
         if ended:
             self._jump_handle.unregister()
+            self._library_log.remove()
             self.destroy_node()
         return ended
 
