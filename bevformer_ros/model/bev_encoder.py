@@ -77,7 +77,10 @@ def camera_view(projection: PillarProjection) -> View:
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention on the grid, cross-attention to the cameras, feed-forward; a norm after each."""
+    """Temporal self-attention (TSA: self_attention), spatial cross-attention (SCA: cross_attention), feed-forward.
+
+    A norm after each. In v2 the TSA sees no past: it attends to the grid of the queries themselves.
+    """
 
     def __init__(self, config: EncoderConfig, channels: int, dropout: float) -> None:
         super().__init__()

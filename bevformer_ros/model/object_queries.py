@@ -100,7 +100,7 @@ class ProposalQueries(nn.Module):
             content = content + self.class_embedding(proposals.labels) + self.box_embedding(_box_features(proposals))
         return ObjectQueries(
             content=content,
-            position=self.position(_waves(reference_points)),
+            position=self.position(_sinusoidal_embedding(reference_points)),
             reference_points=reference_points,
             padding_mask=~proposals.valid,
             from_proposal=torch.ones(content.shape[1], dtype=torch.bool, device=content.device),
@@ -133,7 +133,7 @@ def _two_layers(inputs: int, channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, channels), nn.ReLU(), nn.Linear(channels, channels))
 
 
-def _waves(points: Tensor) -> Tensor:
+def _sinusoidal_embedding(points: Tensor) -> Tensor:
     """Sines and cosines (..., 48) of normalised points (..., 3), from one wave over the range to 128 (0.8 m)."""
     frequencies = 2 * math.pi * 2.0 ** torch.arange(_OCTAVES, dtype=points.dtype, device=points.device)
     phases = points.unsqueeze(-1) * frequencies
