@@ -55,6 +55,7 @@ class DetectorListener:
 
     def __init__(self, outputs: Collection[str] = OUTPUTS) -> None:
         self.received: dict[str, list[Any]] = {name: [] for name in (*OUTPUTS, "diagnostics", "idle")}
+        self.last_status: DetectorStatus | None = None
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self.node = Node("test_rig", context=self._context)
@@ -74,6 +75,8 @@ class DetectorListener:
         """Statuses about no set stand apart."""
         idle = name == "status" and message.event == DetectorStatus.IDLE
         self.received["idle" if idle else name].append(message)
+        if name == "status":
+            self.last_status = message
 
     def __enter__(self: Listener) -> Listener:
         self._thread.start()

@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,14 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALLEST = REPOSITORY / "test" / "smallest.yaml"  # a model configuration that takes no time
 DDS_PROFILE = REPOSITORY / "config" / "dds" / "fastdds_large_images.xml"
+
+
+def detector_command(**parameters: object) -> list[str]:
+    """The node as a process of its own, with the smallest network unless the parameters say otherwise."""
+    words = [sys.executable, "-m", "bevformer_ros.ros.node.process", "--ros-args"]
+    for name, value in {"model": SMALLEST, "device": "cpu", "score_threshold": 0.0, **parameters}.items():
+        words += ["-p", f"{name}:={value}"]
+    return words
 
 
 def free_domain_id() -> int:
@@ -70,6 +79,10 @@ class RunningProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     def wait_for_output(self, text: str, timeout_s: float = 60.0) -> None:
         """Return once the text has appeared in the output; AssertionError if the process ends or time is up."""

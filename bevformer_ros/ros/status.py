@@ -154,12 +154,13 @@ def diagnostics_of(assessment: Assessment, node: str, hardware: Mapping[str, str
 def _diagnostic(
     name: str, hardware: str, level: Level, problems: Sequence[Problem], values: Mapping[str, str]
 ) -> DiagnosticStatus:
+    codes = ", ".join(problem.code for problem in problems)
     return DiagnosticStatus(
         name=name,
         hardware_id=hardware,
         level=bytes([level]),
         message="; ".join(map(str, problems)) or "OK",
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        values=[KeyValue(key=key, value=value) for key, value in {"problems": codes, **values}.items()],
     )
 
 

@@ -89,7 +89,7 @@ def test_status_and_diagnostics_say_the_same(record):
     assert detector.message == "; ".join(status.problems)
     assert (first.message, second.message) == ("OK", "CAM_B: no images for 2.0 s")
     assert (second.name, second.hardware_id) == ("/detector: CAM_B", "/b")
-    assert [(entry.key, entry.value) for entry in second.values] == [("rate_hz", "0.0")]
+    assert [(entry.key, entry.value) for entry in second.values] == [("problems", "no_images"), ("rate_hz", "0.0")]
 
 
 def test_an_idle_status_keeps_the_counters(record):

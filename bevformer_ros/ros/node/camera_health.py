@@ -126,10 +126,13 @@ class CameraHealth:
             return None
         return median(stamp - self._offset_ns - at * SECOND_NS for at, stamp in self._arrivals)
 
-    def problem(self, now_s: float, topic_faults: Mapping[str, str], lead_ns: float | None) -> Problem | None:
+    def problem(
+        self, now_s: float, topic_faults: Mapping[str, str], lead_ns: float | None, missing: bool
+    ) -> Problem | None:
         """The root of what is wrong. topic_faults: what the ROS graph says about topics.
 
-        lead_ns: how far its stamps lie ahead of those of the other cameras, None where that cannot be told.
+        lead_ns: how far its stamps lie ahead of those of the other cameras, None where that cannot be told. missing:
+        sets come without an image of it.
         """
         where = f"{self.image_topic} (cameras.{self.name}.image_topic)"
         if self.silent(now_s):
@@ -149,7 +152,7 @@ class CameraHealth:
             if self.uninformed:
                 text = topic_faults.get(self.info_topic, text)
             return self._error(self.fault.reason, f"{text} [{where}]")
-        if self._received and self.unused(now_s):
+        if missing and self.unused(now_s):
             return self._error("unmatched", self._unmatched(where, lead_ns))
         return self.suspicion
 

@@ -22,12 +22,12 @@ _WINDOW_PERIODS = 2.5
 _RATE_SETS = 10
 _RESET_WINDOW_S = 60.0
 _MOST_RESETS = 3  # in that time
+_RESTED_S = 5.0  # without any, all is well again
 _OTHER_CLOCK_S = 600.0  # a stamp farther from now than this is of another clock
 
 REMEDIES = {
     "incomplete": "a camera is missing; allow fewer by minimum_cameras",
     "superseded": "the network is slower than the cameras; take a smaller model, a GPU, or fewer images a second",
-    "no_transform": "see the transforms that the cameras lack, or raise transform_timeout_ms",
     "not_finite": "the network computed NaN; take precision float32, and other weights if that does not help",
     "out_of_memory": "take a smaller model, precision float16, or a GPU that nobody else uses",
     "failed": "the log has the traceback; please report it",
@@ -70,12 +70,13 @@ class Assessment:
 
 @dataclass(frozen=True)
 class SetOutcome:
-    """age_s: of the boxes at publication, on the ROS clock; None for a set that was dropped."""
+    """age_s: of the boxes at publication, on the ROS clock; None for a set that was dropped. detail: why it was."""
 
     at_s: float
     drop_reason: str
     missing: tuple[str, ...]
     age_s: float | None
+    detail: str = ""
 
 
 class HealthModel:
@@ -91,6 +92,7 @@ class HealthModel:
         self._begun_s: float | None = None
         self._history = HistoryStatus(depth=0, slots=0, bytes=0, resets={})
         self._resets: deque[tuple[float, Counter[str]]] = deque()
+        self._reset_s = started_s
         self._suspicions: tuple[Problem, ...] = ()
 
     def note_image(self, camera: str, stamp_ns: int, now_s: float) -> None:
@@ -129,6 +131,8 @@ class HealthModel:
             if not outcome.drop_reason:
                 self._processed_s.append(outcome.at_s)
             if history is not None:
+                if history.resets != self._history.resets:
+                    self._reset_s = outcome.at_s
                 self._history = history
                 self._resets.append((outcome.at_s, Counter(history.resets)))
 
@@ -143,7 +147,11 @@ class HealthModel:
         itself has noticed. clock_stands: simulated time does not pass."""
         with self._lock:
             leads = self._leads()
-            cameras = [camera.problem(now_s, topic_faults, leads[name]) for name, camera in self._cameras.items()]
+            missing = {name for outcome in self._recent(now_s) for name in outcome.missing}
+            cameras = [
+                camera.problem(now_s, topic_faults, leads[name], name in missing)
+                for name, camera in self._cameras.items()
+            ]
             problems = [
                 problem for problem in (*self._of_detector(now_s, clock_stands), *surroundings, *cameras) if problem
             ]
@@ -173,8 +181,7 @@ class HealthModel:
         dropped = Counter(outcome.drop_reason for outcome in recent if outcome.drop_reason)
         processed = [outcome for outcome in recent if not outcome.drop_reason]
         if dropped:
-            counts = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
-            problems.append(_warning("sets_dropped", f"sets dropped: {counts}; {_remedy(dropped)}"))
+            problems.append(_warning("sets_dropped", _told(recent, dropped)))
         missing = sorted({name for outcome in processed for name in outcome.missing})
         if missing:
             total = len(self._cameras)
@@ -206,8 +213,9 @@ class HealthModel:
         elif reference.frozen or reference.stamp_ns == 0:
             text += f": every set is made around an image of {self._reference}, whose stamps do not advance"
         else:
-            faulty = [name for name, camera in self._cameras.items() if camera.fault or camera.unused(now_s)]
-            text += f": see {', '.join(faulty)}" if faulty else ""
+            recent = self._recent(now_s)
+            dropped = Counter(outcome.drop_reason for outcome in recent if outcome.drop_reason)
+            text += f": {_told(recent, dropped)}" if dropped else ": no set is complete"
         return [Problem("", "no_detection", Level.ERROR, text)]
 
     def _age(self, ages_s: list[float]) -> list[Problem]:
@@ -234,7 +242,7 @@ class HealthModel:
             return []
         resets = self._resets[-1][1] - self._resets[0][1]
         resets.pop("request", None)
-        if resets.total() <= _MOST_RESETS:
+        if resets.total() <= _MOST_RESETS or now_s - self._reset_s > _RESTED_S:
             return []
         counts = ", ".join(f"{count} {reason}" for reason, count in resets.most_common())
         remedy = _RESET_REMEDIES.get(resets.most_common(1)[0][0], "")
@@ -272,5 +280,9 @@ def _warning(code: str, text: str) -> Problem:
     return Problem("", code, Level.WARN, text)
 
 
-def _remedy(dropped: Counter[str]) -> str:
-    return next((REMEDIES[reason] for reason, _ in dropped.most_common() if reason in REMEDIES), "see the cameras")
+def _told(outcomes: list[SetOutcome], dropped: Counter[str]) -> str:
+    """What became of dropped sets, and what to do about the worst reason: sets pile up behind any other."""
+    counts = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
+    worst = max(dropped, key=lambda reason: (reason != "superseded", dropped[reason]))
+    detail = next((outcome.detail for outcome in reversed(outcomes) if outcome.drop_reason == worst), "")
+    return f"sets dropped: {counts}; {detail or REMEDIES.get(worst, 'see the cameras')}"

@@ -157,7 +157,7 @@ class DetectionSession:
         except SetDroppedError as error:
             if error.faults:
                 self._note_assembled(images, error.faults)
-            self._drop(images, error.reason)
+            self._drop(images, error.reason, detail=str(error))
         except Exception:  # the node must outlive a set that breaks it
             self._drop(images, "failed", traceback.format_exc())
         return None
@@ -197,10 +197,10 @@ class DetectionSession:
             detections = self._detect(assembled, prepared)
         except NotFiniteError:
             self.detector.reset("not_finite")
-            self._drop(images, "not_finite", REMEDIES["not_finite"])
+            self._drop(images, "not_finite")
         except torch.cuda.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            self._drop(images, "out_of_memory", f"{str(error).splitlines()[0]}; {REMEDIES['out_of_memory']}")
+            self._drop(images, "out_of_memory", detail=f"{str(error).splitlines()[0]}; {REMEDIES['out_of_memory']}")
         except Exception:  # as above
             self._drop(images, "failed", traceback.format_exc())
         else:
@@ -237,10 +237,11 @@ class DetectionSession:
             text = f"the overlay could not be drawn:\n{traceback.format_exc()}"
             self._node.get_logger().error(text, throttle_duration_sec=_LOG_INTERVAL_S)
 
-    def _drop(self, images: SynchronizedSet, reason: str, text: str = "") -> None:
-        if text and not self._patience.stopped.is_set():
-            self._node.get_logger().error(f"set dropped, {reason}: {text}", throttle_duration_sec=_LOG_INTERVAL_S)
-        self._publish_status(images, None, {}, 0.0, reason)
+    def _drop(self, images: SynchronizedSet, reason: str, trace: str = "", detail: str = "") -> None:
+        """trace: for the log; detail: for the health, which goes to the log too."""
+        if trace and not self._patience.stopped.is_set():
+            self._node.get_logger().error(f"set dropped, {reason}: {trace}", throttle_duration_sec=_LOG_INTERVAL_S)
+        self._publish_status(images, None, {}, 0.0, reason, detail)
 
     def _publish_status(
         self,
@@ -249,11 +250,12 @@ class DetectionSession:
         latencies_ms: dict[str, float],
         total_ms: float,
         drop_reason: str = "",
+        detail: str = "",
     ) -> None:
         report = report_of(images, self._rig.base_frame, latencies_ms, total_ms, drop_reason)
         missing = tuple(camera.name for camera, used in zip(self._rig.cameras, report.used, strict=True) if not used)
         age_s = None if drop_reason else (self._patience.now_ns() - images.stamp_ns) / SECOND_NS
-        self.health.note_set(SetOutcome(time.monotonic(), drop_reason, missing, age_s), history)
+        self.health.note_set(SetOutcome(time.monotonic(), drop_reason, missing, age_s, detail), history)
         images_dropped = {**self.synchronizer.images_dropped, "undecodable": self._assembler.undecodable}
         self._publish(self._record.add(report, images_dropped, history))
 

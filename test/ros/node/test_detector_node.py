@@ -16,7 +16,7 @@ from lifecycle_msgs.msg import Transition
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rig_publisher import PERIOD, START, START_TIMEOUT_S, DetectorListener, RigPublisher
-from support import REPOSITORY, SMALLEST, wait_until
+from support import REPOSITORY, detector_command, wait_until
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.datasets.keyframe import load_keyframe
@@ -29,13 +29,6 @@ pytestmark = pytest.mark.integration
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
 
 
-def command(**values):
-    words = [sys.executable, "-m", "bevformer_ros.ros.node.process", "--ros-args"]
-    for name, value in {"model": SMALLEST, "device": "cpu", "score_threshold": 0.0, **values}.items():
-        words += ["-p", f"{name}:={value}"]
-    return words
-
-
 def counts(entries):
     return Counter({entry.reason: entry.count for entry in entries})
 
@@ -43,7 +36,7 @@ def counts(entries):
 @pytest.fixture
 def start_detector(start_process):
     """start_detector(parameter=value, ...): the node as a process; so small a network gains nothing from threads."""
-    return lambda **values: start_process(command(**values), OMP_NUM_THREADS="1")
+    return lambda **values: start_process(detector_command(**values), OMP_NUM_THREADS="1")
 
 
 def test_two_hundred_sets_at_ten_hertz(start_detector):
@@ -195,7 +188,7 @@ def test_wrong_parameters_end_the_start_with_a_clear_message(start_detector, wro
 def test_another_output_frame_topics_no_clock_and_no_dds_profile(start_process):
     cameras = tuple(replace(camera, image_topic=f"/other{camera.image_topic}") for camera in RIG.cameras)
     topics = {f"cameras.{camera.name}.image_topic": camera.image_topic for camera in cameras[1:]}
-    words = command(output_frame="odom", image_reliability="reliable", **topics)
+    words = detector_command(output_frame="odom", image_reliability="reliable", **topics)
     words += ["--remap", f"{RIG.cameras[0].image_topic}:={cameras[0].image_topic}"]
     node = start_process(words, **{DDS_PROFILE_VARIABLE: ""}, OMP_NUM_THREADS="1")
     with RigPublisher(replace(RIG, cameras=cameras), outputs=["detections", "status"]) as rig:

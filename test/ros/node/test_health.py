@@ -154,6 +154,19 @@ def test_a_fault_stays_until_the_camera_is_used_again():
     assert drive.assess().problems == ()
 
 
+def test_a_set_that_no_camera_is_to_blame_for_tells_why():
+    drive = Drive()
+    drive.go(1)
+    for _ in range(20):
+        drive.now_s += 0.1
+        drive.images()
+        detail = "tf has no frame 'odom'"
+        drive.model.note_set(SetOutcome(drive.now_s, "no_transform", (), None, detail), None)
+    assessment = drive.assess()
+    assert codes(assessment) == {("", "no_detection"), ("", "sets_dropped")}
+    assert all("20 no_transform; tf has no frame 'odom'" in str(problem) for problem in assessment.problems)
+
+
 def test_the_graph_explains_silence_and_only_silence():
     drive = Drive()
     faults = {"/cam_back/image_raw": "nobody publishes /cam_back/image_raw"}
@@ -208,7 +221,7 @@ def test_a_history_that_never_rests_names_cause_and_parameter():
     (problem,) = drive.assess().problems
     assert problem.code == "restless_history"
     assert "4 calibration_change" in problem.text and "history_calibration_tolerance" in problem.text
-    drive.go(70, period_s=1.0)
+    drive.go(6)
     assert drive.assess().problems == ()
 
 
