@@ -7,7 +7,7 @@ IN_ENVIRONMENT = . .venv/bin/ros-activate &&
 .PHONY: help env demo test lint clean
 
 help:
-	@echo "make demo             six synthetic cameras through the detector; result in out/demo.png"
+	@echo "make demo             six synthetic cameras through the detector; result in out/demo.png; make demo ARGS='--seed 9001'"
 	@echo "make test             lint, types and all tests; make test ARGS='-k name' runs pytest alone with these options"
 	@echo "make lint             ruff and mypy"
 	@echo "make env              the environment in .venv; enter it with: source .venv/bin/ros-activate"
@@ -18,8 +18,9 @@ help:
 env:
 	@$(PYTHON) underlay/install.py
 
+demo: STARTED := $(shell date +%s)
 demo: env
-	@$(IN_ENVIRONMENT) bevformer-ros demo --output out
+	@$(IN_ENVIRONMENT) DEMO_STARTED=$(STARTED) bevformer-ros demo --output out $(ARGS)
 
 test: env $(if $(strip $(ARGS)),,lint)
 	@$(IN_ENVIRONMENT) python -m pytest $(ARGS)

@@ -30,6 +30,7 @@ _WARNING = (60, 170, 255)
 _ARROW_SECONDS = 1.0
 _DASH = 6.0  # pixels
 _LABELLED_WIDTH = 300  # narrower views have no room for scores
+_LABELLED_BOX = 16  # nor have narrower boxes
 
 
 class Look(Enum):
@@ -97,16 +98,17 @@ def draw_boxes_on_camera(image: Image, camera: CameraImage, boxes: Detections3D,
             for piece in _dashes(line) if look is Look.FALSE else (line,):
                 _line(image, piece, colour, thickness)
         if not look.is_truth and image.shape[1] >= _LABELLED_WIDTH:
-            _label(image, np.concatenate(drawn), f"{boxes.scores[index]:.2f}".removeprefix("0"), colour)
+            _label(image, np.concatenate(drawn), f"{boxes.scores[index]:.2f}".removeprefix("0"))
 
 
-def _label(image: Image, pixels: NDArray[np.float64], text: str, colour: tuple[int, int, int]) -> None:
-    """Above the highest of the pixels (n, 2) of a box, where that lies within the image."""
+def _label(image: Image, pixels: NDArray[np.float64], text: str) -> None:
+    """Above the highest of the pixels (n, 2) of a box, where that lies within the image and the box is wide enough."""
     top = pixels[np.argmin(pixels[:, 1])]
-    if 0 <= top[0] < image.shape[1] - 20 and 0 <= top[1] < image.shape[0]:
+    wide = np.ptp(pixels[:, 0]) >= _LABELLED_BOX
+    if wide and 0 <= top[0] < image.shape[1] - 20 and 0 <= top[1] < image.shape[0]:
         place = (round(float(top[0])) - 8, max(36, round(float(top[1])) - 4))
-        cv2.putText(image, text, place, _FONT, 0.36, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(image, text, place, _FONT, 0.36, colour, 1, cv2.LINE_AA)
+        cv2.putText(image, text, place, _FONT, 0.36, (0, 0, 0), 2, cv2.LINE_AA)
+        cv2.putText(image, text, place, _FONT, 0.36, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def _dashes(line: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:

@@ -58,12 +58,11 @@ def test_the_total_comes_last_even_if_a_stage_joins_late():
         (10, {}, 10, True),
         (9, {}, 10, True),
         (8, {}, 10, False),
-        (8, {"superseded": 2}, 10, True),
-        (8, {"superseded": 1}, 10, False),
-        (1, {"superseded": 9}, 10, True),
+        (8, {"superseded": 2}, 10, False),
+        (9, {"superseded": 1}, 10, True),
     ],
 )
-def test_success_needs_nine_in_ten_or_every_drop_counted(count, dropped, sets_in, succeeded):
+def test_success_needs_nine_in_ten_whatever_was_counted(count, dropped, sets_in, succeeded):
     assert summarise([processed(count, 1.0, dropped)], sets_in, boxes=0).succeeded is succeeded
 
 
