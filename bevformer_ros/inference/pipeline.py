@@ -1,6 +1,6 @@
 """From a surround frame to boxes: the detector as a plain Python object, without ROS.
 
-    detector = load_detector("config/models/bevformerv2_r50_t2.yaml", "t2.safetensors", device="cuda")
+    detector = load_detector("bevformerv2_r50_t2", "t2.safetensors", device="cuda")
     for frame in frames:                     # SurroundFrame: images with calibration, pose of the BEV frame, stamp
         detections = detector(frame)         # Detections3D in the BEV frame at frame.stamp_ns
 
@@ -36,6 +36,7 @@ from bevformer_ros.inference.results import detections_from
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import BEVFormerV2, Encoded, build_network
+from bevformer_ros.resources import model_file
 from bevformer_ros.stage_clock import Mark, StageClock, unmarked
 from bevformer_ros.types import SECOND_NS, CameraImage, Detections3D, SurroundFrame
 
@@ -216,12 +217,13 @@ def load_detector(
 ) -> Detector:
     """A detector from files.
 
-    model: a model configuration (.yaml), or a .safetensors file of ours, which holds configuration and weights.
+    model: a name in weights/ or config/models ("demo"), a model configuration (.yaml), or a .safetensors file of ours,
+    which holds configuration and weights.
     weights: an official .pth or a .safetensors file; without any the weights are random, from the seed.
     Raises ValueError that names the file and what is wrong with it.
     """
     keep_freed_memory()
-    model = Path(model)
+    model = model_file(str(model))
     if precision not in get_args(Precision):
         raise ValueError(f"precision is {precision!r}, expected one of {', '.join(get_args(Precision))}")
     checkpoint = read_checkpoint(model) if model.suffix == ".safetensors" else None

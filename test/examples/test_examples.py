@@ -1,48 +1,65 @@
+"""The programs of examples/ run as they stand, on the shipped weights."""
+
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
-from support import REPOSITORY, wait_until
-from tracked_boxes import boxes_at
+from miniature_nuscenes import SPLIT, VERSION
+from support import REPOSITORY
 
-from bevformer_ros.config import RigConfig, load_yaml
-
-EXAMPLES = REPOSITORY / "examples"
-NUSCENES = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
+NEEDS_A_NODE = {"consumer"}  # listens to a running detector
+EXAMPLES = {path.stem: path for path in sorted((REPOSITORY / "examples").glob("*.py"))}
 
 
-@pytest.mark.parametrize(("name", "base_frame"), [("carla_rig.yaml", "ego_vehicle"), ("awsim_rig.yaml", "base_link")])
-def test_rigs_have_the_cameras_of_the_models(name, base_frame):
-    rig = load_yaml(RigConfig, EXAMPLES / name)
-    assert [camera.name for camera in rig.cameras] == [camera.name for camera in NUSCENES.cameras]
-    assert len({camera.image_topic for camera in rig.cameras}) == len(rig.cameras)
-    assert (rig.base_frame, rig.fixed_frame, rig.bev_frame.parent) == (base_frame, "map", None)
+def output_of(name, *words):
+    finished = subprocess.run(
+        [sys.executable, EXAMPLES[name], *map(str, words)], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
 
 
-def test_every_rig_is_tested():
-    assert sorted(path.name for path in EXAMPLES.glob("*.yaml")) == ["awsim_rig.yaml", "carla_rig.yaml"]
+def test_arrays():
+    assert "m ahead" in output_of("from_arrays")
 
 
-@pytest.mark.integration
-def test_the_consumer_tells_what_is_ahead(start_process):
-    rclpy = pytest.importorskip("rclpy", reason="needs a ROS environment (make test provides one)")
-    from bevformer_ros.msg import DetectionKinematicsArray
-    from vision_msgs.msg import Detection3DArray
+def test_tracks():
+    lines = output_of("track").splitlines()
+    assert len(lines) == 7 and "objects, the longest seen in" in lines[-1]
 
-    from bevformer_ros.ros.conversions import detections_to_message, kinematics_to_message
 
-    consumer = start_process([sys.executable, EXAMPLES / "consumer.py"])
-    with rclpy.init():
-        node = rclpy.create_node("test_consumer")
-        publishers = [
-            node.create_publisher(Detection3DArray, "/detector/detections", 10),
-            node.create_publisher(DetectionKinematicsArray, "/detector/kinematics", 10),
-        ]
-        wait_until(lambda: all(entry.get_subscription_count() for entry in publishers), "the consumer to subscribe")
-        boxes = boxes_at(7, (20.0, 1.0), (-9.0, 0.0), (15.0, 9.0), velocities=[(3.0, 4.0), (0, 0), (0, 0)])
-        publishers[0].publish(detections_to_message(boxes, "base_link"))
-        publishers[1].publish(kinematics_to_message(boxes, "base_link"))
-        consumer.wait_for_output("car 7-0: 20.0 m ahead, 5.0 m/s")
-        assert consumer.output.count("ahead") == 1
-        node.destroy_node()
+@pytest.mark.slow
+def test_fine_tuning(tmp_path):
+    assert "detects like any other: demo" in output_of("fine_tune", tmp_path / "run")
+
+
+def test_nuscenes(tmp_path):
+    pytest.importorskip("nuscenes", reason="needs nuscenes-devkit, which `make env` installs")
+    from miniature_nuscenes import write_miniature
+
+    write_miniature(tmp_path)
+    assert " missed (thick white)" in output_of("from_nuscenes", tmp_path, VERSION, SPLIT)
+
+
+def test_bag(tmp_path):
+    pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `make test` makes")
+    from bevformer_ros.config import RigConfig, load_yaml
+    from bevformer_ros.resources import DEFAULT_RIG, config_file
+    from bevformer_ros.ros.bag.simulated_drive import simulate
+    from bevformer_ros.simulation.drive import Drive
+
+    rig = load_yaml(RigConfig, config_file("rigs", DEFAULT_RIG))
+    simulate(tmp_path / "drive", rig, Drive(seed=9001, seconds=2.0, rate=2.0, size=(400, 225)))
+    assert "boxes" in output_of("from_bag", tmp_path / "drive")
+
+
+def test_none_is_forgotten():
+    texts = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "test").rglob("test_*.py")]
+    names = [
+        name
+        for name in EXAMPLES.keys() - NEEDS_A_NODE
+        if not any(f'"{name}"' in text or f"{name}.py" in text for text in texts)
+    ]
+    assert names == []
