@@ -14,7 +14,7 @@ AS_IN_PARAMETERS = "; empty: as in the parameter file, or else the node's own de
 
 # Launch arguments that are node parameters of the same name.
 TEXT_PARAMETERS = ["rig", "model", "weights", "device", "precision"]
-SWITCH_PARAMETERS = ["autostart", "use_sim_time"]
+SWITCH_PARAMETERS = ["autostart", "tracking", "use_sim_time"]
 
 
 def generate_launch_description():
@@ -47,6 +47,12 @@ def generate_launch_description():
                 default_value="",
                 choices=["", *YES_OR_NO],
                 description="configure and activate by itself" + AS_IN_PARAMETERS,
+            ),
+            DeclareLaunchArgument(
+                "tracking",
+                default_value="",
+                choices=["", *YES_OR_NO],
+                description="follow boxes over time and publish tracks" + AS_IN_PARAMETERS,
             ),
             DeclareLaunchArgument(
                 "use_sim_time",

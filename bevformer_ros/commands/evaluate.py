@@ -80,6 +80,10 @@ def of_results(arguments: argparse.Namespace) -> Evaluation | TrackingScores:
 
 
 def of_worlds(arguments: argparse.Namespace) -> WorldEvaluation | TrackingScores:
+    if arguments.perfect and not arguments.tracking:
+        raise ValueError("--perfect tracks the truth: give --tracking too")
+    if arguments.proposals and arguments.tracking:
+        raise ValueError("--proposals and --tracking exclude each other: tracks are made of the decoder's boxes")
     own_model = arguments.weights if Path(arguments.weights).suffix == ".safetensors" else Settings.model
     settings = Settings(
         arguments.rig,

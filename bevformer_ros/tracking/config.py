@@ -12,22 +12,22 @@ from bevformer_ros.taxonomy import CLASS_NAMES
 
 @dataclass(frozen=True)
 class ClassMotion:
-    """How one class moves and how well the detector sees it. "std" is a standard deviation.
-
-    gate_m: farthest over ground that a box may lie from where its track is expected.
-    acceleration_density: power of the random acceleration, m²/s³: after t seconds the speed is off by sqrt(it * t).
-    position_std_m: of a box across the line of sight; depth_std_share: what comes to it along that line, of the range.
-    velocity_std_mps: of the velocity that the model gives.
-    yaw_std_rad: of a box's heading, front and rear not told apart. turn_density: rad²/s, as the acceleration's.
-    """
+    """How one class moves and how well the detector sees it. "std" is a standard deviation."""
 
     gate_m: float
+    """Farthest over ground that a box may lie from where its track is expected."""
     acceleration_density: float
+    """Power of the random acceleration, m²/s³: after t seconds the speed is off by the root of this times t."""
     position_std_m: float
+    """Of a box across the line of sight."""
     depth_std_share: float
+    """What comes to it along the line of sight, as a share of the range."""
     velocity_std_mps: float
+    """Of the velocity that the model gives."""
     yaw_std_rad: float
+    """Of a box's axis; front and rear are told apart by other means."""
     turn_density: float
+    """Power of the random turning, rad²/s: after t seconds the yaw is off by the root of this times t."""
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -66,29 +66,31 @@ class ClassMotions:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """When a track begins, continues and ends.
-
-    high_score: a box with at least this score may begin a track. low_score: one with at least this may continue a track
-    that no better box continues; equal to high_score, there is no such second stage.
-    confirm_score: a track is reported once the scores of its boxes sum up to this; before, one miss ends it.
-    maximum_coast_s: how long a track without boxes is remembered, so that it may go on behind an occlusion.
-    report_coast_s: how long of that it is still reported. score_half_life_s: its score halves in this time.
-    velocity_memory_s: how long an error of the model's velocity lasts: all that it says in this time counts once.
-    size_std_m, height_std_m: of a box's length, width and height, and of its centre's z. height_density: m²/s, of the
-    change of z, for slopes and localisation.
-    """
+    """When a track begins, continues and ends."""
 
     high_score: float = 0.3
+    """A box with at least this score may begin a track."""
     low_score: float = 0.1
+    """A box with at least this score may continue a track that no better box continues; equal to high_score, there is
+    no such second stage."""
     confirm_score: float = 0.6
+    """A track is reported once the scores of its boxes sum up to this; before, one miss ends it."""
     maximum_coast_s: float = 2.0
+    """How long a track without boxes is remembered, so that it may go on behind an occlusion."""
     report_coast_s: float = 0.3
+    """How long of that it is still reported."""
     score_half_life_s: float = 0.5
+    """The score of a track without boxes halves in this time."""
     velocity_memory_s: float = 1.0
+    """How long an error of the model's velocity lasts: all that it says in this time counts once."""
     size_std_m: float = 0.3
+    """Of a box's length, width and height."""
     height_std_m: float = 0.3
+    """Of z of a box's centre."""
     height_density: float = 0.1
+    """Power of the random change of z, m²/s, for slopes and localisation."""
     classes: ClassMotions = ClassMotions()
+    """Motion and noise, class by class."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.low_score <= self.high_score <= 1:

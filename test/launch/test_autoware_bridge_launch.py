@@ -44,7 +44,7 @@ class Node:
 
 @pytest.fixture
 def entities(monkeypatch):
-    modules = {
+    modules: dict[str, list[type]] = {
         "launch": [LaunchDescription],
         "launch.actions": [DeclareLaunchArgument],
         "launch.substitutions": [LaunchConfiguration],

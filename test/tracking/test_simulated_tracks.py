@@ -19,12 +19,12 @@ def ids_by_object(drive: Drive, kept: NDArray[np.bool_]) -> dict[tuple[int, int]
     which sets reach the tracker."""
     world, tracker = drive.world(), Tracker()
     stays = np.zeros(len(world.objects.labels), np.int64)
-    was_in_range = np.zeros(len(stays), np.bool_)
+    was_in_range: NDArray[np.bool_] = np.zeros(len(stays), np.bool_)
     found: dict[tuple[int, int], list[int]] = {}
     for stamp_ns, wanted in zip(drive.reference_stamps, kept, strict=True):
         world_from_bev = world.world_from_base(stamp_ns) @ BASE_FROM_LIDAR
         boxes = world.objects_at(stamp_ns).transformed(geometry.invert(world_from_bev))
-        in_range = (np.abs(boxes.centers[:, :2]) <= TRUTH_RANGE).all(axis=1)
+        in_range = np.abs(boxes.centers[:, :2]).max(axis=1) <= TRUTH_RANGE
         stays += in_range & ~was_in_range
         was_in_range = in_range
         if not wanted:

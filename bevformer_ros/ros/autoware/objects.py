@@ -48,13 +48,18 @@ def _by_class(name: str) -> tuple[float, ...]:
 @dataclass(frozen=True)
 class Uncertainty:
     """How far detections may be off, one number for each class in the order of the taxonomy; the defaults are those of
-    the tracker (tracking.config.ClassMotion says what each is)."""
+    the tracker."""
 
     position_std_m: tuple[float, ...] = _by_class("position_std_m")
+    """Across the line of sight."""
     depth_std_share: tuple[float, ...] = _by_class("depth_std_share")
+    """What comes to it along the line of sight, as a share of the range."""
     velocity_std_mps: tuple[float, ...] = _by_class("velocity_std_mps")
+    """In both directions."""
     yaw_std_rad: tuple[float, ...] = _by_class("yaw_std_rad")
+    """Of the heading."""
     z_std_m: float = TrackingConfig.height_std_m
+    """Of the height of the centre, for all classes."""
 
     def __post_init__(self) -> None:
         for entry in fields(self):

@@ -169,7 +169,8 @@ class DetectorNode(Node):
         self._declared_rig = rig
         rig = replace(rig, cameras=parameters.read_cameras(self, rig))
         self._settings.synchronizer(rig)  # refuses what cannot work before anything is built
-        model_file(self._settings.model)  # so do these
+        self._settings.tracker_config()  # so do these
+        model_file(self._settings.model)
         device_of(self._settings)
         self._rig = rig
         buffer = LoopingBuffer(Duration(nanoseconds=round(self._settings.transform_cache_s * SECOND_NS)))

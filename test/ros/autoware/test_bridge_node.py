@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,8 @@ def test_over_dds_and_into_a_bag(graph, tmp_path):
     publishers = {
         name: node.create_publisher(kind, f"/autoware_bridge/input/{name}", 10) for name, kind in inputs.items()
     }
-    detected, tracked = [], []
+    detected: list[DetectedObjects] = []
+    tracked: list[TrackedObjects] = []
     outputs = {"detected_objects": (DetectedObjects, detected), "tracked_objects": (TrackedObjects, tracked)}
     for name, (kind, received) in outputs.items():
         node.create_subscription(kind, f"/autoware_bridge/output/{name}", received.append, 10)
@@ -159,10 +161,9 @@ def as_received(message):
 
 def labels_in(path):
     """As anybody reads a bag with rosbags, by the definitions that it carries."""
+    found = {}
     with AnyReader([path]) as bag:
-        return {
-            connection.topic: [
-                entry.classification[0].label for entry in bag.deserialize(data, connection.msgtype).objects
-            ]
-            for connection, _, data in bag.messages()
-        }
+        for connection, _, data in bag.messages():
+            message: Any = bag.deserialize(data, connection.msgtype)
+            found[connection.topic] = [entry.classification[0].label for entry in message.objects]
+    return found

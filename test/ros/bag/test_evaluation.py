@@ -248,6 +248,15 @@ def test_results_without_tracks_are_refused(drive, truth, tmp_path, capsys):
     assert "has no /detector/tracks; replay the drive with --tracking" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [("--perfect", "give --tracking too"), ("--tracking --proposals", "exclude each other")],
+)
+def test_options_that_mean_nothing_together(capsys, words, complaint):
+    assert main(["evaluate", "--world", "9000:9001", *words.split()]) == 1
+    assert complaint in capsys.readouterr().err
+
+
 def test_the_truth_of_a_world_tracked(capsys):
     command = "evaluate --tracking --perfect --world 9000:9001 --seconds 1.5 --size 160x90"
     assert main(command.split()) == 0
