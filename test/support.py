@@ -98,22 +98,23 @@ class RunningProcess:
 
     def interrupt(self, timeout_s: float = 15.0) -> int:
         """End the process group as Ctrl-C does; exit status."""
-        self._signal(signal.SIGINT)
+        self.signal(signal.SIGINT)
         return self.wait(timeout_s)
 
     def end(self) -> None:
         """End the process group by SIGINT, and by SIGKILL what is left of it after ten seconds."""
         if self._process.poll() is None:
-            self._signal(signal.SIGINT)
+            self.signal(signal.SIGINT)
             try:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
                 print(f"{self.command} did not end on SIGINT")
-        self._signal(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         self._process.wait()
         self._reader.join(5)
 
-    def _signal(self, number: int) -> None:
+    def signal(self, number: int) -> None:
+        """To the whole group."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
