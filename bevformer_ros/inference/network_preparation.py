@@ -10,9 +10,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from bevformer_ros.model.layers import ConvNorm
+from bevformer_ros.model.bev_encoder import BevEncoder
+from bevformer_ros.model.decoder import Decoder
+from bevformer_ros.model.layers import BasicBlock, ConvNorm
 from bevformer_ros.model.network import BEVFormerV2
 from bevformer_ros.model.perspective_head import SharedConv
+from bevformer_ros.model.resnet import Bottleneck
 
 # The one place where the layout of feature maps is chosen: they take over that of the convolutions' weights. Channels
 # last is what tensor cores and oneDNN compute in; maps that already lie so need not be reordered in every layer.
@@ -27,10 +30,14 @@ def prepare_for_inference(
     network: BEVFormerV2, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> BEVFormerV2:
     """The same network, changed in place; its weights have other names from then on and cannot be trained or saved."""
-    network = network.eval().requires_grad_(False).to(device)
+    network = network.eval().requires_grad_(False)
     for module in list(network.modules()):
-        if isinstance(module, ConvNorm | SharedConv):
+        if isinstance(module, ConvNorm | SharedConv | BevEncoder | Decoder):
             module.fold()
+    for module in network.modules():
+        if isinstance(module, BasicBlock | Bottleneck):
+            module.join_biases()
+    network.to(device)
     _cast(network, dtype)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from bevformer_ros.model.attention.deformable_attention import DeformableAttention
 from bevformer_ros.model.attention.torch_sampling import LevelShapes, View
 from bevformer_ros.model.config import BevGridConfig, EncoderConfig
-from bevformer_ros.model.layers import feed_forward
+from bevformer_ros.model.fused_operators import add_norm
+from bevformer_ros.model.layers import FeedForward
 
 _NEAREST_DEPTH = 1e-5
 
@@ -28,7 +29,7 @@ class PillarProjection(NamedTuple):
     visible: Tensor
 
 
-def pillar_points(grid: BevGridConfig, count: int, device: torch.device) -> Tensor:
+def pillar_points(grid: BevGridConfig, count: int, device: torch.device | None = None) -> Tensor:
     """Points (Q, Z, 3) in the BEV frame: cell centres, `count` heights evenly from 0.5 m inside the bottom to the top.
 
     float32 throughout, in the official order of operations, so that visibility at an image border agrees.
@@ -44,7 +45,13 @@ def pillar_points(grid: BevGridConfig, count: int, device: torch.device) -> Tens
     return torch.stack([x, y, z], dim=-1).flatten(0, 1)
 
 
-def _cell_centres(count: int, device: torch.device) -> Tensor:
+def _grid_centres(grid: BevGridConfig) -> Tensor:
+    """(Q, 1, 2): x and y of each cell in 0..1 of the map."""
+    y, x = torch.meshgrid(_cell_centres(grid.rows), _cell_centres(grid.columns), indexing="ij")
+    return torch.stack([x, y], dim=-1).view(-1, 1, 2)
+
+
+def _cell_centres(count: int, device: torch.device | None = None) -> Tensor:
     return torch.linspace(0.5, count - 0.5, count, device=device) / count
 
 
@@ -82,39 +89,38 @@ class EncoderLayer(nn.Module):
     A norm after each. In v2 the TSA sees no past: it attends to the grid of the queries themselves.
     """
 
-    def __init__(self, config: EncoderConfig, channels: int, dropout: float) -> None:
+    def __init__(self, config: EncoderConfig, grid: BevGridConfig, channels: int, dropout: float) -> None:
         super().__init__()
+        self.grid_shape = (grid.rows, grid.columns)
         self.self_attention = DeformableAttention(
             channels, config.heads, levels=1, points=config.grid_points, query_channels=2 * channels, sets=2
         )
         self.cross_attention = DeformableAttention(
             channels, config.heads, levels=config.image_levels, points=config.image_points
         )
-        self.feed_forward = feed_forward(channels, config.hidden_channels, dropout)
+        self.feed_forward = FeedForward(channels, config.hidden_channels, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self,
-        query: Tensor,
-        position: Tensor,
-        grid_shape: tuple[int, int],
-        own_view: View,
-        features: Tensor,
-        level_shapes: LevelShapes,
-        view: View,
-    ) -> Tensor:
-        """query (B, Q, C), position (Q, C), features (B, N, S, C) -> (B, Q, C)."""
-        both = torch.cat([query, query + position], dim=-1)  # (B, Q, 2C)
-        attended = self.self_attention(both, query.unsqueeze(1), (grid_shape,), own_view)
-        query = self.norms[0](query + self.dropout(self.self_attention.output(attended)))
+    def attend_to_grid(self, query: Tensor, position: Tensor | None, own_view: View) -> Tensor:
+        """query (B, Q, C), position (Q, C) -> (B, Q, C): the layer's first part. position: None once folded."""
+        asked = query if position is None else torch.cat([query, query + position], dim=-1)
+        attended = self.self_attention(asked, query.unsqueeze(1), (self.grid_shape,), own_view)
+        return add_norm(self.norms[0], self.dropout(self.self_attention.output(attended)), query)
 
+    def attend_to_cameras(self, query: Tensor, features: Tensor, level_shapes: LevelShapes, view: View) -> Tensor:
+        """query (B, Q, C), features (B, N, S, C) -> (B, Q, C): the rest of it."""
         attended = self.cross_attention(query, features, level_shapes, view)
-        query = self.norms[1](query + self.dropout(self.cross_attention.output(attended)))
-        return self.norms[2](query + self.feed_forward(query))
+        query = add_norm(self.norms[1], self.dropout(self.cross_attention.output(attended)), query)
+        return add_norm(self.norms[2], self.feed_forward(query), query)
 
 
 class BevEncoder(nn.Module):
+    """first_queries: what the first layer's `attend_to_grid` makes of the queries, once folded."""
+
+    pillars: Tensor
+    cell_centres: Tensor
+
     def __init__(self, config: EncoderConfig, grid: BevGridConfig, cameras: int, channels: int, dropout: float) -> None:
         super().__init__()
         self.config = config
@@ -124,7 +130,10 @@ class BevEncoder(nn.Module):
         self.column_position = nn.Embedding(grid.columns, channels // 2)
         self.level_embedding = nn.Parameter(torch.randn(config.image_levels, channels))
         self.camera_embedding = nn.Parameter(torch.randn(cameras, channels))
-        self.layers = nn.ModuleList(EncoderLayer(config, channels, dropout) for _ in range(config.layers))
+        self.layers = nn.ModuleList(EncoderLayer(config, grid, channels, dropout) for _ in range(config.layers))
+        self.first_queries: nn.Parameter | None = None
+        self.register_buffer("pillars", pillar_points(grid, config.pillar_points), persistent=False)
+        self.register_buffer("cell_centres", _grid_centres(grid), persistent=False)
 
     def forward(
         self,
@@ -137,15 +146,28 @@ class BevEncoder(nn.Module):
         batch = len(image_from_bev)
         features = features[: self.config.image_levels]
         level_shapes = tuple((level.shape[-2], level.shape[-1]) for level in features)
-        points = pillar_points(self.grid, self.config.pillar_points, image_from_bev.device)
-        view = camera_view(project_pillars(points, image_from_bev, image_size, camera_valid))
-        own_view = self._own_view(batch, image_from_bev.device)
-        position = self._position()
-        query = self.queries.weight.expand(batch, -1, -1)
+        view = camera_view(project_pillars(self.pillars, image_from_bev, image_size, camera_valid))
         flat = self._flatten(features)
-        for layer in self.layers:
-            query = layer(query, position, (self.grid.rows, self.grid.columns), own_view, flat, level_shapes, view)
+        folded = self.first_queries is not None
+        query = self.first_queries if self.first_queries is not None else self.queries.weight
+        query = query.expand(batch, -1, -1)
+        position = None if folded else self._position()
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, EncoderLayer)
+            if index or not folded:
+                query = layer.attend_to_grid(query, position, self._own_view(batch))
+            query = layer.attend_to_cameras(query, flat, level_shapes, view)
         return query
+
+    def fold(self) -> None:
+        """For inference: what depends on weights alone is computed once."""
+        position = self._position()
+        layers = [layer for layer in self.layers if isinstance(layer, EncoderLayer)]
+        for layer in layers:
+            layer.self_attention.fold(position)
+            layer.cross_attention.fold()
+        first = layers[0].attend_to_grid(self.queries.weight[None], None, self._own_view(1))
+        self.first_queries = nn.Parameter(first[0], requires_grad=False)
 
     def _position(self) -> Tensor:
         """(Q, C): the first half of the channels tells the column, the second the row."""
@@ -162,10 +184,7 @@ class BevEncoder(nn.Module):
         ]
         return torch.cat(levels, dim=2)
 
-    def _own_view(self, batch: int, device: torch.device) -> View:
+    def _own_view(self, batch: int) -> View:
         """Each cell looks at its own place in the BEV map of its batch element."""
-        y, x = torch.meshgrid(
-            _cell_centres(self.grid.rows, device), _cell_centres(self.grid.columns, device), indexing="ij"
-        )
-        centres = torch.stack([x, y], dim=-1).view(-1, 1, 2)
-        return View(centres.expand(batch, 1, -1, -1, -1), torch.ones(batch, 1, len(centres), device=device))
+        centres = self.cell_centres.expand(batch, 1, -1, -1, -1)
+        return View(centres, torch.ones_like(centres[..., 0, 0]))

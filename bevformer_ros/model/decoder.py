@@ -16,14 +16,16 @@ from bevformer_ros.model.attention.deformable_attention import DeformableAttenti
 from bevformer_ros.model.attention.torch_sampling import View
 from bevformer_ros.model.box_coding import BOX_CODE_SIZE, box_codes_at
 from bevformer_ros.model.config import BevGridConfig, DecoderConfig
-from bevformer_ros.model.layers import feed_forward
+from bevformer_ros.model.fused_operators import add_norm
+from bevformer_ros.model.layers import FeedForward
 from bevformer_ros.model.object_queries import ObjectQueries
 
 _PRIOR_PROBABILITY = 0.01
 
 
 class DecoderOutput(NamedTuple):
-    """class_logits: (L, B, Q, K). box_codes: (L, B, Q, 10), see box_coding. Both float32, last layer last.
+    """class_logits: (L, B, Q, K), of the last layer alone once folded. box_codes: (L, B, Q, 10), see box_coding. Both
+    float32, last layer last.
 
     padding_mask: (B, Q) True where the query is to be ignored, or None. from_proposal: (Q,).
     """
@@ -77,7 +79,7 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.self_attention = SelfAttention(channels, config.heads, dropout)
         self.cross_attention = DeformableAttention(channels, config.heads, levels=1, points=config.points)
-        self.feed_forward = feed_forward(channels, config.hidden_channels, dropout)
+        self.feed_forward = FeedForward(channels, config.hidden_channels, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
@@ -97,13 +99,13 @@ class DecoderLayer(nn.Module):
         attended = self.self_attention(
             grouped, position.unflatten(1, (groups, -1)).flatten(0, 1), grouped_mask
         ).view_as(content)
-        content = self.norms[0](content + self.dropout(attended))
+        content = add_norm(self.norms[0], self.dropout(attended), content)
 
         places = reference_points[..., :2]
         view = View(places[:, None, :, None], torch.ones_like(places[:, None, :, 0]))
         sampled = self.cross_attention(content + position, bev.unsqueeze(1), (grid_shape,), view)
-        content = self.norms[1](content + self.dropout(self.cross_attention.output(sampled)))
-        return self.norms[2](content + self.feed_forward(content))
+        content = add_norm(self.norms[1], self.dropout(self.cross_attention.output(sampled)), content)
+        return add_norm(self.norms[2], self.feed_forward(content), content)
 
 
 class Decoder(nn.Module):
@@ -123,7 +125,8 @@ class Decoder(nn.Module):
         content, position = queries.content.to(bev.dtype), queries.position.to(bev.dtype)
         reference_points = queries.reference_points.float()
         class_logits, box_codes = [], []
-        for layer, class_branch, box_branch in zip(self.layers, self.class_branches, self.box_branches, strict=True):
+        first_with_logits = len(self.layers) - len(self.class_branches)
+        for index, (layer, box_branch) in enumerate(zip(self.layers, self.box_branches, strict=True)):
             content = layer(
                 content,
                 position,
@@ -135,12 +138,20 @@ class Decoder(nn.Module):
             )
             state = content.float()
             codes, refined_points = box_codes_at(reference_points, box_branch(state), self.grid)
-            class_logits.append(class_branch(state))
+            if index >= first_with_logits:
+                class_logits.append(self.class_branches[index - first_with_logits](state))
             box_codes.append(codes)
             reference_points = refined_points.detach()
         return DecoderOutput(
             torch.stack(class_logits), torch.stack(box_codes), queries.padding_mask, queries.from_proposal
         )
+
+    def fold(self) -> None:
+        """For inference, which reads no class logits but the last layer's."""
+        for layer in self.layers:
+            assert isinstance(layer, DecoderLayer)
+            layer.cross_attention.fold()
+        self.class_branches = self.class_branches[-1:]
 
 
 def _class_branch(channels: int, classes: int) -> nn.Sequential:

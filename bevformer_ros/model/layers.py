@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from bevformer_ros.model.fused_operators import convolve_relu, linear_relu
+
 
 class ConvNorm(nn.Module):
     """Convolution with its batch norm."""
@@ -16,6 +18,13 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x))
+
+    def with_relu(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """relu(self(x) + shortcut), in place where that is possible."""
+        if isinstance(self.norm, nn.Identity):
+            return convolve_relu(self.conv, x, shortcut)
+        result = self(x)
+        return (result if shortcut is None else result.add_(shortcut)).relu_()
 
     def fold(self) -> None:
         """For inference: with fixed statistics both are one affine map, so they become one convolution."""
@@ -35,16 +44,34 @@ class BasicBlock(nn.Module):
         self.shortcut = ConvNorm(inputs, width, shortcut_kernel, stride) if shortcut_kernel else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.conv2(self.conv1(x).relu_())
-        return inner.add_(self.shortcut(x)).relu_()
+        return self.conv2.with_relu(self.conv1.with_relu(x), self.shortcut(x))
+
+    def join_biases(self) -> None:
+        """For inference, once folded; see the function."""
+        join_biases(self.conv2, self.shortcut)
 
 
-def feed_forward(channels: int, hidden: int, dropout: float) -> nn.Sequential:
+def join_biases(last: ConvNorm, shortcut: nn.Module) -> None:
+    """Both are added, so one bias does for two."""
+    if isinstance(shortcut, ConvNorm):
+        assert last.conv.bias is not None and shortcut.conv.bias is not None
+        last.conv.bias += shortcut.conv.bias
+        shortcut.conv.bias = None
+
+
+class FeedForward(nn.Sequential):
     """The position-wise part of a transformer layer; the residual is added by the layer."""
-    return nn.Sequential(
-        nn.Linear(channels, hidden),
-        nn.ReLU(inplace=True),
-        nn.Dropout(dropout),
-        nn.Linear(hidden, channels),
-        nn.Dropout(dropout),
-    )
+
+    def __init__(self, channels: int, hidden: int, dropout: float) -> None:
+        super().__init__(
+            nn.Linear(channels, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, channels),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return super().forward(x)
+        return self[3](linear_relu(self[0], x))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bevformer_ros.model.config import PerspectiveHeadConfig
+from bevformer_ros.model.fused_operators import convolve_relu
 
 ATTRIBUTES_PER_CLASS = 3
 _PRIOR_PROBABILITY = 0.01  # of a class at a location of a new head: almost all are background
@@ -53,6 +54,8 @@ class SharedConv(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(levels))
 
     def forward(self, feature: Tensor, level: int) -> Tensor:
+        if isinstance(self.conv, nn.Identity):
+            return convolve_relu(self.norms[level], feature)
         return self.norms[level](self.conv(feature)).relu_()
 
     def fold(self) -> None:

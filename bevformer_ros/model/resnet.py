@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bevformer_ros.model.config import BackboneConfig
-from bevformer_ros.model.layers import BasicBlock, ConvNorm
+from bevformer_ros.model.layers import BasicBlock, ConvNorm, join_biases
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
@@ -27,8 +27,11 @@ class Bottleneck(nn.Module):
         self.shortcut = ConvNorm(inputs, outputs, shortcut_kernel, stride) if shortcut_kernel else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.conv2(self.conv1(x).relu_()).relu_()
-        return self.conv3(inner).add_(self.shortcut(x)).relu_()
+        return self.conv3.with_relu(self.conv2.with_relu(self.conv1.with_relu(x)), self.shortcut(x))
+
+    def join_biases(self) -> None:
+        """For inference, once folded; see the function."""
+        join_biases(self.conv3, self.shortcut)
 
 
 class ResNet(nn.Module):
@@ -54,7 +57,7 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalised BGR images (M, 3, H, W) -> three maps (M, c, h, w) in the type of the weights."""
-        x = self.pool(self.stem(images.to(self.stem.conv.weight.dtype)).relu_())
+        x = self.pool(self.stem.with_relu(images.to(self.stem.conv.weight.dtype)))
         outputs = []
         for stage in self.stages:
             x = stage(x)

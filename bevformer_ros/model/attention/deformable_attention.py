@@ -6,8 +6,6 @@ H heads, D channels of a head, C = H*D, Q queries, L levels, P points per head a
 
 from __future__ import annotations
 
-import functools
-import logging
 import math
 from collections.abc import Callable
 
@@ -16,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bevformer_ros.model.attention.torch_sampling import LevelShapes, View, deformable_attention_in_torch
-
-LOGGER = logging.getLogger(__name__)
+from bevformer_ros.model.fused_operators import SAMPLE, fused_or_plain, fuses
 
 Sampling = Callable[[Tensor, LevelShapes, Tensor, Tensor, View], Tensor]
 
@@ -33,18 +30,17 @@ def deformable_attention(
     are float32, whatever the type of value; torch must be left at its default not to multiply float32 matrices in
     TF32. The shares get no gradient, nor do reference points in several images.
     """
-    fused = _fused_sampling() if value.is_cuda else None
-    return (fused or deformable_attention_in_torch)(value, level_shapes, offsets, weights, view)
+    if not value.is_cuda:
+        return deformable_attention_in_torch(value, level_shapes, offsets, weights, view)
 
-
-@functools.cache
-def _fused_sampling() -> Sampling | None:
-    try:
+    def fused() -> Tensor:
         from bevformer_ros.model.attention.triton_sampling import fused_deformable_attention
-    except ImportError as error:
-        LOGGER.warning("deformable attention on the GPU is not fused, without Triton: %s", error)
-        return None
-    return fused_deformable_attention
+
+        return fused_deformable_attention(value, level_shapes, offsets, weights, view)
+
+    return fused_or_plain(
+        SAMPLE, fused, lambda: deformable_attention_in_torch(value, level_shapes, offsets, weights, view)
+    )
 
 
 class DeformableAttention(nn.Module):
@@ -66,6 +62,8 @@ class DeformableAttention(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.output = nn.Linear(channels, channels)
         self.sample: Sampling = deformable_attention
+        self.samples: nn.Linear | None = None  # x and y of offsets, and weights, once folded
+        self.constant: nn.Parameter | None = None
         self._initialise(points)
 
     def _initialise(self, points: int) -> None:
@@ -85,18 +83,65 @@ class DeformableAttention(nn.Module):
 
     def forward(self, query: Tensor, features: Tensor, level_shapes: LevelShapes, view: View) -> Tensor:
         """query (B, Q, C), features (B, N, S, C) -> (B, Q, C), before the output projection."""
-        # x and y are interleaved in the weights, as in the official ones; the sampling wants them apart.
-        offset_weight, offset_bias = (
+        value = self.value(features).unflatten(-1, (self.heads, -1))
+        if self.samples is not None:
+            points = self.samples(query).unflatten(-1, (3, self.heads, self.levels, -1))
+            if fuses(value, SAMPLE) and self.sample is deformable_attention:
+                return self._fused(value, points, level_shapes, view)
+            points = points if self.constant is None else points + self.constant
+            return self._sampled(value, points[:, :, :2], points[:, :, 2], level_shapes, view)
+        weight, bias = self._offset_projection()
+        offsets = F.linear(query, weight, bias).unflatten(-1, (2, self.heads, self.levels, -1))
+        logits = self.weights(query).unflatten(-1, (self.heads, self.levels, -1))
+        return self._sampled(value, offsets, logits, level_shapes, view)
+
+    def fold(self, position: Tensor | None = None) -> None:
+        """For inference: one projection instead of two.
+
+        position: (Q, C') of queries that are given as [x, x + position] in training, and as x alone from then on. What
+        their positions add to the samples is constant.
+        """
+        offset_weight, offset_bias = self._offset_projection()
+        weight = torch.cat([offset_weight, self.weights.weight])
+        bias = torch.cat([offset_bias, self.weights.bias])
+        if position is not None:
+            of_query, of_placed = weight.chunk(2, dim=1)
+            constant = F.linear(position, of_placed, bias)
+            self.constant = nn.Parameter(constant.unflatten(-1, (3, self.heads, self.levels, -1)), requires_grad=False)
+            weight = of_query + of_placed
+        with torch.device(weight.device):
+            self.samples = nn.Linear(weight.shape[1], weight.shape[0], bias=position is None)
+        self.samples.weight = nn.Parameter(weight, requires_grad=False)
+        if position is None:
+            self.samples.bias = nn.Parameter(bias, requires_grad=False)
+        del self.offsets, self.weights
+
+    def _offset_projection(self) -> tuple[Tensor, Tensor]:
+        """x and y are interleaved in the weights, as in the official ones; the sampling wants them apart."""
+        weight, bias = (
             parameter.unflatten(0, (-1, 2)).transpose(0, 1).flatten(0, 1)
             for parameter in (self.offsets.weight, self.offsets.bias)
         )
-        offsets = F.linear(query, offset_weight, offset_bias)
-        logits = self.weights(query).unflatten(-1, (self.heads, self.sets, -1))
-        weights = logits.softmax(dim=-1, dtype=torch.float32) / self.sets
-        return self.sample(
-            self.value(features).unflatten(-1, (self.heads, -1)),
-            level_shapes,
-            offsets.unflatten(-1, (2, self.heads, self.levels, -1)),
-            weights.flatten(3).unflatten(-1, (self.levels, -1)),
-            view,
+        return weight, bias
+
+    def _sampled(self, value: Tensor, offsets: Tensor, logits: Tensor, level_shapes: LevelShapes, view: View) -> Tensor:
+        """logits (B, Q, H, L, sets * P), or with several sets, which need one level, set after set."""
+        weights = logits.flatten(3).unflatten(-1, (self.sets, -1)).softmax(dim=-1, dtype=torch.float32)
+        if self.sets > 1:
+            weights = weights / self.sets
+        return self.sample(value, level_shapes, offsets, weights.view_as(logits), view)
+
+    def _fused(self, value: Tensor, points: Tensor, level_shapes: LevelShapes, view: View) -> Tensor:
+        heights, widths = zip(*level_shapes, strict=True)
+
+        def plain() -> Tensor:
+            placed = points if self.constant is None else points + self.constant
+            return self._sampled(value, placed[:, :, :2], placed[:, :, 2], level_shapes, view)
+
+        return fused_or_plain(
+            SAMPLE,
+            lambda: torch.ops.bevformer_ros.sample(
+                value, points, self.constant, view.reference_points, view.share, heights, widths, self.sets
+            ),
+            plain,
         )

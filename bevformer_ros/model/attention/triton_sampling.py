@@ -38,6 +38,31 @@ def fused_deformable_attention(
     return _FusedDeformableAttention.apply(value, level_shapes, offsets, weights, *view)
 
 
+def attend(
+    value: Tensor,
+    samples: Tensor,
+    constant: Tensor | None,
+    reference_points: Tensor,
+    share: Tensor,
+    level_shapes: LevelShapes,
+    sets: int,
+) -> Tensor:
+    """`DeformableAttention` between its projections, for inference: softmax and sums of constants in the same kernel.
+
+    samples: (B, Q, 3, H, L, P) x and y of offsets, and what becomes weights by a softmax over each of `sets` sets of
+    an equal number of points. constant: (Q, 3, H, L, P) to be added to that, or None.
+    """
+    value, samples, reference_points, share = (x.contiguous() for x in (value, samples, reference_points, share))
+    output = value.new_empty(*samples.shape[:2], value.shape[3] * value.shape[4])
+    tensors = [value, samples[:, :, :2], samples[:, :, 2], reference_points, share]
+    row = samples[0, :1].numel()
+    options = {"OFFSETS_ROW": row, "WEIGHTS_ROW": row, "SETS": sets, "HAS_CONSTANT": constant is not None}
+    options["BLOCK_SAMPLES"] = triton.next_power_of_2(samples[0, 0, 0, 0].numel())
+    extra = output if constant is None else constant.contiguous()
+    _launch(_sum_samples, _FORWARD_BLOCK, tensors, level_shapes, [output, extra], options)
+    return output
+
+
 class _FusedDeformableAttention(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -53,7 +78,9 @@ class _FusedDeformableAttention(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         ctx.level_shapes = level_shapes
         output = value.new_empty(*weights.shape[:2], value.shape[3] * value.shape[4])
-        _launch(_sum_samples, _FORWARD_BLOCK, tensors, level_shapes, [output])
+        row = weights[0, :1].numel()
+        options = {"OFFSETS_ROW": 2 * row, "WEIGHTS_ROW": row, "SETS": 0, "HAS_CONSTANT": False, "BLOCK_SAMPLES": 1}
+        _launch(_sum_samples, _FORWARD_BLOCK, tensors, level_shapes, [output, output], options)
         return output
 
     @staticmethod
@@ -66,7 +93,7 @@ class _FusedDeformableAttention(torch.autograd.Function):
         offsets_gradient = torch.empty_like(offsets, dtype=torch.float32)
         weights_gradient = torch.empty_like(weights, dtype=torch.float32)
         gradients = [output_gradient.contiguous(), value_gradient, offsets_gradient, weights_gradient]
-        _launch(_differentiate, _BACKWARD_BLOCK, tensors, ctx.level_shapes, gradients)
+        _launch(_differentiate, _BACKWARD_BLOCK, tensors, ctx.level_shapes, gradients, {})
         references_gradient = None
         if ctx.needs_input_grad[4]:
             references_gradient = _gradient_of_reference_points(
@@ -91,8 +118,15 @@ def _gradient_of_reference_points(offsets_gradient: Tensor, level_shapes: LevelS
     return total.transpose(2, 3).unsqueeze(1)
 
 
-def _launch(kernel: Any, block: int, tensors: list[Tensor], level_shapes: LevelShapes, results: list[Tensor]) -> None:
-    """tensors: value, offsets, weights, reference points and share, contiguous."""
+def _launch(
+    kernel: Any,
+    block: int,
+    tensors: list[Tensor],
+    level_shapes: LevelShapes,
+    results: list[Tensor],
+    options: dict[str, int],
+) -> None:
+    """tensors: value, offsets, weights, reference points and share. options: the kernel's own constants."""
     batch, images, cells, heads, channels = tensors[0].shape
     queries, points, anchors = tensors[2].shape[1], tensors[2].shape[-1], tensors[3].shape[3]
     block_points, block_channels = triton.next_power_of_2(points), triton.next_power_of_2(channels)
@@ -118,17 +152,18 @@ def _launch(kernel: Any, block: int, tensors: list[Tensor], level_shapes: LevelS
             BLOCK_QUERIES=block_queries,
             BLOCK_POINTS=block_points,
             BLOCK_CHANNELS=block_channels,
+            **options,
         )
 
 
 @triton.jit
-def _cell(offsets, references, seen, SIZE: tl.constexpr):
+def _cell(offset, references, seen, SIZE: tl.constexpr):
     """Column (or row) of the cell left of (above) the position, and how far the position lies from its centre.
 
     Far outside becomes just so far outside that no corner is inside. What is no number stays none, outside too.
     """
     reference = tl.load(references, mask=seen, other=0.0).to(tl.float32)
-    position = reference * SIZE + tl.load(offsets, mask=seen, other=0.0).to(tl.float32) - 0.5
+    position = reference * SIZE + offset - 0.5
     position = tl.clamp(position, -2.0, SIZE * 1.0, propagate_nan=tl.PropagateNan.ALL)
     floor = tl.floor(position)
     return tl.where(position == position, floor, -2.0).to(tl.int32), position - floor
@@ -141,6 +176,14 @@ def _corner(column, row, seen, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
 
 
 @triton.jit
+def _number(numbers, constants, seen, HAS_CONSTANT: tl.constexpr):
+    number = tl.load(numbers, mask=seen, other=0.0).to(tl.float32)
+    if HAS_CONSTANT:
+        number += tl.load(constants, mask=seen, other=0.0).to(tl.float32)
+    return number
+
+
+@triton.jit
 def _sum_samples(
     value,
     offsets,
@@ -148,6 +191,7 @@ def _sum_samples(
     references,
     shares,
     output,
+    constants,
     images,
     queries,
     cells,
@@ -161,12 +205,34 @@ def _sum_samples(
     BLOCK_QUERIES: tl.constexpr,
     BLOCK_POINTS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
+    BLOCK_SAMPLES: tl.constexpr,
+    OFFSETS_ROW: tl.constexpr,
+    WEIGHTS_ROW: tl.constexpr,
+    SETS: tl.constexpr,
+    HAS_CONSTANT: tl.constexpr,
 ):
-    SAMPLES: tl.constexpr = HEADS * len(STARTS) * POINTS
+    """OFFSETS_ROW, WEIGHTS_ROW: numbers from one query to the next. SETS: 0 where weights are weights, otherwise they
+    become such by a softmax over each of as many sets of points."""
+    LEVELS: tl.constexpr = len(STARTS)
+    SAMPLES: tl.constexpr = HEADS * LEVELS * POINTS
     head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
     query = tl.program_id(0) * BLOCK_QUERIES + tl.arange(0, BLOCK_QUERIES)
     point = tl.arange(0, BLOCK_POINTS)
     channel = tl.arange(0, BLOCK_CHANNELS)
+    offset_row = offsets + (batch * queries + query)[:, None] * OFFSETS_ROW + head * LEVELS * POINTS
+    weight_row = weights + (batch * queries + query)[:, None] * WEIGHTS_ROW + head * LEVELS * POINTS
+    constant_row = constants + query[:, None] * (3 * SAMPLES) + head * LEVELS * POINTS
+    if SETS > 0:  # shift: logarithm of the sum that a softmax divides by
+        every = tl.arange(0, BLOCK_SAMPLES)
+        asked = (query < queries)[:, None] & (every < LEVELS * POINTS)
+        logits = _number(weight_row + every, constant_row + 2 * SAMPLES + every, asked, HAS_CONSTANT)
+        shift = tl.zeros([BLOCK_QUERIES, 1 if SETS == 1 else BLOCK_POINTS], tl.float32)
+        for group in tl.static_range(SETS):
+            of_set = (every < LEVELS * POINTS) & (every % POINTS // (POINTS // SETS) == group)
+            highest = tl.max(tl.where(of_set, logits, -float("inf")), axis=1)
+            summed = tl.sum(tl.where(of_set, tl.exp(logits - highest[:, None]), 0.0), axis=1)
+            of_group = (highest + tl.log(SETS * summed))[:, None]
+            shift = of_group if SETS == 1 else tl.where(point // (POINTS // SETS) == group, of_group, shift)
     total = tl.zeros([BLOCK_QUERIES, BLOCK_POINTS, BLOCK_CHANNELS], tl.float32)
     for image in range(images):
         view = batch * images + image
@@ -174,14 +240,17 @@ def _sum_samples(
         if tl.max(share) > 0:
             seen = (share > 0)[:, None] & (point < POINTS)
             reference = references + ((view * queries + query)[:, None] * ANCHORS + point % ANCHORS) * 2
-            for index in tl.static_range(len(STARTS)):
+            for index in tl.static_range(LEVELS):
                 level = value + ((view * cells + STARTS[index]) * HEADS + head) * CHANNELS
-                sample = (head * len(STARTS) + index) * POINTS + point
-                offset = offsets + (batch * queries + query)[:, None] * (2 * SAMPLES) + sample
-                column, right = _cell(offset, reference, seen, WIDTHS[index])
-                row, lower = _cell(offset + SAMPLES, reference + 1, seen, HEIGHTS[index])
-                weight = tl.load(weights + (batch * queries + query)[:, None] * SAMPLES + sample, mask=seen, other=0.0)
-                weight = weight.to(tl.float32) * share[:, None]
+                start = index * POINTS + point
+                x = _number(offset_row + start, constant_row + start, seen, HAS_CONSTANT)
+                y = _number(offset_row + SAMPLES + start, constant_row + SAMPLES + start, seen, HAS_CONSTANT)
+                weight = _number(weight_row + start, constant_row + 2 * SAMPLES + start, seen, HAS_CONSTANT)
+                if SETS > 0:
+                    weight = tl.exp(weight - shift)
+                column, right = _cell(x, reference, seen, WIDTHS[index])
+                row, lower = _cell(y, reference + 1, seen, HEIGHTS[index])
+                weight = weight * share[:, None]
                 for corner in tl.static_range(4):
                     by_right = right if corner % 2 else 1 - right
                     by_lower = lower if corner // 2 else 1 - lower
@@ -247,8 +316,10 @@ def _differentiate(
                 seen = (share > 0)[:, None] & (point < POINTS)
                 reference = references + ((view * queries + query)[:, None] * ANCHORS + point % ANCHORS) * 2
                 level = ((view * cells + STARTS[index]) * HEADS + head) * CHANNELS
-                column, right = _cell(offsets + offset, reference, seen, WIDTHS[index])
-                row, lower = _cell(offsets + offset + SAMPLES, reference + 1, seen, HEIGHTS[index])
+                x = _number(offsets + offset, offsets, seen, False)
+                y = _number(offsets + offset + SAMPLES, offsets, seen, False)
+                column, right = _cell(x, reference, seen, WIDTHS[index])
+                row, lower = _cell(y, reference + 1, seen, HEIGHTS[index])
                 weight = tl.load(weights + (batch * queries + query)[:, None] * SAMPLES + sample, mask=seen, other=0.0)
                 weight = weight.to(tl.float32) * share[:, None]
                 for corner in tl.static_range(4):

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
 from sampling_cases import problem
 
-from bevformer_ros.model.attention import deformable_attention as module
 from bevformer_ros.model.attention.deformable_attention import DeformableAttention, deformable_attention
-from bevformer_ros.model.attention.torch_sampling import View, deformable_attention_in_torch
+from bevformer_ros.model.attention.torch_sampling import LevelShapes, View, deformable_attention_in_torch
 
 
 def test_runs_in_plain_torch_on_the_cpu() -> None:
     inputs = problem()
     assert torch.equal(deformable_attention(*inputs), deformable_attention_in_torch(*inputs))
-
-
-def test_says_once_that_triton_is_missing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setitem(sys.modules, "bevformer_ros.model.attention.triton_sampling", None)
-    module._fused_sampling.cache_clear()
-    assert [module._fused_sampling(), module._fused_sampling()] == [None, None]
-    module._fused_sampling.cache_clear()
-    assert [record.message.split(":")[0] for record in caplog.records] == [
-        "deformable attention on the GPU is not fused, without Triton"
-    ]
 
 
 def test_new_attention_looks_around_evenly() -> None:
@@ -45,3 +32,20 @@ def test_several_sets_are_averaged() -> None:
         attention.offsets.bias.zero_()
         sampled = attention(torch.randn(1, 1, 8), features, ((5, 5),), view)
         torch.testing.assert_close(sampled, attention.value(features)[:, 0, :1])
+
+
+@pytest.mark.parametrize(("sets", "shapes"), [(1, ((4, 3), (2, 2))), (2, ((4, 3),))])
+@pytest.mark.parametrize("placed", [False, True])
+def test_folded_it_gives_the_same(sets: int, shapes: LevelShapes, placed: bool) -> None:
+    channels, queries = 16, 5
+    attention = DeformableAttention(channels, 2, len(shapes), 4, query_channels=(1 + placed) * channels, sets=sets)
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    query, position = torch.randn(2, queries, channels), torch.randn(queries, channels)
+    features = torch.randn(2, 1, sum(height * width for height, width in shapes), channels)
+    view = View(torch.rand(2, 1, queries, 2, 2), torch.rand(2, 1, queries))
+    with torch.no_grad():
+        asked = torch.cat([query, query + position], dim=-1) if placed else query
+        expected = attention(asked, features, shapes, view)
+        attention.fold(position if placed else None)
+        torch.testing.assert_close(attention(query, features, shapes, view), expected, atol=1e-5, rtol=1e-5)

@@ -3,21 +3,15 @@ conftest.py chooses."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from support import REPOSITORY
 
 pytest.importorskip("triton")
 
-from sampling_cases import CASES, Problem, gradients, problem
+from sampling_cases import CASES, PYRAMID, Problem, gradients, problem
 
-from bevformer_ros.model.attention.torch_sampling import View, deformable_attention_in_torch
-from bevformer_ros.model.attention.triton_sampling import fused_deformable_attention
+from bevformer_ros.model.attention.torch_sampling import LevelShapes, View, deformable_attention_in_torch
+from bevformer_ros.model.attention.triton_sampling import attend, fused_deformable_attention
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -45,6 +39,21 @@ def test_gradients_equal_those_of_plain_torch(inputs: Problem) -> None:
     expected = gradients(deformable_attention_in_torch, inputs, of_reference_points)
     for gradient, expected_gradient in zip(ours, expected, strict=True):
         torch.testing.assert_close(gradient, expected_gradient, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("level_shapes", "images", "sets"), [(PYRAMID, 2, 1), (((5, 3),), 1, 2), (((5, 3),), 1, 1)])
+@pytest.mark.parametrize("has_constant", [False, True])
+def test_softmax_and_constants_inside_of_the_kernel(
+    level_shapes: LevelShapes, images: int, sets: int, has_constant: bool
+) -> None:
+    value, _, offsets, logits, view = on_device(problem(images, 6, level_shapes, batch=2))
+    samples = torch.cat([offsets, logits.unsqueeze(2)], dim=2)
+    constant = torch.randn_like(samples[0]) if has_constant else None
+    placed = samples if constant is None else samples + constant
+    weights = placed[:, :, 2].flatten(3).unflatten(-1, (sets, -1)).softmax(dim=-1) / sets
+    expected = deformable_attention_in_torch(value, level_shapes, placed[:, :, :2], weights.view_as(logits), view)
+    actual = attend(value, samples, constant, *view, level_shapes, sets)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -109,14 +118,3 @@ def test_a_cuda_graph_follows_what_is_seen() -> None:
     graph.replay()
     expected = fused_deformable_attention(value, shapes, offsets, weights, view)
     torch.testing.assert_close(captured, expected)
-
-
-@pytest.mark.skipif(DEVICE.type == "cuda", reason="all the other tests compile the kernels")
-def test_kernels_compile_for_a_gpu_that_is_not_there(tmp_path: Path) -> None:
-    """The interpreter takes more than the compiler does."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(tmp_path)
-    command = [sys.executable, str(REPOSITORY / "test" / "compile_kernels.py")]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["_sum_samples", "_differentiate"]

@@ -1,0 +1,52 @@
+"""That every kernel compiles for the GPUs that matter, and fits: Triton's own compiler needs none of them.
+
+The interpreter, in which the kernels are compared with torch, takes more than the compiler does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY
+
+pytest.importorskip("triton")
+
+_HOPPER = 90
+# Turing, Ampere, Orin, Ada, Hopper, Blackwell (data centre, Thor, GeForce, Spark).
+_OTHERS = (75, 80, 86, 87, 89, 100, 103, 110, 120, 121)
+_REGISTERS = 168  # with which a multiprocessor still has three blocks of four warps
+_SPILLED = 16  # bytes; two or three registers
+_SHARED = 48 * 1024  # what every GPU gives a block without asking
+
+
+def compiled(architecture: int, numbers: str, cache: Path) -> dict[str, dict[str, int]]:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(cache)
+    command = [sys.executable, str(REPOSITORY / "test" / "compiled_kernels.py"), str(architecture), numbers]
+    result = subprocess.run(command, env={**environment, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    needs: dict[str, dict[str, int]] = json.loads(result.stdout)
+    return needs
+
+
+def fits(architecture: int, numbers: str, cache: Path) -> None:
+    for name, need in compiled(architecture, numbers, cache).items():
+        assert need["registers"] <= (255 if "fp32" in name else _REGISTERS), (name, need)
+        assert need["spilled"] <= _SPILLED, (name, need)
+        assert need["shared"] <= _SHARED, (name, need)
+        assert need["wide_loads"] >= 4, (name, need)
+
+
+def test_kernels_compile_and_fit(tmp_path: Path) -> None:
+    fits(_HOPPER, "bf16", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [_HOPPER, *_OTHERS])
+def test_kernels_compile_and_fit_everywhere(architecture: int, tmp_path: Path) -> None:
+    fits(architecture, "bf16,fp16,fp32", tmp_path)
