@@ -48,7 +48,7 @@ CASES = [
 ]
 
 
-def gradients(function, inputs: Problem, of_reference_points: bool) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def]
+def gradients(function, inputs: Problem, of_reference_points: bool) -> tuple[Tensor, ...]:
     """Of an uneven sum of the result, by value, offsets and weights, and perhaps reference points."""
     value, level_shapes, offsets, weights, view = inputs
     tensors = [tensor.clone().requires_grad_() for tensor in (value, offsets, weights, view.reference_points)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from bevformer_ros.inference.pipeline import load_detector
 from bevformer_ros.resources import model_file
 from bevformer_ros.simulation.drive import Drive, observations
 from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
-from bevformer_ros.types import Detections3D, SurroundFrame
+from bevformer_ros.types import Detections3D
 
 DRIVES = [Drive(seed, seconds=1.5, rate=2.0, size=(160, 90)) for seed in (9000, 9001)]
 
@@ -38,7 +39,7 @@ class Oracle:
     def reset(self) -> None:
         self.resets += 1
 
-    def replay(self, frames: Iterable[SurroundFrame]) -> Iterator[Detections3D]:
+    def replay(self, frames: Iterable[Any]) -> Iterator[Detections3D]:
         if self.late:
             frames = [SimpleNamespace(scene=frame.scene, stamp_ns=frame.stamp_ns) for frame in frames]
         for frame in frames:

@@ -45,7 +45,7 @@ def as_detections(tensors: dict[str, Tensor]) -> Detections3D:
     count = len(official)
     return Detections3D(
         0,
-        *(values.numpy() for values in official_to_boxes(official)),
+        **{name: values.numpy() for name, values in official_to_boxes(official)._asdict().items()},
         scores=tensors["scores_3d"].double().numpy(),
         labels=tensors["labels_3d"].numpy(),
         attributes=np.full(count, NO_ATTRIBUTE),

@@ -141,7 +141,7 @@ def test_static_landmark_stays_put_while_the_ego_drives_an_s_curve():
     landmark = np.array([3.0, 14.0, 0.0])
     position, yaw, worst, slots_checked = np.zeros(2), 0.0, 0.0, 0
     for step in range(40):
-        world_from_bev = pose(*position, yaw)
+        world_from_bev = pose(position[0], position[1], yaw)
         point = geometry.apply(geometry.invert(world_from_bev), landmark)[:2]
         now = encoded(step * 100, blob(point, SQUARE), world_from_bev)
         buffer.store(now)

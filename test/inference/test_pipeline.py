@@ -301,8 +301,13 @@ def test_replay_with_future_frames(mode):
 
 def test_replay_waits_no_longer_than_the_future_frame():
     consumed = []
-    frames = (consumed.append(stamp) or surround(stamp) for stamp in range(0, 3000, 250))
-    next(detector(BOTH_WAYS).replay(frames))
+
+    def frames():
+        for stamp in range(0, 3000, 250):
+            consumed.append(stamp)
+            yield surround(stamp)
+
+    next(detector(BOTH_WAYS).replay(frames()))
     assert consumed == [0, 250, 500]
 
 

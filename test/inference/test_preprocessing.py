@@ -220,7 +220,12 @@ def test_lens_models_that_opencv_does_not_know_are_refused():
 def test_maps_are_kept_until_the_calibration_changes(monkeypatch):
     made = []
     original = cv2.initUndistortRectifyMap
-    monkeypatch.setattr(cv2, "initUndistortRectifyMap", lambda *args: made.append(args) or original(*args))
+
+    def noted(*arguments):
+        made.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(cv2, "initUndistortRectifyMap", noted)
     preprocess = Preprocessor(CONFIG, torch.device("cpu"))
     entry = camera(320, 180, distortion=DISTORTION)
     for _ in range(3):

@@ -72,7 +72,7 @@ class Node:
     output: str = "log"
 
 
-STAND_INS = {
+STAND_INS: dict[str, list[type]] = {
     "launch": [LaunchDescription],
     "launch.actions": [DeclareLaunchArgument, OpaqueFunction],
     "launch.substitutions": [EnvironmentVariable, LaunchConfiguration],
@@ -103,7 +103,7 @@ def launch(monkeypatch):
             assert argument.choices is None or context[name] in argument.choices
         return start(context)
 
-    run.arguments = declared
+    run.arguments = declared  # type: ignore[attr-defined]
     return run
 
 

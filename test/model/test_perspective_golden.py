@@ -107,7 +107,9 @@ def valid_boxes(boxes: PerspectiveBoxes, image: int) -> dict[str, Tensor]:
     return {name: values[image][boxes.valid[image]] for name, values in boxes._asdict().items()}
 
 
-def sorted_by_place(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
+def sorted_by_place(
+    actual: dict[str, Tensor], expected: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Both in the order of level, row, column and class: the official order before suppression is not defined."""
 
     def order(levels: Tensor, locations: Tensor, labels: Tensor) -> list[int]:

@@ -31,6 +31,6 @@ def test_a_drive_is_rendered_once(tmp_path: Path) -> None:
     written = file.stat().st_mtime_ns
     again = WorldDataset(CONFIG, 0.5, tmp_path).frames(0, 0, 1)[0]
     assert file.stat().st_mtime_ns == written
-    assert np.array_equal(first.frame.cameras[0].image, again.frame.cameras[0].image)  # type: ignore[union-attr]
+    assert np.array_equal(first.frame.cameras[0].image, again.frame.cameras[0].image)
     WorldDataset(CONFIG, 0.25, tmp_path).frames(0, 0, 1)
     assert len(list(tmp_path.rglob("*.pickle"))) == 2, "another spacing is another drive"

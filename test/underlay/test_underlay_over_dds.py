@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -223,7 +224,7 @@ def test_a_backward_jump_of_the_clock_topic_clears_the_buffer(party):
 )
 def test_upstream_clears_on_jumps_back_of_a_second_or_more_only(party, second, cleared):
     robot = simulated(party, "robot")
-    clock = robot.node.get_clock()
+    clock: Any = robot.node.get_clock()
     clock.set_ros_time_override(Time(nanoseconds=100 * 10**9, clock_type=clock.clock_type))
     buffer = Buffer(node=robot.node)
     buffer.set_transform(stamped("odom", "base", 100), "test")
@@ -241,7 +242,7 @@ def test_upstream_clears_when_simulated_time_is_switched_on(party):
 
 def test_a_buffer_without_a_node_does_not_follow_any_clock(party):
     robot, buffer = simulated(party, "robot"), Buffer()
-    clock = robot.node.get_clock()
+    clock: Any = robot.node.get_clock()
     buffer.set_transform(stamped("odom", "base", 100), "test")
     for second in (100, 1):
         clock.set_ros_time_override(Time(seconds=second, clock_type=clock.clock_type))

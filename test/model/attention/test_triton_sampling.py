@@ -73,7 +73,7 @@ def test_values_in_half_precision_are_summed_in_float32(dtype: torch.dtype) -> N
 def test_offsets_and_weights_may_come_in_half_precision() -> None:
     value, shapes, offsets, weights, view = on_device(problem(1, 3, ((5, 3),), points=2, anchors=1))
     rounded = offsets.bfloat16(), weights.bfloat16()
-    exact = (tensor.float() for tensor in rounded)
+    exact = rounded[0].float(), rounded[1].float()
     assert torch.equal(
         fused_deformable_attention(value, shapes, *rounded, view),
         fused_deformable_attention(value, shapes, *exact, view),

@@ -169,7 +169,7 @@ def test_a_finished_replay_is_recognised_and_a_broken_one_done_again(drive, tmp_
     assert finished(task) is None
     broken = replay_task(task)
     next(broken)
-    broken.close()
+    broken.close()  # type: ignore[attr-defined] # it is a generator
     assert finished(task) is None, "one set is not all"
     replayed(drive, task.output)
     assert finished(task).processed == 8

@@ -222,11 +222,11 @@ def test_boxes_of_the_real_keyframe_land_where_its_own_matrices_say(shared_direc
     assembler.close()
 
     corners = keyframe_truth(keyframe).corners()
-    for camera in frame.cameras:
-        assert camera.image.shape == (900, 1600, 3)
-        true = keyframe["cameras"][camera.name]
+    for seen in frame.cameras:
+        assert seen.image.shape == (900, 1600, 3)
+        true = keyframe["cameras"][seen.name]
         expected, depths = geometry.project(true["intrinsics"], geometry.apply(true["lidar_to_camera"], corners))
-        pixels, _ = geometry.project(camera.intrinsics, geometry.apply(camera.camera_from_bev, corners))
+        pixels, _ = geometry.project(seen.intrinsics, geometry.apply(seen.camera_from_bev, corners))
         in_view = (depths > 0.5) & (np.abs(expected - (800, 450)) < (800, 450)).all(axis=-1)
-        assert in_view.any(), camera.name
-        assert np.abs(pixels - expected)[in_view].max() < 0.5, camera.name
+        assert in_view.any(), seen.name
+        assert np.abs(pixels - expected)[in_view].max() < 0.5, seen.name

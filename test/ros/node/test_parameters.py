@@ -22,6 +22,10 @@ from bevformer_ros.types import MILLISECOND_NS
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
 
 
+class BareNode(Node):
+    configured = False
+
+
 @pytest.fixture
 def make_node() -> Iterator:
     """make_node(name=value, ...): a bare node with these overrides, whose parameters are checked as the detector's."""
@@ -30,14 +34,13 @@ def make_node() -> Iterator:
     nodes = []
 
     def make(**overrides):
-        node = Node(
+        node = BareNode(
             "bare",
             context=context,
             start_parameter_services=False,
             parameter_overrides=[Parameter(name.replace("__", "."), value=value) for name, value in overrides.items()],
         )
         nodes.append(node)
-        node.configured = False
         node.add_on_set_parameters_callback(lambda changed: parameters.check(changed, node.configured))
         parameters.declare(node)
         return node

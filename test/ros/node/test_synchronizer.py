@@ -58,6 +58,10 @@ class Filter:
             callback(message)
 
 
+def names_of(messages: tuple[Stamped | None, ...]) -> tuple[str | None, ...]:
+    return tuple(None if message is None else message.name for message in messages)
+
+
 class Bench:
     def __init__(self, config: SynchronizerConfig = CONFIG) -> None:
         self.synchronizer = SurroundSynchronizer(config)
@@ -68,12 +72,10 @@ class Bench:
         self.synchronizer.on_drop(self._drop)
 
     def _collect(self, stamp_ns: int, messages: tuple[Stamped | None, ...]) -> None:
-        self.sets.append((stamp_ns // MILLISECOND_NS, tuple(message and message.name for message in messages)))
+        self.sets.append((stamp_ns // MILLISECOND_NS, names_of(messages)))
 
     def _drop(self, stamp_ns: int, messages: tuple[Stamped | None, ...], reason: str) -> None:
-        self.dropped.append(
-            (stamp_ns // MILLISECOND_NS, tuple(message and message.name for message in messages), reason)
-        )
+        self.dropped.append((stamp_ns // MILLISECOND_NS, names_of(messages), reason))
 
     def send(self, camera: int, milliseconds: float) -> None:
         self.received += 1

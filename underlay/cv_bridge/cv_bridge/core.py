@@ -64,7 +64,7 @@ class CvBridge:
             )
         shape = (img_msg.height, img_msg.width) + ((encoding.channels,) if encoding.channels > 1 else ())
         pixel = (encoding.channels * dtype.itemsize, dtype.itemsize)[: len(shape) - 1]
-        padded = np.ndarray(shape, dtype, buffer=img_msg.data, strides=(img_msg.step, *pixel))
+        padded: np.ndarray = np.ndarray(shape, dtype, buffer=img_msg.data, strides=(img_msg.step, *pixel))
         image = np.ascontiguousarray(padded, dtype=encoding.dtype)
         return _convert(image, img_msg.encoding, desired_encoding)
 
