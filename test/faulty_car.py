@@ -78,6 +78,7 @@ class FaultyCar(DetectorListener):
         self.alter: dict[str, Alter] = {}
         self.odometry = self.clock = True
         self.before_set: Callable[[FaultyCar], None] | None = None
+        self.other: Node | None = None
         self._stopping = threading.Event()
         self._other_context = rclpy.Context()
         rclpy.init(context=self._other_context)
