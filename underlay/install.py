@@ -76,8 +76,9 @@ def main() -> int:
 
 
 def sourced_ros_prefixes() -> list[str]:
-    """AMENT_PREFIX_PATH without our own, if a rclpy is among it; else empty."""
-    prefixes = [path for path in os.environ.get("AMENT_PREFIX_PATH", "").split(":") if path and Path(path) != VENV]
+    """AMENT_PREFIX_PATH without this checkout's or another's .venv, if a rclpy is among it; else empty."""
+    paths = os.environ.get("AMENT_PREFIX_PATH", "").split(":")
+    prefixes = [path for path in paths if path and not (Path(path) / "stamp-interpreter").is_file()]
     has_rclpy = any((Path(path) / "share" / "rclpy").is_dir() for path in prefixes)
     return prefixes if has_rclpy else []
 

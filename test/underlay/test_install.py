@@ -28,6 +28,20 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+@pytest.mark.parametrize(
+    ("prefixes", "sourced"), [([], []), (["ros"], ["ros"]), (["ours"], []), (["ours", "ros"], ["ros"]), (["empty"], [])]
+)
+def test_which_ros_is_sourced(
+    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefixes: list[str], sourced: list[str]
+) -> None:
+    """Another checkout's .venv, entered in the same shell, is none."""
+    for name in ("ros", "ours"):
+        (tmp_path / name / "share" / "rclpy").mkdir(parents=True)
+    (tmp_path / "ours" / "stamp-interpreter").touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", ":".join(str(tmp_path / name) for name in prefixes))
+    assert install.sourced_ros_prefixes() == [str(tmp_path / name) for name in sourced]
+
+
 def test_what_it_takes_is_said_before_it_starts(install: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     install.make_venv([])
     assert "GB to download" in capsys.readouterr().out
