@@ -4,12 +4,13 @@ TORCH_INDEX ?=
 export TORCH_INDEX
 IN_ENVIRONMENT = . .venv/bin/ros-activate &&
 
-.PHONY: help env demo test lint clean
+.PHONY: help env demo test lint docs clean
 
 help:
 	@echo "make demo             six synthetic cameras through the detector; result in out/demo.png; make demo ARGS='--seed 9001'"
 	@echo "make test             lint, types and all tests; make test ARGS='-k name' runs pytest alone with these options"
 	@echo "make lint             ruff and mypy"
+	@echo "make docs             the documentation as a site in out/site; what builds it goes into .venv-docs"
 	@echo "make env              the environment in .venv; enter it with: source .venv/bin/ros-activate"
 	@echo "make clean            remove .venv, out/ and caches"
 	@echo "PYTHON=python3.12     with any of these: the interpreter to use; if it has a torch, that one is taken"
@@ -28,5 +29,10 @@ test: env $(if $(strip $(ARGS)),,lint)
 lint: env
 	@$(IN_ENVIRONMENT) ruff check . && ruff format --check . && mypy
 
+docs:
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	@.venv-docs/bin/mkdocs build --strict --quiet && echo "open out/site/index.html"
+
 clean:
-	rm -rf .venv out build install log .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-docs out build install log .pytest_cache .ruff_cache .mypy_cache

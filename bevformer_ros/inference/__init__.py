@@ -1,0 +1,1 @@
+"""From surround frames to boxes: the detector as a plain Python object."""
