@@ -4,10 +4,11 @@
 
 from math import hypot
 
-import message_filters
 import rclpy
 from bevformer_ros.msg import DetectionKinematicsArray
 from vision_msgs.msg import Detection3DArray
+
+from bevformer_ros.ros.stamped_pairs import StampedPairs
 
 
 def tell(boxes: Detection3DArray, kinematics: DetectionKinematicsArray) -> None:
@@ -21,9 +22,7 @@ def tell(boxes: Detection3DArray, kinematics: DetectionKinematicsArray) -> None:
 
 rclpy.init()
 node = rclpy.create_node("consumer")
-inputs = [
-    message_filters.Subscriber(node, Detection3DArray, "/detector/detections"),
-    message_filters.Subscriber(node, DetectionKinematicsArray, "/detector/kinematics"),
-]
-message_filters.TimeSynchronizer(inputs, 10).registerCallback(tell)
+pairs = StampedPairs(tell)
+node.create_subscription(Detection3DArray, "/detector/detections", pairs.add_first, 10)
+node.create_subscription(DetectionKinematicsArray, "/detector/kinematics", pairs.add_second, 10)
 rclpy.spin(node)

@@ -15,7 +15,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from vision_msgs.msg import Detection3DArray
 
-from bevformer_ros.ros.conversions import stamp_to_ns
+from bevformer_ros.ros.stamped_pairs import StampedPairs
 
 try:
     from autoware_perception_msgs.msg import DetectedObjects, TrackedObjects
@@ -39,38 +39,6 @@ _DESCRIPTIONS = {
     "z_std_m": "standard deviation of the height of a detection's centre",
     "stationary_below_mps": "a track that is slower is stationary",
 }
-
-
-class StampedPairs:
-    """Calls back with two messages of one stamp; of each kind the last ten that came wait for their counterpart.
-
-    message_filters.TimeSynchronizer would keep the newest stamps instead, and refuse all others after a jump back.
-    """
-
-    def __init__(self, callback: Callable[[Any, Any], None]) -> None:
-        self._callback = callback
-        self._firsts: dict[int, Any] = {}
-        self._seconds: dict[int, Any] = {}
-
-    def add_first(self, message: Any) -> None:
-        stamp_ns = stamp_to_ns(message.header.stamp)
-        if stamp_ns in self._seconds:
-            self._callback(message, self._seconds.pop(stamp_ns))
-        else:
-            _wait(self._firsts, stamp_ns, message)
-
-    def add_second(self, message: Any) -> None:
-        stamp_ns = stamp_to_ns(message.header.stamp)
-        if stamp_ns in self._firsts:
-            self._callback(self._firsts.pop(stamp_ns), message)
-        else:
-            _wait(self._seconds, stamp_ns, message)
-
-
-def _wait(waiting: dict[int, Any], stamp_ns: int, message: Any) -> None:
-    waiting[stamp_ns] = message
-    if len(waiting) > _DEPTH:
-        del waiting[next(iter(waiting))]
 
 
 class AutowareBridge(Node):

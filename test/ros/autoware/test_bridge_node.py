@@ -23,12 +23,11 @@ from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.highlevel import AnyReader
 from vision_msgs.msg import Detection3DArray
 
-from bevformer_ros.ros.autoware.bridge_node import STATIONARY_BELOW_MPS, StampedPairs
+from bevformer_ros.ros.autoware.bridge_node import STATIONARY_BELOW_MPS
 from bevformer_ros.ros.autoware.objects import Uncertainty, detected_objects
 from bevformer_ros.ros.bag.files import BagWriter
 from bevformer_ros.ros.conversions import (
     detections_to_message,
-    header_of,
     kinematics_to_message,
     track_kinematics_to_message,
     tracks_to_message,
@@ -36,33 +35,6 @@ from bevformer_ros.ros.conversions import (
 from bevformer_ros.tracking.tracker import Tracker
 
 FOLDER = REPOSITORY / "config" / "autoware"
-
-
-class Stamped:
-    def __init__(self, stamp_ns, text):
-        self.header, self.text = header_of(stamp_ns, "base_link"), text
-
-
-def test_pairs_have_one_stamp_whatever_the_order():
-    found = []
-    pairs = StampedPairs(lambda first, second: found.append((first.text, second.text)))
-    pairs.add_second(Stamped(1, "b"))
-    pairs.add_first(Stamped(2, "c"))
-    assert found == []
-    pairs.add_first(Stamped(1, "a"))
-    pairs.add_second(Stamped(2, "d"))
-    assert found == [("a", "b"), ("c", "d")]
-
-
-def test_pairs_go_on_after_a_jump_back_and_do_not_pile_up():
-    found = []
-    pairs = StampedPairs(lambda first, second: found.append((first.text, second.text)))
-    for stamp in range(1000, 1020):
-        pairs.add_first(Stamped(stamp, "alone"))
-    pairs.add_second(Stamped(1000, "too late"))
-    pairs.add_first(Stamped(5, "a"))
-    pairs.add_second(Stamped(5, "b"))
-    assert found == [("a", "b")]
 
 
 def test_the_schema_has_the_defaults_of_the_node():
