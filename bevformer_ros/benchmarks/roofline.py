@@ -70,34 +70,43 @@ class Operator:
     samples: int = 0
 
     def seconds(self, sheet: DataSheet, precision: str) -> float:
-        return max(
-            self.flops / (_MATRIX_SHARE * sheet.matrices(precision)),
-            self.samples * _SAMPLE_INSTRUCTIONS * 2 / sheet.float32,
-            self.bytes / sheet.memory,
-            _SHORTEST_KERNEL_S,
-        )
+        """As can be expected of it."""
+        matrices = self.flops / (_MATRIX_SHARE * sheet.matrices(precision))
+        return max(matrices, self._other_seconds(sheet), _SHORTEST_KERNEL_S)
+
+    def seconds_at_peak(self, sheet: DataSheet, precision: str) -> float:
+        """By the data sheet alone."""
+        return max(self.flops / sheet.matrices(precision), self._other_seconds(sheet))
+
+    def _other_seconds(self, sheet: DataSheet) -> float:
+        return max(self.samples * _SAMPLE_INSTRUCTIONS * 2 / sheet.float32, self.bytes / sheet.memory)
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """bytes: by kind of operator. floor_ms: of one kernel for all of the stage, which keeps what it computes to itself:
-    matrix products at the data sheet's full rate, or the bytes of weights, inputs and outputs."""
+    """bytes: by kind of operator. ms: as can be expected. peak_ms: by the data sheet alone. floor_ms: of one kernel for
+    all of the stage, which keeps what it computes to itself: matrix products at the data sheet's full rate, or the
+    bytes that convolutions, matrix products and sampling read and write."""
 
     gflop: float
     bytes: dict[str, int]
     kernels: int
     ms: float
+    peak_ms: float
     floor_ms: float
 
 
 @dataclass(frozen=True)
 class Roofline:
+    """bytes, kernels, and times as in StageCost: sums over the stages."""
+
     model: str
     precision: str
     device: str
     source: str
     stages: dict[str, StageCost]
     total_ms: float
+    peak_ms: float
     floor_ms: float
     bytes: int
     kernels: int
@@ -116,6 +125,7 @@ def roofline(config: ModelConfig, precision: str, sheet: DataSheet) -> Roofline:
         source=sheet.source,
         stages=costs,
         total_ms=sum(cost.ms for cost in costs.values()),
+        peak_ms=sum(cost.peak_ms for cost in costs.values()),
         floor_ms=sum(cost.floor_ms for cost in costs.values()),
         bytes=sum(operator.bytes for operator in operators),
         kernels=len(operators),
@@ -132,6 +142,7 @@ def _cost(operators: list[Operator], sheet: DataSheet, precision: str) -> StageC
         bytes={kind: sum(operator.bytes for operator in operators if operator.kind == kind) for kind in KINDS},
         kernels=len(operators),
         ms=1e3 * sum(operator.seconds(sheet, precision) for operator in operators),
+        peak_ms=1e3 * sum(operator.seconds_at_peak(sheet, precision) for operator in operators),
         floor_ms=1e3 * max(flops / sheet.matrices(precision), necessary / sheet.memory),
     )
 
@@ -263,12 +274,18 @@ def _bytes(tensors: object) -> int:
 def table(result: Roofline) -> str:
     lines = [
         f"{result.model}, {result.precision}, on {result.device} by its data sheet ({result.source})",
-        f"  {'':<12}{'GFLOP':>9}" + "".join(f"{kind:>13}" for kind in KINDS) + f"{'kernels':>9}{'ms':>8}{'floor':>8}",
-        f"  {'':<12}{'':>9}{'GB':>13}",
+        f"  {'GB':<12}" + "".join(f"{kind:>12}" for kind in KINDS) + f"{'GFLOP':>9}{'kernels':>9}"
+        f"{'ms':>8}{'at peak':>9}{'floor':>8}",
     ]
     for stage, cost in result.stages.items():
-        gigabytes = "".join(f"{cost.bytes[kind] / 1e9:>13.2f}" for kind in KINDS)
-        lines.append(f"  {stage:<12}{cost.gflop:>9.1f}{gigabytes}{cost.kernels:>9}{cost.ms:>8.2f}{cost.floor_ms:>8.2f}")
-    total = f"{result.bytes / 1e9:.2f} GB"
-    lines.append(f"  {'all':<12}{'':>9}{total:>78}{result.kernels:>9}{result.total_ms:>8.2f}{result.floor_ms:>8.2f}")
+        gigabytes = "".join(f"{cost.bytes[kind] / 1e9:>12.2f}" for kind in KINDS)
+        lines.append(
+            f"  {stage:<12}{gigabytes}{cost.gflop:>9.1f}{cost.kernels:>9}"
+            f"{cost.ms:>8.2f}{cost.peak_ms:>9.2f}{cost.floor_ms:>8.2f}"
+        )
+    gflop = sum(cost.gflop for cost in result.stages.values())
+    lines.append(
+        f"  {f'{result.bytes / 1e9:.2f} GB':<{12 + 12 * len(KINDS)}}{gflop:>9.1f}{result.kernels:>9}"
+        f"{result.total_ms:>8.2f}{result.peak_ms:>9.2f}{result.floor_ms:>8.2f}"
+    )
     return "\n".join(lines)

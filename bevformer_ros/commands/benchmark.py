@@ -1,4 +1,4 @@
-"""`bevformer-ros benchmark`: time per stage and end to end, memory, and share of the floor."""
+"""`bevformer-ros benchmark`: time per stage and end to end, and memory; or, without a GPU, what one would need."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
-from bevformer_ros.benchmarks.stage_times import Mode, changed, measure, table
+from bevformer_ros.benchmarks import roofline, stage_times
+from bevformer_ros.benchmarks.data_sheets import DATA_SHEETS
+from bevformer_ros.benchmarks.stage_times import Mode, changed, measure
 from bevformer_ros.commands.detector_options import add_device, add_model, add_precision, model_of
-from bevformer_ros.commands.options import add_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,15 +28,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--naive", action="store_true", help="also time it with grid_sample and without CUDA graphs")
     parser.add_argument("--repeats", type=int, default=5, help="timed frames after some to warm up (default 5)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    add_json(parser)
+    parser.add_argument(
+        "--roofline",
+        choices=DATA_SHEETS,
+        help="measure nothing; count what every operator computes, reads and writes, and what this GPU needs for it",
+    )
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="print JSON instead of a table, or write it to a file"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     config = changed(model_of(arguments), arguments.cameras, arguments.height, arguments.past_frames, arguments.mode)
+    if arguments.roofline is not None:
+        counted = roofline.roofline(config, arguments.precision, DATA_SHEETS[arguments.roofline])
+        _show(asdict(counted), roofline.table(counted), arguments.json)
+        return 0
     report = measure(
         config, arguments.weights, arguments.device, arguments.precision, arguments.repeats, arguments.naive
     )
-    print(json.dumps(asdict(report), indent=2) if arguments.json else table(report))
+    _show(asdict(report), stage_times.table(report), arguments.json)
     return 0
+
+
+def _show(numbers: dict[str, Any], table: str, json_file: str | None) -> None:
+    """json_file: None for the table, "-" for JSON on standard output."""
+    text = json.dumps(numbers, indent=2)
+    if json_file in (None, "-"):
+        print(table if json_file is None else text)
+    else:
+        Path(json_file).write_text(text + "\n", encoding="utf-8")
+        print(table)

@@ -236,10 +236,11 @@ def greedy_keep(suppresses: Tensor, valid: Tensor) -> Tensor:
     settles one more link of each chain in which a box drops the next; exact for chains of up to _SUPPRESSION_ROUNDS.
     """
     later = suppresses.triu(diagonal=1).float()
-    keep = valid
+    candidates = valid.float().unsqueeze(1)
+    keep = candidates
     for _ in range(_SUPPRESSION_ROUNDS):
-        keep = valid & (keep.float().unsqueeze(1) @ later).squeeze(1).eq(0)
-    return keep
+        keep = (keep @ later).lt_(candidates)  # valid, and dropped by none
+    return keep.squeeze(1).bool()
 
 
 def same_label(labels: Tensor) -> Tensor:
