@@ -34,6 +34,7 @@ FIELDS_WITH_DOCSTRINGS = [
 
 # How package.xml (rosdep) and setup.py (pip) call what Python imports, where the name differs.
 ROSDEP_KEYS = {
+    "PIL": "python3-pil",
     "autoware_perception_msgs": None,  # for autoware_bridge alone; package.xml says so
     "cv2": "python3-opencv",
     "matplotlib": "python3-matplotlib",

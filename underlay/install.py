@@ -42,6 +42,7 @@ APT_MODULES = {
     "numpy": "python3-numpy",
     "scipy": "python3-scipy",
     "cv2": "python3-opencv",
+    "PIL": "python3-pil",
     "yaml": "python3-yaml",
     "tqdm": "python3-tqdm",
     "matplotlib": "python3-matplotlib",
