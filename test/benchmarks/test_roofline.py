@@ -24,7 +24,7 @@ LIMITS = {
 
 
 @torch.no_grad()
-def counted(function) -> list[Operator]:  # type: ignore[no-untyped-def]
+def counted(function) -> list[Operator]:
     with _Counter(seen=0.25) as counter:
         function()
         counter.mark("stage")
@@ -70,7 +70,7 @@ def test_nothing_runs_where_only_shapes_change() -> None:
         ),
     ],
 )
-def test_by_hand(function, expected: list[tuple[str, str, int, int]]) -> None:  # type: ignore[no-untyped-def]
+def test_by_hand(function, expected: list[tuple[str, str, int, int]]) -> None:
     operators = counted(function)
     assert [(entry.name, entry.kind, entry.flops, entry.bytes) for entry in operators] == expected
     assert all(entry.stage == "stage" for entry in operators)
@@ -114,7 +114,7 @@ def test_full_size_models_move_no_more_bytes_in_no_more_kernels(model: str) -> N
     assert counts.floor_ms < counts.peak_ms < counts.total_ms
 
 
-def test_the_command_needs_no_gpu(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+def test_the_command_needs_no_gpu(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "roofline.json"
     assert main(["benchmark", "--model", "tiny", "--roofline", "orin", "--json", str(file)]) == 0
     numbers = json.loads(file.read_text())
