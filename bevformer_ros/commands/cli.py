@@ -42,6 +42,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("replay", "Detect in bags without a ROS graph, the results into bags."),
     Command("report", "Results against the truth as a folder of HTML and pictures."),
     Command("simulate", "Drive through the simulated world and write it as a bag."),
+    Command("soak", "Run the whole node for long and judge its memory, threads and descriptors."),
     Command("submission", "Turn results into a submission to the nuScenes benchmark."),
     Command("train", "Train a detector, in the simulated world or on a data set."),
 )

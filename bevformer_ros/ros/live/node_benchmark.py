@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -109,7 +110,8 @@ def measure(load: NodeLoad) -> NodeFigures:
     prepare_environment()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "detector.log"
-        listener = _listen(load, log)
+        listener = _Listener()
+        listen(load, log, listener.note)
         return _figures(listener, log)
 
 
@@ -170,34 +172,40 @@ class _Listener:
     heard_at: list[float] = field(default_factory=list)  # time.time()
     cpu_s: list[float] = field(default_factory=list)
 
+    def note(self, status: DetectorStatus, pid: int) -> None:
+        self.statuses.append(status)
+        self.heard_at.append(time.time())
+        self.cpu_s.append(_cpu_s(pid))
 
-def _listen(load: NodeLoad, log: Path) -> _Listener:
+
+def listen(load: NodeLoad, log: Path, note: Callable[[DetectorStatus, int], None]) -> None:
+    """Feed a node until all sets are published and it falls silent; note(status, pid of the node) is called per set.
+
+    Raises ValueError, with the node's last words, where it ends before.
+    """
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node, listener = Node("benchmark_listener"), _Listener()
+    node, heard_at = Node("benchmark_listener"), [time.time()]
     try:
         with ChildProcess("the detector", _node_command(load), log) as detector:
 
-            def note(status: DetectorStatus) -> None:
-                if status.event == DetectorStatus.IDLE:
-                    return
-                listener.statuses.append(status)
-                listener.heard_at.append(time.time())
-                listener.cpu_s.append(_cpu_s(detector.pid))
+            def hear(status: DetectorStatus) -> None:
+                if status.event == DetectorStatus.SET:
+                    heard_at[0] = time.time()
+                    note(status, detector.pid)
 
-            node.create_subscription(DetectorStatus, topics.resolved(topics.STATUS), note, 100)
+            node.create_subscription(DetectorStatus, topics.resolved(topics.STATUS), hear, 100)
             cameras = get_context("spawn").Process(target=_publish, args=(load,), daemon=True)
             cameras.start()
             while cameras.is_alive() and detector.status is None:
                 rclpy.spin_once(node, timeout_sec=0.2)
             quiet_since = time.time()
-            while detector.status is None and time.time() - max([quiet_since, *listener.heard_at[-1:]]) < _SILENCE_S:
+            while detector.status is None and time.time() - max(quiet_since, heard_at[0]) < _SILENCE_S:
                 rclpy.spin_once(node, timeout_sec=0.2)
             if detector.status is not None:
                 raise ValueError(f"the node ended before its work was done:\n{detector.log_tail()}")
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
-    return listener
 
 
 def _node_command(load: NodeLoad) -> list[str]:
