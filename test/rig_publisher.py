@@ -102,6 +102,11 @@ class DetectorListener:
         request = ChangeState.Request(transition=Transition(id=transition))
         return self._call(self._change_state, request).success
 
+    def ask_for(self, transition: int) -> Any:
+        """The future of a transition that takes long."""
+        wait_until(self._change_state.service_is_ready, "the service change_state")
+        return self._change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
+
     def state(self) -> str:
         return self._call(self._get_state, GetState.Request()).current_state.label
 

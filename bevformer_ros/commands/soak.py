@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 
 from bevformer_ros.commands.detector_options import add_model_with_weights, add_setting
 from bevformer_ros.commands.options import add_size
@@ -29,10 +28,11 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.model,
         arguments.weights,
         arguments.device,
+        sets=arguments.sets or round(60 * arguments.minutes * arguments.rate),
         rate=arguments.rate,
         size=arguments.size,
         raw=arguments.raw,
     )
-    result = soak(replace(load, sets=arguments.sets or round(60 * arguments.minutes * arguments.rate)))
+    result = soak(load)
     print(result.table())
     return 1 if result.faults() else 0

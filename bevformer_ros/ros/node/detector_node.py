@@ -16,6 +16,7 @@ import torch
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump  # type: ignore[attr-defined]
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException, ParameterException
@@ -64,6 +65,9 @@ class DetectorNode(Node):
         self._work: Work[Any] | None = None
         self._change_state = self._service_change_state.callback
         self._service_change_state.callback = self._answer_change_state
+        # In the group of all others, an answer that is being waited for would keep them waiting.
+        self._service_change_state.callback_group = ReentrantCallbackGroup()
+        self._service_change_state.callback_group.add_entity(self._service_change_state)
         self.add_on_set_parameters_callback(self._on_parameters)
         parameters.declare(self)
         self._settings = parameters.read(self)

@@ -37,7 +37,11 @@ def main() -> int:
 
     from bevformer_ros.ros.node.detector_node import DetectorNode
 
-    unknown = remove_ros_args(sys.argv)[1:]
+    try:
+        unknown = remove_ros_args(sys.argv)[1:]
+    except RuntimeError as error:  # rclpy's, of what --ros-args cannot mean
+        print(f"detector: {error}", file=sys.stderr)
+        return 2
     if unknown:
         print(f"detector: unknown arguments {' '.join(unknown)}\n{USAGE}", file=sys.stderr)
         return 2

@@ -11,15 +11,18 @@ import pytest
 
 pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `make test` makes")
 
+import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rig_publisher import PERIOD, START, START_TIMEOUT_S, DetectorListener, RigPublisher
-from support import REPOSITORY, detector_command, wait_until
+from support import REPOSITORY, SMALLEST, detector_command
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.datasets.keyframe import load_keyframe
+from bevformer_ros.model.checkpoint import save_checkpoint
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.resources import DDS_PROFILE_VARIABLE
 from bevformer_ros.ros.conversions import stamp_to_ns
 from bevformer_ros.types import SECOND_NS
@@ -79,7 +82,7 @@ def test_two_hundred_sets_at_ten_hertz(start_detector):
 def test_lifecycle(start_detector):
     node = start_detector(autostart="false")
     with RigPublisher(RIG, outputs=["detections", "status"]) as rig:
-        wait_until(lambda: rig.node.count_publishers("/detector/transition_event"), "the node", START_TIMEOUT_S)
+        node.wait_for_output("waiting for a lifecycle manager", START_TIMEOUT_S)
         assert rig.state() == "unconfigured"
         assert rig.change_state(Transition.TRANSITION_CONFIGURE)
         assert not rig.reset().success
@@ -176,6 +179,7 @@ def test_a_set_that_cannot_be_used_is_counted_and_the_node_lives_on(start_detect
     [
         ({"score_threshold": 1.5}, "score_threshold"),
         ({"rig": "no_such_rig"}, "cannot configure: 'no_such_rig' is neither a path"),
+        ({"device": "cuda:99"}, "cannot configure: device is cuda:99, but"),
     ],
 )
 def test_wrong_parameters_end_the_start_with_a_clear_message(start_detector, wrong, message):
@@ -225,3 +229,32 @@ def test_detects_on_the_real_keyframe(start_process, start_detector, shared_dire
         assert player.wait() == 0
     errors = [line for line in node.output.splitlines() if "[ERROR]" in line]
     assert len(errors) == 1  # that it is untrained
+
+
+def test_services_answer_while_a_network_is_loaded_and_a_failed_activation_leaves_nothing(start_detector, tmp_path):
+    """Weights that do not fit are noticed late: the subscriptions of a try that fails must be gone."""
+    weights = tmp_path / "other.safetensors"
+    config = load_yaml(ModelConfig, SMALLEST)
+    save_checkpoint(weights, {"nonsense": torch.zeros(1)}, config)
+    node = start_detector(autostart="false", weights=weights)
+    with DetectorListener(outputs=["status"]) as listener:
+        assert listener.change_state(Transition.TRANSITION_CONFIGURE)
+        for _ in range(2):
+            assert not listener.change_state(Transition.TRANSITION_ACTIVATE)
+            assert listener.state() == "inactive"
+        assert listener.node.count_subscribers(RIG.cameras[0].image_topic) == 0
+        assert listener.change_state(Transition.TRANSITION_CLEANUP)
+        model = Parameter("model", value="bevformerv2_r50_t1_base").to_parameter_msg()
+        none = Parameter("weights", value="").to_parameter_msg()
+        request = SetParameters.Request(parameters=[model, none])
+        assert all(
+            entry.successful for entry in listener.call(SetParameters, "/detector/set_parameters", request).results
+        )
+        assert listener.change_state(Transition.TRANSITION_CONFIGURE)
+        activation = listener.ask_for(Transition.TRANSITION_ACTIVATE)
+        node.wait_for_output("loading the network bevformerv2_r50_t1_base", START_TIMEOUT_S)
+        assert listener.state() == "activating"
+        assert not listener.change_state(Transition.TRANSITION_CLEANUP)  # one after the other
+        loading = [entry for message in listener.wait_for("diagnostics", 1) for entry in message.status]
+        assert "loading the network" in loading[0].message
+        assert not activation.done()
