@@ -59,6 +59,12 @@ def box_codes_at(reference_points: Tensor, offsets: Tensor, grid: BevGridConfig)
     return torch.cat([x, y, offsets[..., 2:4], z, offsets[..., 5:]], dim=-1), refined
 
 
+def shape_codes(sizes: Tensor, yaws: Tensor) -> Tensor:
+    """Box codes (..., 10) of sizes (..., 3) and yaws (...), zero where they tell of place and velocity."""
+    places = sizes.new_zeros(sizes.shape)
+    return boxes_to_codes(Boxes(places, sizes, yaws, places[..., :2]))
+
+
 def _inverse_sigmoid(x: Tensor) -> Tensor:
     x = x.clamp(0, 1)
     return torch.log(x.clamp(min=_SIGMOID_EPSILON) / (1 - x).clamp(min=_SIGMOID_EPSILON))

@@ -140,13 +140,18 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return checkpoint
 
 
-def save_checkpoint(path: str | Path, weights: Mapping[str, Tensor], config: ModelConfig) -> None:
-    """Write weights (our names) and configuration as one .safetensors file."""
+def save_checkpoint(
+    path: str | Path, weights: Mapping[str, Tensor], config: ModelConfig, score_threshold: float | None = None
+) -> None:
+    """Write weights (our names) and configuration as one .safetensors file. score_threshold: as in Checkpoint."""
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: our checkpoints are safetensors, name it *.safetensors")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    save_file(tensors, path, metadata={_CONFIG_KEY: json.dumps(asdict(config))})
+    metadata = {_CONFIG_KEY: json.dumps(asdict(config))}
+    if score_threshold is not None:
+        metadata[SCORE_THRESHOLD_KEY] = str(score_threshold)
+    save_file(tensors, path, metadata=metadata)
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], partial: bool = False) -> list[str]:

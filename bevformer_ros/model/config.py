@@ -29,6 +29,9 @@ class PerspectiveHeadConfig:
     and scaled for the actual one."""
     canonical_sizes: tuple[tuple[float, float, float], ...] = tuple(entry.canonical_size for entry in CLASSES)
     """Length, width, height in metres, per class."""
+    camera_cues: bool = False
+    """Whether depth is corrected by what the viewing ray, the ground contact and the apparent height of a location's
+    own 2D box tell; the released models know nothing of it."""
 
     def __post_init__(self) -> None:
         levels = len(self.strides)
@@ -69,11 +72,21 @@ class ProposalConfig:
     bev_nms_margin: float = 0.2
     """Metres. Of two proposals of one class the weaker is dropped if its centre lies in the stronger one's footprint,
     grown by this on every side."""
+    bev_nms_iou: float | None = None
+    """The weaker is dropped where the footprints' overlap exceeds this instead (0.3 in the paper)."""
+    merge_margin: float | None = None
+    """Metres. Before that, each box moves to the mean of the boxes of its class in its footprint grown by this,
+    weighted by the square of their scores: neighbouring locations err in depth each in its own way."""
     count: int = 100
     """Most proposals of a frame."""
     query_content: QueryContent = "enriched"
     """What a proposal query carries into the decoder: one learned embedding, or that enriched by class, score, size and
     heading."""
+    residual: bool = False
+    """The decoder starts from the proposal itself, its score, centre, size and heading, to which each layer adds;
+    velocity it says anew. The paper's decoder starts from the centre alone."""
+    join_scores: bool = False
+    """A box of a proposal query is reported with the geometric mean of the proposal's score and the decoder's."""
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "image_nms_iou", "minimum_score"):
@@ -82,10 +95,14 @@ class ProposalConfig:
         for name in ("candidates_per_level", "boxes_per_image", "count"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.bev_nms_iou is not None and not 0 <= self.bev_nms_iou <= 1:
+            raise ValueError(f"bev_nms_iou must lie in 0..1 or be null, got {self.bev_nms_iou}")
         if self.first_level < 0:
             raise ValueError(f"first_level must be 0 or more, got {self.first_level}")
         if self.bev_nms_margin < 0:
             raise ValueError(f"bev_nms_margin must be 0 or more metres, got {self.bev_nms_margin}")
+        if self.merge_margin is not None and self.merge_margin < 0:
+            raise ValueError(f"merge_margin must be 0 or more metres or null, got {self.merge_margin}")
 
 
 def _require_positive(config: object, *names: str) -> None:

@@ -41,10 +41,18 @@ class Conversion:
         return "\n".join(lines)
 
 
-def convert(source: Path, output: Path, config: ModelConfig, partial: bool = False, half: bool = False) -> Conversion:
+def convert(
+    source: Path,
+    output: Path,
+    config: ModelConfig,
+    partial: bool = False,
+    half: bool = False,
+    score_threshold: float | None = None,
+) -> Conversion:
     """Write a .pth as mmcv saved it, or a .safetensors of ours, as a .safetensors of ours.
 
-    partial: take what fits and leave the rest random. half: store float16. Raises ValueError for a file that does not
+    partial: take what fits and leave the rest random. half: store float16. score_threshold: that the weights are to
+    recommend from now on; None leaves it as it is. Raises ValueError for a file that does not
     fit the model, and for numbers too large for float16.
     """
     checkpoint = read_checkpoint(source)
@@ -53,7 +61,7 @@ def convert(source: Path, output: Path, config: ModelConfig, partial: bool = Fal
     weights = network.state_dict()
     if half:
         weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
-    save_checkpoint(output, weights, config)
+    save_checkpoint(output, weights, config, checkpoint.score_threshold if score_threshold is None else score_threshold)
     return Conversion(output, config, weights, tuple(checkpoint.left_out), tuple(problems))
 
 

@@ -5,7 +5,6 @@ Shapes: B batch, Q queries (of all groups), G groups, C channels, L layers, K cl
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -18,9 +17,7 @@ from bevformer_ros.model.box_coding import BOX_CODE_SIZE, box_codes_at
 from bevformer_ros.model.config import BevGridConfig, DecoderConfig
 from bevformer_ros.model.fused_operators import add_norm
 from bevformer_ros.model.layers import FeedForward
-from bevformer_ros.model.object_queries import ObjectQueries
-
-_PRIOR_PROBABILITY = 0.01
+from bevformer_ros.model.object_queries import PRIOR_LOGIT, ObjectQueries
 
 
 class DecoderOutput(NamedTuple):
@@ -109,18 +106,32 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, config: DecoderConfig, grid: BevGridConfig, channels: int, classes: int, dropout: float) -> None:
+    def __init__(
+        self,
+        config: DecoderConfig,
+        grid: BevGridConfig,
+        channels: int,
+        classes: int,
+        dropout: float,
+        residual: bool = False,
+    ) -> None:
+        """residual: for queries with a base: every layer starts out as adding nothing to it."""
         super().__init__()
         self.grid = grid
         self.layers = nn.ModuleList(DecoderLayer(config, channels, dropout) for _ in range(config.layers))
         self.class_branches = nn.ModuleList(_class_branch(channels, classes) for _ in range(config.layers))
         self.box_branches = nn.ModuleList(_box_branch(channels) for _ in range(config.layers))
+        if residual:
+            for branch in (*self.class_branches, *self.box_branches):
+                nn.init.zeros_(branch[-1].weight)
+                nn.init.zeros_(branch[-1].bias)
 
     def forward(self, bev: Tensor, queries: ObjectQueries) -> DecoderOutput:
         """bev (B, H*W, C): class logits and box codes of every layer.
 
         Each layer's box is an offset to the reference points of the layer before; no gradient flows from layer to
-        layer through them. Logits, reference points and boxes are float32 in every precision.
+        layer through them. With a base, logits, sizes and headings are offsets to it. Logits, reference points and
+        boxes are float32 in every precision.
         """
         content, position = queries.content.to(bev.dtype), queries.position.to(bev.dtype)
         reference_points = queries.reference_points.float()
@@ -138,8 +149,11 @@ class Decoder(nn.Module):
             )
             state = content.float()
             codes, refined_points = box_codes_at(reference_points, box_branch(state), self.grid)
+            if queries.base is not None:
+                codes = codes + queries.base.codes
             if index >= first_with_logits:
-                class_logits.append(self.class_branches[index - first_with_logits](state))
+                logits = self.class_branches[index - first_with_logits](state)
+                class_logits.append(logits if queries.base is None else logits + queries.base.class_logits)
             box_codes.append(codes)
             reference_points = refined_points.detach()
         return DecoderOutput(
@@ -156,7 +170,7 @@ class Decoder(nn.Module):
 
 def _class_branch(channels: int, classes: int) -> nn.Sequential:
     logits = nn.Linear(channels, classes)
-    nn.init.constant_(logits.bias, -math.log(1 / _PRIOR_PROBABILITY - 1))
+    nn.init.constant_(logits.bias, PRIOR_LOGIT)
     return nn.Sequential(
         nn.Linear(channels, channels),
         nn.LayerNorm(channels),

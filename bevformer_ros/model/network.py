@@ -13,7 +13,7 @@ from bevformer_ros.model.bev_encoder import BevEncoder
 from bevformer_ros.model.config import ModelConfig, TimmConfig
 from bevformer_ros.model.decoder import Decoder, DecoderOutput
 from bevformer_ros.model.fpn import FeaturePyramid
-from bevformer_ros.model.object_queries import LearnedQueries, ProposalQueries, join_queries
+from bevformer_ros.model.object_queries import LearnedQueries, ProposalQueries, join_queries, joined_logits
 from bevformer_ros.model.perspective_head import PerspectiveHead, PerspectiveLevel
 from bevformer_ros.model.proposals import ProposalMaker, Proposals
 from bevformer_ros.model.resnet import ResNet
@@ -106,7 +106,9 @@ class BEVFormerV2(nn.Module):
         if self.perspective_head is None or (maker is None and not every_perspective_level):
             return ImageFeatures(levels, None, None)
         finest = 0 if every_perspective_level or maker is None else maker.config.first_level
-        perspective = self.perspective_head([level.flatten(0, 1) for level in levels], finest)
+        perspective = self.perspective_head(
+            [level.flatten(0, 1) for level in levels], finest, inputs.intrinsics.flatten(0, 1)
+        )
         proposals = None
         if maker is not None:
             used = perspective[maker.config.first_level - finest :]
@@ -150,12 +152,16 @@ class BEVFormerV2(nn.Module):
     def decode(self, bev: Tensor, proposals: Proposals | None = None) -> DecoderOutput:
         """BEV map (B, Q, C) and perspective proposals -> class logits and box codes of every decoder layer.
 
-        A one-stage model makes proposals for comparison only: its decoder does not see them.
+        A one-stage model makes proposals for comparison only: its decoder does not see them. Scores are joined with
+        the proposals' outside training alone: a loss is to see what the decoder says.
         """
         queries = self.queries(len(bev))
-        if proposals is not None and self.proposal_queries is not None:
-            queries = join_queries(queries, self.proposal_queries(proposals))
-        return self.decoder(bev, queries)
+        if proposals is None or self.proposal_queries is None:
+            return self.decoder(bev, queries)
+        output = self.decoder(bev, join_queries(queries, self.proposal_queries(proposals)))
+        if self.proposal_queries.join_scores and not self.training:
+            return output._replace(class_logits=joined_logits(output.class_logits, proposals))
+        return output
 
     def forward(self, inputs: NetworkInputs, mark: Mark = unmarked) -> DecoderOutput:
         """A single frame; every frame of the history that it lacks repeats it, as in the reference."""
@@ -183,12 +189,19 @@ def build_network(config: ModelConfig) -> BEVFormerV2:
         BevEncoder(config.encoder, config.bev, len(config.cameras), channels, config.dropout),
         TemporalFusion(config.temporal, config.bev, channels) if len(config.temporal.frames) > 1 else None,
         LearnedQueries(config.decoder.queries, channels, config.decoder.groups),
-        Decoder(config.decoder, config.bev, channels, classes, config.dropout),
+        Decoder(
+            config.decoder,
+            config.bev,
+            channels,
+            classes,
+            config.dropout,
+            residual=config.two_stage and config.proposals is not None and config.proposals.residual,
+        ),
         PerspectiveHead(config.perspective, channels) if config.perspective else None,
         ProposalMaker(config.perspective, config.proposals, config.bev.range)
         if config.perspective and config.proposals
         else None,
-        ProposalQueries(channels, classes, config.proposals.query_content, config.bev.range)
+        ProposalQueries(channels, classes, config.proposals, config.bev.range)
         if config.proposals and config.two_stage
         else None,
     )

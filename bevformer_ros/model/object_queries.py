@@ -13,12 +13,24 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bevformer_ros.model.config import QueryContent
+from bevformer_ros.model.box_coding import shape_codes
+from bevformer_ros.model.config import ProposalConfig
 from bevformer_ros.model.proposals import Proposals
 
+PRIOR_PROBABILITY = 0.01  # of a class at a query that says nothing yet
+PRIOR_LOGIT = -math.log(1 / PRIOR_PROBABILITY - 1)
 _OCTAVES = 8
+_SCORE_EPSILON = 1e-6
+
+
+class QueryBase(NamedTuple):
+    """class_logits: (B, G*(Q+P), K). codes: (B, G*(Q+P), 10) box codes of size and heading. Detached."""
+
+    class_logits: Tensor
+    codes: Tensor
 
 
 class ObjectQueries(NamedTuple):
@@ -27,6 +39,7 @@ class ObjectQueries(NamedTuple):
     content, position: (B, G*(Q+P), C). reference_points: (B, G*(Q+P), 3), normalised to the detection range.
     padding_mask: (B, G*(Q+P)) True where a query is to be ignored; None if all count.
     from_proposal: (G*(Q+P),) True where the query is a perspective proposal. groups: G.
+    base: what each box starts from; None where it starts from its reference point alone.
     """
 
     content: Tensor
@@ -35,6 +48,7 @@ class ObjectQueries(NamedTuple):
     padding_mask: Tensor | None
     from_proposal: Tensor
     groups: int
+    base: QueryBase | None = None
 
 
 class LearnedQueries(nn.Module):
@@ -49,6 +63,9 @@ class LearnedQueries(nn.Module):
         self.groups = groups
         self.embedding = nn.Embedding(count * groups, 2 * channels)
         self.reference_points = nn.Linear(channels, 3)
+        # So that the points of random embeddings cover the whole range from the start.
+        nn.init.xavier_uniform_(self.reference_points.weight)
+        nn.init.zeros_(self.reference_points.bias)
 
     def forward(self, batch_size: int) -> ObjectQueries:
         groups = self.groups if self.training else 1
@@ -82,12 +99,13 @@ class ProposalQueries(nn.Module):
     range_low: Tensor
     range_extent: Tensor
 
-    def __init__(self, channels: int, classes: int, content: QueryContent, detection_range: tuple[float, ...]) -> None:
+    def __init__(self, channels: int, classes: int, config: ProposalConfig, detection_range: tuple[float, ...]) -> None:
         super().__init__()
+        self.classes, self.residual, self.join_scores = classes, config.residual, config.join_scores
         self.content = nn.Parameter(torch.randn(channels))
         self.position = _two_layers(3 * 2 * _OCTAVES, channels)
-        self.class_embedding = nn.Embedding(classes, channels) if content == "enriched" else None
-        self.box_embedding = _two_layers(6, channels) if content == "enriched" else None
+        self.class_embedding = nn.Embedding(classes, channels) if config.query_content == "enriched" else None
+        self.box_embedding = _two_layers(6, channels) if config.query_content == "enriched" else None
         low, high = torch.tensor(detection_range).view(2, 3)
         self.register_buffer("range_low", low, persistent=False)
         self.register_buffer("range_extent", high - low, persistent=False)
@@ -105,7 +123,16 @@ class ProposalQueries(nn.Module):
             padding_mask=~proposals.valid,
             from_proposal=torch.ones(content.shape[1], dtype=torch.bool, device=content.device),
             groups=1,
+            base=_base(proposals, self.classes) if self.residual else None,
         )
+
+
+def _base(proposals: Proposals, classes: int) -> QueryBase:
+    """The proposal's score for its own class, the prior for all others."""
+    logits = torch.logit(proposals.scores.detach().clamp(PRIOR_PROBABILITY, 1 - PRIOR_PROBABILITY))
+    own = F.one_hot(proposals.labels, classes).to(torch.bool)
+    codes = shape_codes(proposals.sizes.detach(), proposals.yaws.detach())
+    return QueryBase(torch.where(own, logits.unsqueeze(-1), PRIOR_LOGIT), codes)
 
 
 def join_queries(learned: ObjectQueries, proposals: ObjectQueries) -> ObjectQueries:
@@ -118,6 +145,14 @@ def join_queries(learned: ObjectQueries, proposals: ObjectQueries) -> ObjectQuer
         second = second.unsqueeze(1).expand(-1, groups, *second.shape[1:])  # (B, G, P, ...)
         return torch.cat([first, second], dim=2).flatten(1, 2)
 
+    base = None
+    if proposals.base is not None:
+        shape = learned.content.shape[:2]
+        logits, codes = proposals.base
+        base = QueryBase(
+            join(logits.new_full((*shape, logits.shape[-1]), PRIOR_LOGIT), logits),
+            join(codes.new_zeros(*shape, codes.shape[-1]), codes),
+        )
     never_padded = learned.content.new_zeros(learned.content.shape[:2], dtype=torch.bool)
     return ObjectQueries(
         content=join(learned.content, proposals.content),
@@ -126,7 +161,18 @@ def join_queries(learned: ObjectQueries, proposals: ObjectQueries) -> ObjectQuer
         padding_mask=join(never_padded, proposals.padding_mask),
         from_proposal=join(learned.from_proposal[None], proposals.from_proposal[None])[0],
         groups=groups,
+        base=base,
     )
+
+
+def joined_logits(class_logits: Tensor, proposals: Proposals) -> Tensor:
+    """Class logits (L, B, G*(Q+P), K) of the decoder, where those of the P proposal queries become logits of the
+    geometric mean of their score and the proposal's own: it tells how well a box is placed, which a focal loss on
+    classes never asks the decoder for."""
+    count = proposals.scores.shape[1]
+    own, decoder = proposals.scores.unsqueeze(-1), class_logits[:, :, -count:].sigmoid()
+    joined = torch.logit((decoder * own).sqrt(), eps=_SCORE_EPSILON)
+    return torch.cat([class_logits[:, :, :-count], joined], dim=2)
 
 
 def _two_layers(inputs: int, channels: int) -> nn.Sequential:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bevformer_ros.model.config import PerspectiveHeadConfig
+from bevformer_ros.model.depth_cues import DepthCues
 from bevformer_ros.model.fused_operators import convolve_relu
 
 ATTRIBUTES_PER_CLASS = 3
@@ -96,34 +97,46 @@ class PerspectiveHead(nn.Module):
         self.confidence_scales = _per_level([1.0] * levels)
         self.depth_scales = _per_level([_INITIAL_DEPTH_SCALE * deviation for deviation in config.depth_deviations])
         self.depth_offsets = _per_level(config.depth_means)
+        self.depth_cues = DepthCues(config, channels) if config.camera_cues else None
         # Not used again, but part of the official state dict.
         self.register_buffer("depth_means", torch.tensor(config.depth_means))
         self.register_buffer("depth_deviations", torch.tensor(config.depth_deviations))
 
-    def forward(self, features: Sequence[Tensor], first_level: int = 0) -> list[PerspectiveLevel]:
-        """Raw outputs of the levels from first_level on; features: all levels, each (M, C, h, w)."""
-        return [self._level(features[level], level) for level in range(first_level, len(features))]
+    def forward(
+        self, features: Sequence[Tensor], first_level: int = 0, intrinsics: Tensor | None = None
+    ) -> list[PerspectiveLevel]:
+        """Raw outputs of the levels from first_level on.
 
-    def _level(self, feature: Tensor, level: int) -> PerspectiveLevel:
+        features: all levels, each (M, C, h, w). intrinsics: (M, 3, 3) of the network input; only camera_cues need them.
+        """
+        return [self._level(features[level], level, intrinsics) for level in range(first_level, len(features))]
+
+    def _level(self, feature: Tensor, level: int, intrinsics: Tensor | None) -> PerspectiveLevel:
         class_logits, attributes, speeds = _predict(
             _through(self.class_tower, feature, level), self.class_logits, self.attribute, self.speed
         )
         box2d, centerness = _predict(_through(self.box2d_tower, feature, level), self.box2d, self.centerness)
+        tower3d = _through(self.box3d_tower, feature, level)
         quaternions, center_offsets, depths, sizes, confidences = _predict(
-            _through(self.box3d_tower, feature, level),
+            tower3d,
             self.quaternion,
             self.center_offset,
             self.depth,
             self.size,
             self.confidence,
         )
+        sides = (box2d * self.box2d_scales[level]).relu()
+        depths = depths * self.depth_scales[level] + self.depth_offsets[level]
+        if self.depth_cues is not None:
+            assert intrinsics is not None
+            depths = self.depth_cues(tower3d, sides.detach(), depths, intrinsics, self.config.strides[level])
         return PerspectiveLevel(
             class_logits=class_logits,
-            box2d=(box2d * self.box2d_scales[level]).relu(),
+            box2d=sides,
             centerness=centerness,
             quaternions=quaternions,
             center_offsets=center_offsets * self.center_offset_scales[level],
-            depths=depths * self.depth_scales[level] + self.depth_offsets[level],
+            depths=depths,
             sizes=sizes * self.size_scales[level],
             confidences=confidences * self.confidence_scales[level],
             attributes=attributes,

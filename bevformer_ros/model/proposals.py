@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bevformer_ros.model.config import PerspectiveHeadConfig, ProposalConfig
+from bevformer_ros.model.footprints import footprint_iou
 from bevformer_ros.model.perspective_boxes import (
     PerspectiveBoxes,
     PerspectiveDecoder,
@@ -25,6 +26,7 @@ from bevformer_ros.taxonomy import ATTRIBUTE_ID, CLASSES, NO_ATTRIBUTE
 
 # Metres; the head's tanh can reach a size of zero, which is no box and has no logarithm.
 _SMALLEST_SIZE = 0.01
+_SMALLEST_WEIGHT = 1e-6
 
 
 class Proposals(NamedTuple):
@@ -42,6 +44,13 @@ class Proposals(NamedTuple):
     attributes: Tensor
     cameras: Tensor
     valid: Tensor
+
+    def scaled(self, factors: Tensor) -> Proposals:
+        """In a world that is larger by a factor (B,)."""
+        larger = factors.view(-1, 1, 1)
+        return self._replace(
+            centers=self.centers * larger, sizes=self.sizes * larger, velocities=self.velocities * larger
+        )
 
 
 class ProposalMaker(nn.Module):
@@ -102,8 +111,13 @@ class ProposalMaker(nn.Module):
         valid = boxes.valid & inside & (boxes.scores >= self.config.minimum_score)
         order = torch.where(valid, boxes.scores, -1.0).argsort(dim=1, descending=True, stable=True)
         boxes = Proposals(*(gather_slots(values, order) for values in boxes._replace(valid=valid)))
-        covered = _center_in_footprint(boxes, self.config.bev_nms_margin)
+        if self.config.bev_nms_iou is None:
+            covered = _center_in_footprint(boxes, self.config.bev_nms_margin)
+        else:
+            covered = footprint_iou(boxes.centers, boxes.sizes, boxes.yaws) > self.config.bev_nms_iou
         valid = greedy_keep(covered & same_label(boxes.labels), boxes.valid)
+        if self.config.merge_margin is not None:
+            boxes = _merged(boxes, self.config.merge_margin)
         # A stable sort of the mask moves the survivors to the front and leaves them in order of score.
         slots = valid.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : self.config.count]
         boxes = Proposals(*(gather_slots(values, slots) for values in boxes._replace(valid=valid)))
@@ -123,6 +137,19 @@ def _center_in_footprint(boxes: Proposals, margin: float) -> Tensor:
     across = cosines * offsets[..., 1] - sines * offsets[..., 0]
     half_sizes = boxes.sizes[:, :, None, :2] / 2 + margin
     return (along.abs() <= half_sizes[..., 0]) & (across.abs() <= half_sizes[..., 1])
+
+
+def _merged(boxes: Proposals, margin: float) -> Proposals:
+    """Each box with the mean centre and size of the boxes of its class in its footprint grown by margin metres."""
+    near = _center_in_footprint(boxes, margin) & same_label(boxes.labels) & boxes.valid.unsqueeze(1)
+    itself = torch.eye(near.shape[1], dtype=torch.bool, device=near.device)
+    weights = torch.where(near | itself, boxes.scores.square().clamp(min=_SMALLEST_WEIGHT).unsqueeze(1), 0.0)
+    weights = weights / weights.sum(dim=-1, keepdim=True)  # (B, S, S), row i: of the boxes that make box i
+
+    def mean(values: Tensor) -> Tensor:
+        return (weights.unsqueeze(-1) * values.unsqueeze(1)).sum(dim=2)
+
+    return boxes._replace(centers=mean(boxes.centers), sizes=mean(boxes.sizes.log()).exp())
 
 
 def _blank_where_invalid(boxes: Proposals) -> Proposals:

@@ -97,11 +97,10 @@ def test_one_backward_pass_reaches_every_parameter(config: ModelConfig) -> None:
     given = inputs(config)
     output = network(given)
     loss = output.class_logits.sin().sum() + output.box_codes.sin().sum()
-    features = network.image_features(given.images)
-    if network.perspective_head is not None:  # trained by a loss of its own
-        for level in network.perspective_head([level.flatten(0, 1) for level in features]):
-            loss = loss + sum(values.sin().sum() for values in level)
-    (loss + features[-1].sin().sum()).backward()
+    features = network.encode_images(given, every_perspective_level=True)
+    for level in features.perspective or []:  # trained by a loss of its own
+        loss = loss + sum(values.sin().sum() for values in level)
+    (loss + features.levels[-1].sin().sum()).backward()
     missed = [name for name, parameter in network.named_parameters() if parameter.grad is None]
     assert missed == []
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bevformer_ros.model.box_coding import DecodedBoxes, decode_boxes
+from bevformer_ros.model.box_coding import DecodedBoxes, codes_to_boxes, decode_boxes
 from bevformer_ros.model.config import (
     BevGridConfig,
     DecoderConfig,
@@ -20,7 +20,13 @@ from bevformer_ros.model.config import (
     QueryContent,
 )
 from bevformer_ros.model.decoder import Decoder, DecoderOutput
-from bevformer_ros.model.object_queries import LearnedQueries, ObjectQueries, ProposalQueries, join_queries
+from bevformer_ros.model.object_queries import (
+    LearnedQueries,
+    ObjectQueries,
+    ProposalQueries,
+    join_queries,
+    joined_logits,
+)
 from bevformer_ros.model.perspective_head import PerspectiveHead
 from bevformer_ros.model.proposals import ProposalMaker, Proposals
 
@@ -37,7 +43,7 @@ class SecondStage:
     def __init__(self, content: QueryContent, groups: int = 1, batch: int = 2) -> None:
         torch.manual_seed(0)
         self.learned = LearnedQueries(LEARNED, CHANNELS, groups).eval()
-        self.proposed = ProposalQueries(CHANNELS, CLASSES, content, GRID.range).eval()
+        self.proposed = ProposalQueries(CHANNELS, CLASSES, ProposalConfig(query_content=content), GRID.range).eval()
         self.decoder = Decoder(DECODER, GRID, CHANNELS, CLASSES, dropout=0.0).eval()
         for parameter in self.decoder.parameters():
             if parameter.dim() > 1:
@@ -80,6 +86,45 @@ def detections(output: DecoderOutput) -> DecodedBoxes:
     return decode_boxes(output.class_logits[-1], output.box_codes[-1], 50, 0.0, output.padding_mask)
 
 
+def test_learned_points_cover_the_range() -> None:
+    """Each tenth of the range holds some of them along either axis, but for the outermost two."""
+    torch.manual_seed(0)
+    points = LearnedQueries(300, 64, groups=1)(1).reference_points[0, :, :2]
+    for axis in (0, 1):
+        counts = torch.histc(points[:, axis], bins=10, min=0, max=1)
+        assert (counts[1:-1] > 10).all()
+        assert (counts[[0, -1]] > 2).all()
+
+
+def test_a_residual_decoder_without_weights_returns_its_proposals() -> None:
+    torch.manual_seed(0)
+    proposals = some_proposals(6)
+    queries = ProposalQueries(CHANNELS, CLASSES, ProposalConfig(residual=True), GRID.range)
+    decoder = Decoder(DECODER, GRID, CHANNELS, CLASSES, dropout=0.0, residual=True)
+    joined = join_queries(LearnedQueries(LEARNED, CHANNELS, 1)(2), queries(proposals))
+    output = decoder(torch.randn(2, GRID.rows * GRID.columns, CHANNELS), joined)
+    for logits, codes in zip(output.class_logits, output.box_codes, strict=True):
+        boxes = codes_to_boxes(codes[:, LEARNED:])
+        assert torch.allclose(boxes.centers, proposals.centers, atol=1e-4)
+        assert torch.allclose(boxes.sizes, proposals.sizes, rtol=1e-5)
+        assert torch.allclose(boxes.yaws, proposals.yaws, atol=1e-5)
+        scores = logits[:, LEARNED:].sigmoid()
+        expected = proposals.scores.clamp(0.01, 0.99)
+        assert torch.allclose(scores.gather(2, proposals.labels.unsqueeze(-1))[..., 0], expected, atol=1e-5)
+        assert torch.allclose(logits[:, :LEARNED].sigmoid(), torch.tensor(0.01), atol=1e-5)
+
+
+@pytest.mark.parametrize("logit", [-9.0, -1.0, 0.0, 4.0])
+def test_a_joined_score_lies_between_its_two_sources(logit: float) -> None:
+    proposals = some_proposals(6)
+    logits = torch.full((2, 2, LEARNED + 6, CLASSES), logit)
+    joined = joined_logits(logits, proposals).sigmoid()
+    own, decoder = proposals.scores.unsqueeze(-1), torch.tensor(logit).sigmoid()
+    assert torch.equal(joined[:, :, :LEARNED], logits[:, :, :LEARNED].sigmoid())
+    assert (joined[:, :, LEARNED:] >= torch.minimum(own, decoder) - 1e-5).all()
+    assert (joined[:, :, LEARNED:] <= torch.maximum(own, decoder) + 1e-5).all()
+
+
 @pytest.mark.parametrize("groups", [1, 3])
 def test_learned_queries(groups: int) -> None:
     queries = LearnedQueries(5, 8, groups)
@@ -97,7 +142,7 @@ def test_learned_queries(groups: int) -> None:
 def test_proposals_join_every_group() -> None:
     learned = LearnedQueries(2, CHANNELS, groups=3).train()(batch_size=1)
     proposals = padded(some_proposals(1, batch=1), 1)
-    proposed = ProposalQueries(CHANNELS, CLASSES, "learned", GRID.range)(proposals)
+    proposed = ProposalQueries(CHANNELS, CLASSES, ProposalConfig(query_content="learned"), GRID.range)(proposals)
 
     joined = join_queries(learned, proposed)
 
@@ -114,7 +159,7 @@ def test_proposals_join_every_group() -> None:
 
 def test_a_proposals_position_is_made_of_waves_from_the_range_to_its_128th() -> None:
     """x, y and z lie at 1/8 of the range: eight octaves of sines, then of cosines, one coordinate after the other."""
-    queries = ProposalQueries(CHANNELS, CLASSES, "learned", GRID.range)
+    queries = ProposalQueries(CHANNELS, CLASSES, ProposalConfig(query_content="learned"), GRID.range)
     queries.position = torch.nn.Identity()
     low, high = torch.tensor(GRID.range).view(2, 3)
     eighth = (low + (high - low) / 8).expand(1, 1, 3)
@@ -202,8 +247,8 @@ def test_groups_do_not_see_each_other_but_the_same_proposals() -> None:
 
 def test_enriched_content_knows_class_score_size_and_heading() -> None:
     torch.manual_seed(0)
-    enriched = ProposalQueries(CHANNELS, CLASSES, "enriched", GRID.range)
-    learned = ProposalQueries(CHANNELS, CLASSES, "learned", GRID.range)
+    enriched = ProposalQueries(CHANNELS, CLASSES, ProposalConfig(query_content="enriched"), GRID.range)
+    learned = ProposalQueries(CHANNELS, CLASSES, ProposalConfig(query_content="learned"), GRID.range)
     proposals = some_proposals(1, batch=1)
     changes: dict[str, Tensor] = {
         "labels": (proposals.labels + 1) % CLASSES,

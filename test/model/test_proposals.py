@@ -107,6 +107,16 @@ def test_scores_descend_and_empty_slots_hold_unit_boxes() -> None:
     assert (proposals.attributes[0, empty] == -1).all()
 
 
+def test_scaled_proposals_are_those_of_a_larger_world() -> None:
+    boxes = boxes_of([("car", (3.0, 15.0), 0.4)])
+    proposals = propose(ideal_head.ideal_outputs(boxes, TWO_CAMERAS, HEAD)[0], TWO_CAMERAS)
+    plain, larger = kept(proposals), kept(proposals.scaled(torch.tensor([1.1])))
+    for name in ("centers", "sizes", "velocities"):
+        assert larger[name] == pytest.approx(1.1 * plain[name])
+    for name in ("yaws", "scores", "labels"):
+        assert np.array_equal(larger[name], plain[name])
+
+
 SELECTIONS = {
     "cap": (ProposalConfig(count=1), WIDE, None, 1),
     "score": (ProposalConfig(minimum_score=1.0), WIDE, None, 0),
@@ -130,16 +140,36 @@ def test_selection(config: ProposalConfig, detection_range: tuple, valid: list |
         assert (proposals["cameras"] == 1).all()
 
 
-def test_two_depths_of_one_car_give_one_proposal() -> None:
-    """The second camera misjudges depth by 1.5 m, less than half a car."""
+def seen_at_two_depths() -> list[PerspectiveLevel]:
+    """A car, of which the second camera misjudges depth by 1.5 m, less than half a car."""
     true, misjudged = boxes_of([("car", (0.0, 20.0), 1.57)]), boxes_of([("car", (0.0, 21.5), 1.57)])
     first, _ = ideal_head.ideal_outputs(true, TWO_CAMERAS[:1], HEAD)
     second, _ = ideal_head.ideal_outputs(misjudged, TWO_CAMERAS[1:], HEAD)
-    levels = [
+    return [
         PerspectiveLevel(*(torch.cat(pair) for pair in zip(*both, strict=True)))
         for both in zip(first, second, strict=True)
     ]
-    assert len(kept(propose(levels, TWO_CAMERAS))["scores"]) == 1
+
+
+@pytest.mark.parametrize("config", [DEFAULT, ProposalConfig(bev_nms_iou=0.3)])
+def test_two_depths_of_one_car_give_one_proposal(config: ProposalConfig) -> None:
+    assert len(kept(propose(seen_at_two_depths(), TWO_CAMERAS, config))["scores"]) == 1
+
+
+def test_side_by_side_is_not_the_same_by_overlap_either() -> None:
+    boxes = boxes_of([("car", (-1.2, 20.0), 1.6), ("car", (1.2, 20.0), 1.6)])
+    levels, _ = ideal_head.ideal_outputs(boxes, TWO_CAMERAS, HEAD)
+    assert len(kept(propose(levels, TWO_CAMERAS, ProposalConfig(bev_nms_iou=0.3)))["scores"]) == 2
+
+
+def test_merged_boxes_meet_in_the_middle() -> None:
+    merged = kept(propose(seen_at_two_depths(), TWO_CAMERAS, ProposalConfig(merge_margin=0.2)))
+    assert merged["centers"][:, 1] == pytest.approx([20.75], abs=0.05)
+
+
+def test_merging_nothing_proposes_nothing() -> None:
+    levels, _ = ideal_head.ideal_outputs(boxes_of([]), TWO_CAMERAS, HEAD)
+    assert len(kept(propose(levels, TWO_CAMERAS, ProposalConfig(merge_margin=0.2)))["scores"]) == 0
 
 
 @pytest.mark.parametrize(
