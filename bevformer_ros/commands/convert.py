@@ -21,9 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--partial", action="store_true", help="take what fits, leave the rest random; names what did not fit"
     )
     parser.add_argument("--half", action="store_true", help="store float16: half the size, off by 0.05 %% at most")
+    parser.add_argument(
+        "--score-threshold", type=float, help="that the weights recommend for showing boxes (default: as they did)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     config = model_of(arguments)
-    print(convert(arguments.checkpoint, arguments.output, config, arguments.partial, arguments.half).table())
+    converted = convert(
+        arguments.checkpoint, arguments.output, config, arguments.partial, arguments.half, arguments.score_threshold
+    )
+    print(converted.table())
     return 0

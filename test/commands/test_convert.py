@@ -81,3 +81,13 @@ def test_what_is_too_large_for_half_precision_is_named(tmp_path: Path, capsys: p
     model = str(REPOSITORY / "test" / "smallest_two_stage.yaml")
     assert main(["convert", str(path), "-o", str(tmp_path / "half.safetensors"), "--model", model, "--half"]) == 1
     assert "queries.embedding.weight holds 1e+06" in capsys.readouterr().err
+
+
+def test_a_recommended_score_is_written_and_kept(tmp_path: Path) -> None:
+    model = str(REPOSITORY / "test" / "smallest_two_stage.yaml")
+    config = load_yaml(ModelConfig, Path(model))
+    plain, recommending, half = (tmp_path / f"{name}.safetensors" for name in ("plain", "recommending", "half"))
+    save_checkpoint(plain, build_network(config).state_dict(), config)
+    assert main(["convert", str(plain), "-o", str(recommending), "--model", model, "--score-threshold", "0.31"]) == 0
+    assert main(["convert", str(recommending), "-o", str(half), "--model", model, "--half"]) == 0
+    assert [read_checkpoint(path).score_threshold for path in (plain, recommending, half)] == [None, 0.31, 0.31]
