@@ -21,13 +21,20 @@ from bevformer_ros.types import Detections3D, SurroundFrame
 KEYFRAME_RATE = 2.0  # sets a second, as nuScenes has them
 
 
-def evaluate_world(detector: Detector, drives: Sequence[Drive], proposals: bool = False, workers: int = 0) -> Scores:
+def evaluate_world(
+    detector: Detector,
+    drives: Sequence[Drive],
+    proposals: bool = False,
+    workers: int = 0,
+    reach: float | None = None,
+) -> Scores:
     """The nuScenes metrics over all sets of the drives.
 
     The detector sees the sets one after the other, as the node does; each drive is a new scene, so that history is
     kept within it alone. The truth is what `simulation.observe` calls visible, in the ego frame. Boxes without an
     attribute get the guessed one.
     proposals: score the boxes of the perspective head in place of the decoder's. workers: processes that render ahead.
+    reach: metres along x and y of the BEV frame, beyond which neither boxes nor truth count; None for all.
     Raises ValueError for a model that makes no proposals where they are wanted.
     """
     if proposals and detector.config.proposals is None:
@@ -36,7 +43,7 @@ def evaluate_world(detector: Detector, drives: Sequence[Drive], proposals: bool 
     for observed, found in detected(detector, drives, workers):
         boxes = found.proposals if proposals else found
         assert boxes is not None
-        samples.append(_sample(observed, boxes))
+        samples.append(_sample(observed.scene, _within(observed.truth, reach), _within(boxes, reach)))
     return score(samples)
 
 
@@ -80,10 +87,16 @@ def _without_images(observation: Observation) -> Observed:
     return Observed(frame.scene, observation.truth, observation.object_ids, frame.world_from_bev)
 
 
-def _sample(observed: Observed, boxes: Detections3D) -> EvaluationSample:
+def _within(boxes: Detections3D, reach: float | None) -> Detections3D:
+    if reach is None:
+        return boxes
+    return boxes.select(np.asarray((np.abs(boxes.centers[:, :2]) <= reach).all(axis=1)))
+
+
+def _sample(scene: str, truth: Detections3D, boxes: Detections3D) -> EvaluationSample:
     return EvaluationSample(
-        f"{observed.scene}-{boxes.stamp_ns}",
+        f"{scene}-{boxes.stamp_ns}",
         with_guessed_attributes(boxes.transformed(BASE_FROM_LIDAR)),
-        observed.truth.transformed(BASE_FROM_LIDAR),
-        np.ones(len(observed.truth), np.bool_),
+        truth.transformed(BASE_FROM_LIDAR),
+        np.ones(len(truth), np.bool_),
     )

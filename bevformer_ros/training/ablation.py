@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bevformer_ros.evaluation.simulated_world import KEYFRAME_RATE, evaluate_world
 from bevformer_ros.inference.pipeline import load_detector
+from bevformer_ros.model.checkpoint import read_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.training.config import TrainingConfig
@@ -35,12 +37,16 @@ _FINAL_SHARE = 0.1  # of a run's rounds, over which its losses at the end are av
 
 @dataclass(frozen=True)
 class Arm:
-    """bev, perspective: which losses teach. two_stage: whether the decoder takes the proposals. frames: that the
-    model sees, the current one included."""
+    """bev, perspective: which losses teach. after: the arm of the same seed whose image part this one takes over and
+    leaves as it is; without one all is learned from random weights, on single frames. two_stage: whether the decoder
+    takes the proposals. residual: whether it starts from them, not from their places alone. frames: that the model
+    sees, the current one included."""
 
     bev: bool = True
     perspective: bool = True
+    after: str | None = None
     two_stage: bool = False
+    residual: bool = False
     frames: int = 1
 
     @property
@@ -55,25 +61,34 @@ class Arm:
             bev=config.bev if self.bev else None,
             perspective=config.perspective if self.perspective else None,
         )
+        if self.after is None:  # as many images in a round, each from another drive
+            config = replace(config, clips=config.clips * config.clip_frames, clip_frames=1)
+        else:
+            config = replace(config, frozen=(*config.frozen, *IMAGE_PART))
+        proposals = model.proposals and replace(model.proposals, residual=self.residual)
         model = replace(
             model,
-            proposals=model.proposals if self.two_stage or self.scores_proposals else None,
+            proposals=proposals if self.two_stage or self.scores_proposals else None,
             two_stage=self.two_stage,
             temporal=replace(model.temporal, frames=tuple(range(1 - self.frames, 1))),
         )
         return config, model
 
 
-# The first four are compared with one another, at one frame; two_stage is also the first of the arms by frames.
+IMAGE_PART = ("backbone", "neck", "perspective_head")
+# Two studies: what the perspective loss teaches the image part, and, on the image part that the second arm has learned,
+# what proposals and frames give to the decoder. residual is also the first of the arms by frames.
 ARMS = {
     "bev": Arm(perspective=False),
     "perspective": Arm(bev=False),
     "both": Arm(),
-    "two_stage": Arm(two_stage=True),
-    "frames_2": Arm(two_stage=True, frames=2),
-    "frames_4": Arm(two_stage=True, frames=4),
+    "one_stage": Arm(perspective=False, after="perspective"),
+    "two_stage": Arm(perspective=False, after="perspective", two_stage=True),
+    "residual": Arm(perspective=False, after="perspective", two_stage=True, residual=True),
+    "frames_2": Arm(perspective=False, after="perspective", two_stage=True, residual=True, frames=2),
+    "frames_4": Arm(perspective=False, after="perspective", two_stage=True, residual=True, frames=4),
 }
-CONVERGENCE = ("bev", "perspective", "both", "two_stage")
+CONVERGENCE = ("bev", "perspective", "both", "one_stage", "two_stage", "residual")
 
 
 @dataclass(frozen=True)
@@ -129,16 +144,18 @@ class Study:
         return found
 
     def run(self, arm: str, seed: int) -> dict[str, Any]:
-        """Train and evaluate; what was done before is not done again."""
+        """Train and evaluate, after the arm that this one goes on from; what was done before is not done again."""
         done = self.result(arm, seed)
         if done is not None:
             return done
         config, model = ARMS[arm].configure(replace(self.config, seed=seed), self.model)
         directory = self.directory(arm, seed)
         drives = open_dataset(config, model, self.cache)
-        Trainer(config, model, drives, self.device).run(directory, workers=self.workers)
+        weights = self._image_part(ARMS[arm].after, seed)
+        Trainer(config, model, drives, self.device, weights, partial=True).run(directory, workers=self.workers)
         detector = load_detector(directory / WEIGHTS, device=self.device)
-        scores = evaluate_world(detector, self.drives(), ARMS[arm].scores_proposals, self.workers)
+        reach = self.model.bev.range[3]  # the models see as far to every side
+        scores = evaluate_world(detector, self.drives(), ARMS[arm].scores_proposals, self.workers, reach)
         metrics = read_metrics(directory / METRICS)
         result = {
             **self.conditions(arm, seed),
@@ -149,6 +166,14 @@ class Study:
         }
         self.result_file(arm, seed).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         return result
+
+    def _image_part(self, arm: str | None, seed: int) -> dict[str, Tensor] | None:
+        """What an arm has learned about images; None without one."""
+        if arm is None:
+            return None
+        self.run(arm, seed)
+        weights = read_checkpoint(self.directory(arm, seed) / WEIGHTS).weights
+        return {name: tensor for name, tensor in weights.items() if name.partition(".")[0] in IMAGE_PART}
 
     def drives(self) -> list[Drive]:
         """To evaluate on, with images of the size that was trained with."""

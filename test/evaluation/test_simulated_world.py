@@ -78,6 +78,17 @@ def test_the_truth_itself_is_perfect(truths, late):
     assert scores.errors["mATE"] < 1e-6 + np.mean([entry.truths == 0 for entry in scores.classes.values()])
 
 
+def test_what_lies_out_of_reach_does_not_count(truths):
+    near = evaluate_world(Oracle(truths), DRIVES, reach=20.0)
+    count, every = (
+        sum(entry.truths for entry in scores.classes.values())
+        for scores in (near, evaluate_world(Oracle(truths), DRIVES))
+    )
+    assert 0 < count < every
+    for entry in present(near):
+        assert entry.ap == pytest.approx(1.0, abs=1e-9)
+
+
 def test_proposals_are_scored_where_wanted(truths):
     scores = evaluate_world(Oracle(truths), DRIVES, proposals=True)
     for entry in present(scores):

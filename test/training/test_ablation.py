@@ -9,21 +9,23 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import torch
 from support import REPOSITORY
 
 pytest.importorskip("nuscenes", reason="needs nuscenes-devkit, which `make env` installs")
 
 from bevformer_ros.commands.cli import main
 from bevformer_ros.config import load_yaml
+from bevformer_ros.model.checkpoint import read_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import build_network
 from bevformer_ros.resources import config_file
 from bevformer_ros.simulation.seeds import EVALUATION_SEEDS, require_training_seeds
 from bevformer_ros.training import ablation
-from bevformer_ros.training.ablation import ARMS, Study, final_losses, table
+from bevformer_ros.training.ablation import ARMS, IMAGE_PART, Study, final_losses, table
 from bevformer_ros.training.config import PerspectiveLossConfig, TrainingConfig, WorldDataConfig
 from bevformer_ros.training.network_with_losses import NetworkWithLosses
-from bevformer_ros.training.trainer import METRICS
+from bevformer_ros.training.trainer import METRICS, WEIGHTS
 
 pytestmark = pytest.mark.own_process
 
@@ -52,30 +54,44 @@ def folder(tmp_path_factory):
     return folder
 
 
+SECOND_STAGE = {"bev_encoder", "decoder", "queries"}
+
+
 @pytest.mark.parametrize(
     ("arm", "taught", "two_stage", "frames"),
     [
-        ("bev", {"decoder"}, False, (0,)),
-        ("perspective", {"perspective_head"}, False, (0,)),
-        ("both", {"decoder", "perspective_head"}, False, (0,)),
-        ("two_stage", {"decoder", "perspective_head", "proposal_queries"}, True, (0,)),
-        ("frames_2", {"decoder", "perspective_head", "proposal_queries", "temporal_fusion"}, True, (-1, 0)),
-        ("frames_4", {"decoder", "perspective_head", "proposal_queries", "temporal_fusion"}, True, (-3, -2, -1, 0)),
+        ("bev", {"backbone", "neck", *SECOND_STAGE}, False, (0,)),
+        ("perspective", {"backbone", "neck", "perspective_head"}, False, (0,)),
+        ("both", {"backbone", "neck", "perspective_head", *SECOND_STAGE}, False, (0,)),
+        ("one_stage", SECOND_STAGE, False, (0,)),
+        ("two_stage", {*SECOND_STAGE, "proposal_queries"}, True, (0,)),
+        ("residual", {*SECOND_STAGE, "proposal_queries"}, True, (0,)),
+        ("frames_2", {*SECOND_STAGE, "proposal_queries", "temporal_fusion"}, True, (-1, 0)),
+        ("frames_4", {*SECOND_STAGE, "proposal_queries", "temporal_fusion"}, True, (-3, -2, -1, 0)),
     ],
 )
 def test_arms_teach_what_they_say(arm, taught, two_stage, frames):
     config, model = ARMS[arm].configure(CONFIG, load_yaml(ModelConfig, MODEL))
     assert (model.two_stage, model.temporal.frames) == (two_stage, frames)
-    detector = NetworkWithLosses(build_network(model), config).network
-    parts = {name.partition(".")[0] for name, parameter in detector.named_parameters() if parameter.requires_grad}
-    optional = {"decoder", "perspective_head", "proposal_queries", "temporal_fusion"}
-    assert parts & optional == taught
-    assert {"backbone", "neck"} <= parts
+    network = NetworkWithLosses(build_network(model), config).network
+    parts = {name.partition(".")[0] for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert parts == taught
     assert (model.proposals is not None) == (two_stage or arm == "perspective")
+    assert (config.clips * config.clip_frames, config.clip_frames == 1) == (2, ARMS[arm].after is None)
 
 
 def test_all_arms_are_tested_above():
-    assert list(ARMS) == ["bev", "perspective", "both", "two_stage", "frames_2", "frames_4"]
+    names = ["bev", "perspective", "both", "one_stage", "two_stage", "residual", "frames_2", "frames_4"]
+    assert list(ARMS) == names
+
+
+def test_an_arm_takes_over_the_image_part_of_another(folder):
+    """The perspective arm of its seed was run for it, and what it learned of images is still there at the end."""
+    assert (folder / "perspective_seed0.json").is_file()
+    first, second = (read_checkpoint(folder / f"{arm}_seed0" / WEIGHTS) for arm in ("perspective", "two_stage"))
+    taken = [name for name in second.weights if name.partition(".")[0] in IMAGE_PART]
+    assert len(taken) > 50
+    assert all(torch.equal(first.weights[name], second.weights[name]) for name in taken)
 
 
 def test_a_run_leaves_one_file_and_is_not_done_again(folder, monkeypatch):
@@ -100,7 +116,7 @@ def test_results_of_other_conditions_are_refused(folder):
 
 def test_the_table_has_the_runs_that_there_are(folder):
     found = study(folder).results([0, 1, 2])
-    assert {arm: len(entries) for arm, entries in found.items()} == {"perspective": 1, "two_stage": 2}
+    assert {arm: len(entries) for arm, entries in found.items()} == {"perspective": 2, "two_stage": 2}
     assert study(folder).results([7]) == {}
 
 
