@@ -23,6 +23,3 @@ class FakeRecorder:
                     old.copy_(new)
 
         return replay, outputs
-
-    def release(self) -> None:
-        self.recorded = 0

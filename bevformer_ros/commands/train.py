@@ -21,9 +21,10 @@ from bevformer_ros.training.trainer import METRICS, WEIGHTS, Trainer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", default="demo", help="name in config/training, or a YAML file (default demo)")
+    parser.add_argument("--config", required=True, help="name in config/training, or a YAML file")
     add_output(parser, "FOLDER", "directory of the run; one that has a run continues it")
     parser.add_argument("--weights", type=Path, help="file to start from: an official .pth or a .safetensors")
+    parser.add_argument("--partial", action="store_true", help="take what fits of --weights; the rest stays random")
     add_cache(parser)
     add_device(parser)
     add_workers(parser, 1, "load data")
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.output
     drives = open_dataset(config, model, cache_of(arguments))
     weights = read_checkpoint(arguments.weights).weights if arguments.weights else None
-    trainer = Trainer(config, model, drives, arguments.device, weights)
+    trainer = Trainer(config, model, drives, arguments.device, weights, arguments.partial)
     trainer.run(out, arguments.checkpoint_every, arguments.workers)
     if trainer.rank == 0:
         draw_curves(out / "curves.png", {out.name: [out / METRICS]})

@@ -1,5 +1,8 @@
 """Augmentation of labelled frames: the image and the geometry change together, so that every view stays a true one.
 
+The exception is scale, which only the BEV side of the network sees, as in the official code: a picture does not change
+with it, so depths learned from pictures must not either.
+
 All functions give a new frame; what a clip's frames share (mirroring, turn, scale) must be applied to all of them.
 """
 
@@ -48,7 +51,7 @@ class ClipAugmentation:
         """names: of the frame's cameras, also of those that are missing."""
         if self.mirror:
             labelled = mirrored(labelled, names)
-        labelled = turned_and_scaled(labelled, self.turn, self.scale)
+        labelled = replace(turned(labelled, self.turn), bev_scale=self.scale)
         cameras = tuple(
             None if camera is None else photographed(camera, zoom, shift, gain)
             for camera, zoom, shift, gain in zip(
@@ -73,9 +76,8 @@ def mirrored(labelled: LabelledFrame, names: Sequence[str]) -> LabelledFrame:
         velocities=truth.velocities * (-1, 1),
     )
     pose = _MIRROR_X @ frame.world_from_bev @ _MIRROR_X
-    return LabelledFrame(
-        replace(frame, cameras=cameras, world_from_bev=pose), truth, labelled.velocity_known, labelled.visible[:, order]
-    )
+    frame = replace(frame, cameras=cameras, world_from_bev=pose)
+    return replace(labelled, frame=frame, truth=truth, visible=labelled.visible[:, order])
 
 
 def mirrored_order(names: Sequence[str]) -> list[int]:
@@ -99,32 +101,18 @@ def _mirrored_camera(camera: CameraImage, name: str) -> CameraImage:
     )
 
 
-def turned_and_scaled(labelled: LabelledFrame, turn: float, scale: float) -> LabelledFrame:
-    """The BEV frame turned clockwise about its z axis, so that the world turns counter-clockwise by `turn` radians,
-    and everything `scale` times as large and as far away; the images stay as they are."""
-    frame, truth = labelled.frame, labelled.truth
+def turned(labelled: LabelledFrame, turn: float) -> LabelledFrame:
+    """The BEV frame turned clockwise about its z axis, so that the world turns counter-clockwise by `turn` radians; the
+    images stay as they are."""
+    frame = labelled.frame
     new_from_old = geometry.transform_from_rpy((0.0, 0.0, 0.0), (0.0, 0.0, turn))
     old_from_new = geometry.invert(new_from_old)
     cameras = tuple(
-        None
-        if camera is None
-        else replace(camera, camera_from_bev=_scaled(camera.camera_from_bev, scale) @ old_from_new)
+        None if camera is None else replace(camera, camera_from_bev=camera.camera_from_bev @ old_from_new)
         for camera in frame.cameras
     )
-    truth = replace(
-        truth,
-        centers=truth.centers * scale,
-        sizes=truth.sizes * scale,
-        velocities=truth.velocities * scale,
-    ).transformed(new_from_old)
-    pose = _scaled(frame.world_from_bev, scale) @ old_from_new
-    return replace(labelled, frame=replace(frame, cameras=cameras, world_from_bev=pose), truth=truth)
-
-
-def _scaled(transform: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
-    scaled = transform.copy()
-    scaled[:3, 3] *= scale
-    return scaled
+    frame = replace(frame, cameras=cameras, world_from_bev=frame.world_from_bev @ old_from_new)
+    return replace(labelled, frame=frame, truth=labelled.truth.transformed(new_from_old))
 
 
 def photographed(camera: CameraImage, zoom: float, shift: NDArray[np.float64], gain: float) -> CameraImage:

@@ -6,11 +6,12 @@ Shapes: B samples, N cameras, H x W network input, n objects of a sample or imag
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bevformer_ros import geometry
 from bevformer_ros.inference.preprocessing import PreparedFrame, Preprocessor
@@ -22,28 +23,63 @@ from bevformer_ros.training.bev_loss import BevTruth
 from bevformer_ros.training.labelled_frame import LabelledFrame
 from bevformer_ros.training.perspective_targets import NO_ATTRIBUTE, PerspectiveTruth
 from bevformer_ros.training.visibility import at_exposure
-from bevformer_ros.types import Detections3D, SurroundFrame
+from bevformer_ros.types import Detections3D
 
 _SMALLEST_SIDE = 2.0  # pixels of the network input that an object must show along both axes
 
 
 class Batch(NamedTuple):
-    """projections: inputs.image_from_bev in float64, for the history. perspective_truth: B*N entries."""
+    """stamps_ns, poses (world_from_bev): of the samples. scales: (B,) their bev_scale. projections: image_from_bev of
+    the inputs in float64, for the history. perspective_truth: B*N entries.
 
-    frames: tuple[SurroundFrame, ...]
+    What belongs to the BEV side is scaled: poses, image_from_bev, projections and bev_truth; camera_from_bev, which
+    carries proposals, is not.
+    """
+
+    stamps_ns: tuple[int, ...]
+    poses: tuple[NDArray[np.float64], ...]
+    scales: Tensor
     inputs: NetworkInputs
     projections: NDArray[np.float64]
     bev_truth: tuple[BevTruth, ...]
     perspective_truth: tuple[PerspectiveTruth, ...]
 
 
+def moved(value: Any, device: torch.device) -> Any:
+    """The value, a batch or a part of one, with all its tensors on the device."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, tuple):
+        items = [moved(item, device) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
+
+
+class ClipBatches:
+    """Makes, of clips side by side, a batch for each of their frames, on the CPU: what a loader's workers do."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._config = config
+        self._preprocess = Preprocessor(config.image, torch.device("cpu"))
+
+    def __call__(self, clips: Sequence[Sequence[LabelledFrame]]) -> list[Batch]:
+        """As many as the shortest clip has frames."""
+        return [make_batch(samples, self._preprocess, self._config) for samples in zip(*clips, strict=False)]
+
+
 def make_batch(samples: Sequence[LabelledFrame], preprocess: Preprocessor, config: ModelConfig) -> Batch:
     prepared = [preprocess(sample.frame) for sample in samples]
     device = prepared[0].images.device
+    inputs = NetworkInputs(*map(torch.cat, zip(*(entry.network_inputs() for entry in prepared), strict=True)))
+    projections = np.stack(
+        [entry.image_from_bev @ _shrinking(sample) for sample, entry in zip(samples, prepared, strict=True)]
+    )
     return Batch(
-        frames=tuple(sample.frame for sample in samples),
-        inputs=NetworkInputs(*map(torch.cat, zip(*(entry.network_inputs() for entry in prepared), strict=True))),
-        projections=np.stack([entry.image_from_bev for entry in prepared]),
+        stamps_ns=tuple(sample.frame.stamp_ns for sample in samples),
+        poses=tuple(_scaled(sample.frame.world_from_bev, sample.bev_scale) for sample in samples),
+        scales=torch.tensor([sample.bev_scale for sample in samples], device=device),
+        inputs=inputs._replace(image_from_bev=torch.from_numpy(projections).to(device, torch.float32)),
+        projections=projections,
         bev_truth=tuple(bev_truth_of(sample, config.bev.range, device) for sample in samples),
         perspective_truth=tuple(
             truth
@@ -53,13 +89,27 @@ def make_batch(samples: Sequence[LabelledFrame], preprocess: Preprocessor, confi
     )
 
 
+def _shrinking(sample: LabelledFrame) -> NDArray[np.float64]:
+    """(4, 4) from the scaled BEV frame to the true one."""
+    return np.diag([*3 * [1 / sample.bev_scale], 1.0])
+
+
+def _scaled(transform: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
+    """The rigid motion (4, 4) in a world `scale` times as large."""
+    scaled = transform.copy()
+    scaled[:3, 3] *= scale
+    return scaled
+
+
 def bev_truth_of(sample: LabelledFrame, detection_range: tuple[float, ...], device: torch.device) -> BevTruth:
-    """The objects whose centre lies in the range of the BEV grid; velocity NaN where unknown."""
+    """The objects, scaled, whose centre lies in the range of the BEV grid; velocity NaN where unknown."""
     low, high = np.array(detection_range).reshape(2, 3)
-    inside = ((sample.truth.centers >= low) & (sample.truth.centers <= high)).all(axis=1)
+    centers, scale = sample.truth.centers * sample.bev_scale, sample.bev_scale
+    inside = ((centers >= low) & (centers <= high)).all(axis=1)
     truth = sample.truth.select(np.asarray(inside))
-    velocities = np.where(sample.velocity_known[inside, None], truth.velocities, np.nan)
-    parts = (torch.from_numpy(part).to(device) for part in (truth.centers, truth.sizes, truth.yaws, velocities))
+    velocities = np.where(sample.velocity_known[inside, None], truth.velocities * scale, np.nan)
+    values = (centers[inside], truth.sizes * scale, truth.yaws, velocities)
+    parts = (torch.from_numpy(part).to(device) for part in values)
     return BevTruth(Boxes(*parts), torch.from_numpy(truth.labels).to(device))
 
 

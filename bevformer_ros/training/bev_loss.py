@@ -80,7 +80,8 @@ def bev_loss(output: DecoderOutput, truth: Sequence[BevTruth], config: BevLossCo
     for logits, codes in zip(output.class_logits.float(), output.box_codes.float(), strict=True):
         for group in torch.arange(queries, device=logits.device).chunk(groups):
             parts = logits[:, group], codes[:, group], used[:, group]
-            matches = _match_batch(*parts, targets, config)
+            bound = None if config.proposal_radius is None else output.from_proposal[group]
+            matches = _match_batch(*parts, bound, targets, config)
             class_loss, box_loss = _group_loss(*parts, matches, targets, config)
             class_losses.append(class_loss)
             box_losses.append(box_loss)
@@ -94,15 +95,27 @@ def bev_loss(output: DecoderOutput, truth: Sequence[BevTruth], config: BevLossCo
 
 @torch.no_grad()
 def _match_batch(
-    logits: Tensor, codes: Tensor, used: Tensor, targets: Sequence[_Target], config: BevLossConfig
+    logits: Tensor,
+    codes: Tensor,
+    used: Tensor,
+    bound: Tensor | None,
+    targets: Sequence[_Target],
+    config: BevLossConfig,
 ) -> Tensor:
-    """(B, Q) index of the object that each query is matched with, -1 for none."""
+    """(B, Q) index of the object that each query is matched with, -1 for none. bound: (Q,) queries that are matched
+    within proposal_radius alone."""
     assigned = torch.full(used.shape, -1, dtype=torch.int64, device=logits.device)
     for sample, target in enumerate(targets):
         candidates = used[sample].nonzero().squeeze(1)
         cost = matching_cost(logits[sample, candidates], codes[sample, candidates], *target, config)
-        rows, columns = linear_sum_assignment(cost.cpu().numpy())
-        assigned[sample, candidates[rows]] = torch.as_tensor(columns, device=logits.device)
+        forbidden = torch.zeros_like(cost, dtype=torch.bool)
+        if bound is not None and config.proposal_radius is not None:
+            far = _distances(codes[sample, candidates], target.codes) > config.proposal_radius
+            forbidden = far & bound[candidates].unsqueeze(1)
+        cost = cost.masked_fill(forbidden, _INCOMPARABLE)
+        rows, columns = (torch.as_tensor(index) for index in linear_sum_assignment(cost.cpu().numpy()))
+        allowed = ~forbidden.cpu()[rows, columns]
+        assigned[sample, candidates[rows[allowed]]] = columns[allowed].to(logits.device)
     return assigned
 
 
@@ -119,6 +132,11 @@ def matching_cost(logits: Tensor, codes: Tensor, targets: Tensor, labels: Tensor
     ).sum(-1)
     cost = config.class_weight * _class_cost(logits, config.focal)[:, labels] + config.box_weight * difference
     return torch.nan_to_num(cost, nan=_INCOMPARABLE, posinf=_INCOMPARABLE, neginf=_INCOMPARABLE)
+
+
+def _distances(codes: Tensor, targets: Tensor) -> Tensor:
+    """On the ground (Q, n), metres."""
+    return torch.cdist(codes[:, :2], targets[:, :2])
 
 
 def _class_cost(logits: Tensor, config: FocalConfig) -> Tensor:
@@ -148,10 +166,18 @@ def _group_loss(
     code, target_code = codes[sample, query], torch.cat([target.codes for target in targets])[row]
     matched_count = max(len(row), 1)
 
-    one_hot = torch.zeros_like(logits)
-    one_hot[sample, query, label] = 1
-    class_loss = focal_loss(logits[used], one_hot[used], config.focal).sum() / matched_count
+    class_targets = torch.zeros_like(logits)
+    class_targets[sample, query, label] = _quality(code, target_code, config)
+    class_loss = focal_loss(logits[used], class_targets[used], config.focal).sum() / matched_count
     finite = target_code.isfinite().all(dim=-1)
     error = F.smooth_l1_loss(code[finite], target_code[finite], beta=config.box_beta, reduction="none")
     box_loss = (error * error.new_tensor(config.code_weights)).sum() / matched_count
     return config.class_weight * class_loss, config.box_weight * box_loss
+
+
+def _quality(codes: Tensor, targets: Tensor, config: BevLossConfig) -> Tensor:
+    """Class targets (n,) of matched boxes."""
+    if config.quality_distance is None:
+        return codes.new_ones(len(codes))
+    distances = (codes[:, :2] - targets[:, :2]).detach().norm(dim=1)
+    return (-distances / config.quality_distance).exp()

@@ -25,6 +25,10 @@ class FocalConfig:
 class BevLossConfig:
     """Set loss of the decoder; the weights count for matching as well.
 
+    quality_distance: metres; the class target of a matched query is exp(-distance / this) of its box's centre on the
+    ground instead of 1, so that scores learn to tell how well a box is placed (quality focal loss, Li et al. 2020).
+    proposal_radius: metres; a proposal's query is matched with no object farther than this from its box: what the first
+    stage missed is left to the learned queries. None, as in the released models, matches every object with some query.
     box_beta: where the smooth L1 of the boxes turns from square to linear. code_weights: per number of the box code
     (x, y, log width, log length, z, log height, sine, cosine, velocity x, y), in the loss but not in the matching.
     """
@@ -32,6 +36,8 @@ class BevLossConfig:
     focal: FocalConfig = FocalConfig()
     class_weight: float = 2.0
     box_weight: float = 0.75
+    quality_distance: float | None = None
+    proposal_radius: float | None = None
     box_beta: float = 1.0
     code_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
 
@@ -40,6 +46,10 @@ class BevLossConfig:
             raise ValueError(f"code_weights must have {BOX_CODE_SIZE} entries, got {len(self.code_weights)}")
         if self.box_beta <= 0:
             raise ValueError(f"box_beta must be positive, got {self.box_beta}")
+        for name in ("quality_distance", "proposal_radius"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive metres or null, got {value}")
 
 
 @dataclass(frozen=True)
@@ -48,13 +58,19 @@ class PerspectiveLossConfig:
 
     size_ranges: pixels, per level, finest first: a location learns an object if the farthest side of its 2D box lies
     at a distance in this range. center_radius: in strides, half the square around the 2D centre that learns.
-    corner_beta: metres, speed_beta: m/s, where the smooth L1 turns linear.
+    sides_weight: of the mean distance in pixels of a 2D box's four sides; the released models learned them by overlap
+    alone. corner_beta: metres, speed_beta: m/s, where the smooth L1 turns linear.
     """
 
     focal: FocalConfig = FocalConfig()
     size_ranges: tuple[tuple[float, float], ...] = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, math.inf))
     center_radius: float = 1.5
-    box3d_weight: float = 2.0
+    boxes2d_weight: float = 1.0
+    sides_weight: float = 0.0
+    rotation_weight: float = 2.0
+    center_weight: float = 2.0
+    depth_weight: float = 2.0
+    size_weight: float = 2.0
     confidence_weight: float = 1.0
     attribute_weight: float = 0.2
     speed_weight: float = 0.2
@@ -115,13 +131,28 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True)
-class WorldDataConfig:
-    """Drives through the simulated world. seeds: first and one past the last, a drive each. frames: of a drive, every
-    interval of the model's history. image_width: pixels, of images with the proportions of nuScenes'."""
+class RareDrivesConfig:
+    """Drives chosen for what is rare. seeds: first and one past the last of the pool. drives: how many of it, those
+    with most objects of rare classes."""
 
     seeds: tuple[int, int]
+    drives: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.drives <= self.seeds[1] - self.seeds[0]:
+            raise ValueError(f"rare.drives must be 1 up to the number of seeds {self.seeds}, got {self.drives}")
+
+
+@dataclass(frozen=True)
+class WorldDataConfig:
+    """Drives through the simulated world. seeds: first and one past the last, a drive each. rare: more drives, chosen
+    so that rare classes are seen more often. frames: of a drive, every interval of the model's history. image_width:
+    pixels, of images with the proportions of nuScenes'; the model resizes them as it does when it runs."""
+
+    seeds: tuple[int, int]
+    rare: RareDrivesConfig | None = None
     frames: int = 6
-    image_width: int = 480
+    image_width: int = 800
 
     def __post_init__(self) -> None:
         if self.seeds[0] >= self.seeds[1] or self.frames < 1 or self.image_width < 16:
@@ -142,12 +173,32 @@ class NuscenesDataConfig:
 
 
 @dataclass(frozen=True)
+class HeldOutConfig:
+    """Scores of the averaged weights on worlds that are reserved for evaluation, every so many rounds and at the end.
+
+    seeds: first and one past the last; not those that the finished weights are to be judged by. seconds: of each world.
+    """
+
+    seeds: tuple[int, int] = (9500, 9503)
+    seconds: float = 5.0
+    every: int = 100
+
+    def __post_init__(self) -> None:
+        if self.seeds[0] >= self.seeds[1] or self.seconds <= 0 or self.every < 1:
+            raise ValueError(
+                f"held_out wants ascending seeds, positive seconds and every at least 1, got {self.seeds}, "
+                f"{self.seconds} and {self.every}"
+            )
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """One training run.
 
     A round is one clip of clip_frames successive frames from each of `clips` drives side by side, for every process;
-    each frame is one step, its history what the steps before left behind. bev, perspective: None leaves that loss
-    out, and freezes what only it would teach. precision: what autocast computes in.
+    each frame is one step, its history what the steps before left behind. frozen: parts of the network, such as
+    `backbone` or `backbone.stem`, that stay as they are. bev, perspective: None leaves that loss out, and freezes what
+    only it would teach. held_out: scores during the run. precision: what autocast computes in.
     """
 
     model: str
@@ -156,12 +207,14 @@ class TrainingConfig:
     rounds: int = 1000
     clips: int = 4
     clip_frames: int = 6
+    frozen: tuple[str, ...] = ()
     seed: int = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     bev: BevLossConfig | None = BevLossConfig()
     perspective: PerspectiveLossConfig | None = PerspectiveLossConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    held_out: HeldOutConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("rounds", "clips", "clip_frames"):

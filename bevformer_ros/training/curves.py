@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 # Title of a panel and how the columns begin whose sum it shows.
 _PANELS = (("BEV loss", "bev_"), ("perspective loss", "perspective_"))
+_HELD_OUT = "held_out_mAP"
 _SMOOTHED_SHARE = 0.05  # of a run, over which its curve is averaged
 
 
@@ -27,12 +29,18 @@ def read_metrics(path: Path) -> dict[str, NDArray[np.float64]]:
 
 
 def draw_curves(path: Path, runs: Mapping[str, Sequence[Path]]) -> None:
-    """Write a picture with a panel for each kind of loss. runs: by name the metrics.csv of each repetition, whose mean
-    is drawn, with the range from the lowest to the highest behind it."""
+    """Write a picture with a panel for each kind of loss, and one for the held-out mAP where runs have it. runs: by
+    name the metrics.csv of each repetition, whose mean is drawn, with the range from the lowest to the highest behind
+    it; of the held-out mAP, which only some rounds have, each repetition."""
     metrics = {name: [read_metrics(file) for file in files] for name, files in runs.items()}
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    has_scores = any(_HELD_OUT in columns for repetitions in metrics.values() for columns in repetitions)
+    count = len(_PANELS) + has_scores
+    figure = Figure(figsize=(5.5 * count, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, prefix) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
+    panels = figure.subplots(1, count)
+    if has_scores:
+        _draw_scores(panels[-1], metrics)
+    for axes, (title, prefix) in zip(panels[: len(_PANELS)], _PANELS, strict=True):
         for index, (name, repetitions) in enumerate(metrics.items()):
             curves = [curve for columns in repetitions if (curve := _loss(columns, prefix)) is not None]
             if not curves:
@@ -46,6 +54,17 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Path]]) -> None:
         if axes.has_data():
             axes.legend()
     figure.savefig(path, dpi=110)
+
+
+def _draw_scores(axes: Axes, metrics: Mapping[str, Sequence[Mapping[str, NDArray[np.float64]]]]) -> None:
+    for index, (name, repetitions) in enumerate(metrics.items()):
+        for columns in repetitions:
+            scores = columns.get(_HELD_OUT, np.zeros(0))
+            known = np.flatnonzero(np.isfinite(scores))
+            axes.plot(columns["round"][known], scores[known], marker="o", color=f"C{index}", label=name)
+    axes.set(title="held-out mAP", xlabel="round")
+    axes.grid(alpha=0.3)
+    axes.legend()
 
 
 def _loss(columns: Mapping[str, NDArray[np.float64]], prefix: str) -> NDArray[np.float64] | None:

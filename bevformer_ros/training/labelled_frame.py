@@ -18,12 +18,15 @@ class LabelledFrame:
 
     truth: boxes in the BEV frame at the frame's stamp, velocity zero where unknown. velocity_known: (n,).
     visible: (n, N) whether a camera shows the object; the perspective head learns no others.
+    bev_scale: how much larger than it is the BEV map, its history and the decoder see the world; to images and
+    perspective head, whose depths the pictures tell, it stays as it is.
     """
 
     frame: SurroundFrame
     truth: Detections3D
     velocity_known: NDArray[np.bool_]
     visible: NDArray[np.bool_]
+    bev_scale: float = 1.0
 
     def __post_init__(self) -> None:
         count, cameras = len(self.truth), len(self.frame.cameras)

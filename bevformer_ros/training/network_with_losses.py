@@ -33,7 +33,8 @@ class NetworkWithLosses(nn.Module):
     """The network with its losses, as DistributedDataParallel wants it: one forward pass, all gradients."""
 
     def __init__(self, network: BEVFormerV2, config: TrainingConfig) -> None:
-        """Freezes what the configured losses do not reach. Raises ValueError where a loss has no head to teach."""
+        """Freezes what the configuration names, and what its losses do not reach. Raises ValueError where a loss has no
+        head to teach, and for a name that is no part of the network."""
         super().__init__()
         self.network = network
         self._bev, self._perspective = config.bev, config.perspective
@@ -49,6 +50,9 @@ class NetworkWithLosses(nn.Module):
             levels, ranges = len(model.perspective.strides), len(config.perspective.size_ranges)
             if levels != ranges:
                 raise ValueError(f"perspective.size_ranges has {ranges} entries, model {model.name} {levels} levels")
+        self._frozen = [_part(network, name) for name in config.frozen]
+        for frozen in self._frozen:
+            frozen.requires_grad_(False)
         if config.perspective is None and network.perspective_head is not None:
             network.perspective_head.requires_grad_(False)
         if config.bev is None:
@@ -57,6 +61,13 @@ class NetworkWithLosses(nn.Module):
                     part.requires_grad_(False)
             if network.proposal_queries is not None:
                 network.proposal_queries.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> NetworkWithLosses:
+        """Frozen parts stay as they run on a car: their batch norms learn nothing either."""
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     def empty_buffers(self, count: int) -> list[BevBuffer]:
         """One history for each drive that is trained on side by side."""
@@ -83,6 +94,8 @@ class NetworkWithLosses(nn.Module):
             losses.update({f"perspective_{name}": value for name, value in dense_loss._asdict().items()})
         if self._bev is None:
             return Step(losses, ())
+        if features.proposals is not None:
+            features = features._replace(proposals=features.proposals.scaled(batch.scales))
         encoded = _split(batch, network.lift(features, batch.inputs))
         bevs = [
             buffer.align(entry.bev, buffer.recall(entry).past) for buffer, entry in zip(buffers, encoded, strict=True)
@@ -93,17 +106,25 @@ class NetworkWithLosses(nn.Module):
         return Step(losses, tuple(_detached(entry) for entry in encoded))
 
 
+def _part(network: nn.Module, name: str) -> nn.Module:
+    try:
+        return network.get_submodule(name)
+    except AttributeError as error:
+        parts = ", ".join(child for child, _ in network.named_children())
+        raise ValueError(f"frozen names {name!r}, which is no part of the network; there are {parts}") from error
+
+
 def _split(batch: Batch, encoded: Encoded) -> list[EncodedFrame]:
     return [
         EncodedFrame(
-            frame.stamp_ns,
-            frame.world_from_bev,
+            stamp_ns,
+            pose,
             encoded.bev[row : row + 1],
             tuple(level[row : row + 1] for level in encoded.levels),
             batch.projections[row],
             batch.inputs.camera_valid[row : row + 1],
         )
-        for row, frame in enumerate(batch.frames)
+        for row, (stamp_ns, pose) in enumerate(zip(batch.stamps_ns, batch.poses, strict=True))
     ]
 
 

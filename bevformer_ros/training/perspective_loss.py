@@ -36,6 +36,7 @@ class PerspectiveLoss(NamedTuple):
 
     classes: Tensor
     boxes2d: Tensor
+    sides: Tensor
     centerness: Tensor
     rotations: Tensor
     centers: Tensor
@@ -81,15 +82,17 @@ def perspective_loss(
     confidence_error = F.binary_cross_entropy_with_logits(
         _of_class(at.confidences, labels, len(head.canonical_sizes)).squeeze(1), (-distance).exp(), reduction="none"
     )
-    rotations, centers, depths, sizes = (config.box3d_weight * (error * weights).sum() / weight_sum for error in solid)
+    rotations, centers, depths, sizes = ((error * weights).sum() / weight_sum for error in solid)
+    sides_error = (at.box2d - targets.sides).abs().mean(dim=1)
     return PerspectiveLoss(
         classes=focal_loss(flat.class_logits, one_hot, config.focal).sum() / count,
-        boxes2d=(giou_loss(at.box2d, targets.sides) * weights).sum() / weight_sum,
+        boxes2d=config.boxes2d_weight * (giou_loss(at.box2d, targets.sides) * weights).sum() / weight_sum,
+        sides=config.sides_weight * (sides_error * weights).sum() / weight_sum,
         centerness=centerness_error / count,
-        rotations=rotations,
-        centers=centers,
-        depths=depths,
-        sizes=sizes,
+        rotations=config.rotation_weight * rotations,
+        centers=config.center_weight * centers,
+        depths=config.depth_weight * depths,
+        sizes=config.size_weight * sizes,
         confidences=config.confidence_weight * (confidence_error * weights).sum() / weight_sum,
         attributes=config.attribute_weight * _attribute_loss(at.attributes, targets),
         speeds=config.speed_weight * _speed_loss(at.speeds.squeeze(1), targets, config.speed_beta),

@@ -19,15 +19,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from bevformer_ros.inference.preprocessing import Preprocessor
 from bevformer_ros.model.checkpoint import load_weights, save_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import build_network
 from bevformer_ros.model.timm_backbone import load_pretrained
-from bevformer_ros.training.batch import make_batch
+from bevformer_ros.training.batch import Batch, ClipBatches, moved
 from bevformer_ros.training.clips import Clips
-from bevformer_ros.training.config import OptimiserConfig, TrainingConfig
-from bevformer_ros.training.labelled_frame import DriveDataset, LabelledFrame
+from bevformer_ros.training.config import HeldOutConfig, OptimiserConfig, TrainingConfig
+from bevformer_ros.training.labelled_frame import DriveDataset
 from bevformer_ros.training.network_with_losses import NetworkWithLosses
 
 CHECKPOINT, WEIGHTS, METRICS = "checkpoint.pt", "weights.safetensors", "metrics.csv"
@@ -44,8 +43,10 @@ class Trainer:
         drives: DriveDataset,
         device: str = "cpu",
         weights: Mapping[str, Tensor] | None = None,
+        partial: bool = False,
     ) -> None:
-        """weights: to start from, instead of random ones. Raises ValueError where they do not fit the model."""
+        """weights: to start from, instead of random ones. Raises ValueError where they do not fit the model, unless
+        partial: then what fits is taken, and the rest stays random."""
         self.config = config
         self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if device == "cuda":
@@ -59,7 +60,7 @@ class Trainer:
         if weights is None:
             load_pretrained(network.backbone)
         else:
-            load_weights(network, weights)
+            load_weights(network, weights, partial)
         network.to(self._device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.trained = NetworkWithLosses(network, config)
@@ -76,7 +77,6 @@ class Trainer:
         self.average = AveragedModel(
             self.trained.network, multi_avg_fn=get_ema_multi_avg_fn(optimiser.ema_decay), use_buffers=True
         )
-        self._preprocess = Preprocessor(model.image, self._device)
         self._clips = Clips(drives, config, model.cameras)
         self.round = 0
 
@@ -89,46 +89,59 @@ class Trainer:
         if (directory / CHECKPOINT).exists():
             self.restore(directory / CHECKPOINT)
         rounds = range(self.round, self.config.rounds)
-        for clips in tqdm(self._loader(workers), total=len(rounds), desc="rounds", disable=self.rank > 0):
-            metrics = self.train_round(clips)
+        for batches in tqdm(self._loader(workers), total=len(rounds), desc="rounds", disable=self.rank > 0):
+            metrics = self.train_round(batches)
             if self.rank == 0:
+                if self.config.held_out is not None:
+                    metrics["held_out_mAP"] = self._held_out_map(self.config.held_out)
                 _log(directory / METRICS, metrics)
                 if self.round % checkpoint_every == 0 or self.round == self.config.rounds:
                     self.save(directory)
 
-    def _loader(self, workers: int) -> Iterator[list[list[LabelledFrame]]]:
-        """This process's clips of every round that is left."""
+    def _held_out_map(self, config: HeldOutConfig) -> float:
+        """Of the averaged weights, where the round is one for it; else NaN."""
+        if self.round % config.every and self.round < self.config.rounds:
+            return math.nan
+        from bevformer_ros.training.held_out import held_out_map  # needs the nuscenes-devkit, training does not
+
+        model, decoder = self.trained.network.config, self.config.bev is not None
+        return held_out_map(model, self.averaged_weights(), config, decoder, self._device)
+
+    def clips_left(self) -> list[list[int]]:
+        """Indices of this process's clips in every round that is left."""
         width = self.config.clips
-        first_round = self.round
-        if self.config.rounds == first_round:
-            return iter(())
-        batches = [
+        return [
             [(index * self.processes + self.rank) * width + place for place in range(width)]
-            for index in range(first_round, self.config.rounds)
+            for index in range(self.round, self.config.rounds)
         ]
+
+    def _loader(self, workers: int) -> Iterator[list[Batch]]:
+        """The batches of every round that is left, on the CPU, made by the workers."""
+        rounds = self.clips_left()
+        if not rounds:
+            return iter(())
         # With a generator of its own the loader draws nothing from the one that a checkpoint restores.
         generator = torch.Generator()
         return iter(
             DataLoader(
                 self._clips,
-                batch_sampler=batches,
+                batch_sampler=rounds,
                 num_workers=workers,
-                collate_fn=list,
+                collate_fn=ClipBatches(self.trained.network.config),
                 generator=generator,
                 # A forked process inherits locks of threads that it does not have, OpenCV's among them.
                 multiprocessing_context="spawn" if workers else None,
             )
         )
 
-    def train_round(self, clips: list[list[LabelledFrame]]) -> dict[str, float]:
-        """One step for each frame of the clips; mean losses by name, and what else is worth a look."""
+    def train_round(self, batches: list[Batch]) -> dict[str, float]:
+        """One step for each batch; mean losses by name, and what else is worth a look."""
         started = time.perf_counter()
         self.trained.train()
-        buffers = self.trained.empty_buffers(len(clips))
+        buffers = self.trained.empty_buffers(len(batches[0].stamps_ns))
         sums: dict[str, float] = {}
-        steps = min(len(clip) for clip in clips)
-        for index in range(steps):
-            batch = make_batch([clip[index] for clip in clips], self._preprocess, self.trained.network.config)
+        for batch in batches:
+            batch = moved(batch, self._device)
             with torch.autocast(
                 self._device.type, getattr(torch, self.config.precision), self.config.precision != "float32"
             ):
@@ -137,7 +150,7 @@ class Trainer:
             for buffer, entry in zip(buffers, encoded, strict=False):
                 buffer.store(entry)
             for name, value in (*losses.items(), ("gradient_norm", norm)):
-                sums[name] = sums.get(name, 0.0) + value.item() / steps
+                sums[name] = sums.get(name, 0.0) + value.item() / len(batches)
         self.round += 1
         return {
             "round": self.round,

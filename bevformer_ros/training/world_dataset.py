@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
-import os
-import pickle
+import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bevformer_ros.simulation.observe import Observation, observe
+from bevformer_ros import geometry, simulation, taxonomy
+from bevformer_ros.simulation.observe import TRUTH_RANGE, Observation, observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
 from bevformer_ros.simulation.seeds import require_training_seeds
 from bevformer_ros.simulation.world import START_NS, World
+from bevformer_ros.taxonomy import CLASSES
 from bevformer_ros.training.config import WorldDataConfig
+from bevformer_ros.training.drive_file import read_drive, write_drive
 from bevformer_ros.training.labelled_frame import LabelledFrame
 from bevformer_ros.types import SECOND_NS
 
 
 class WorldDataset:
-    """Implements DriveDataset. Several processes may share the folder, which is for one version of the world: what was
-    rendered by another is taken as it is."""
+    """Implements DriveDataset. Several processes may share the folder: a drive is kept under the size of its images,
+    its frames and the simulator's version, and one that is there already is taken as it is."""
 
-    def __init__(self, config: WorldDataConfig, interval_s: float, cache: Path) -> None:
+    def __init__(self, config: WorldDataConfig, interval_s: float, cache_folder: Path) -> None:
         """Raises ValueError for seeds that are reserved for evaluation."""
-        require_training_seeds(range(*config.seeds))
+        self._seeds = list(range(*config.seeds))
+        if config.rare is not None:
+            pool = range(*config.rare.seeds)
+            require_training_seeds(pool)
+            self._seeds += rarest(pool, config.rare.drives)
+        require_training_seeds(self._seeds)
         self._config = config
         self._interval_s = interval_s
-        self._cache = cache / f"{config.image_width}px_{config.frames}x{interval_s:g}s"
-        self._cache.mkdir(parents=True, exist_ok=True)
+        self._folder = cache_folder / f"{config.image_width}px_{config.frames}x{interval_s:g}s_{simulator_version()}"
+        self._folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def lengths(self) -> Sequence[int]:
-        return [self._config.frames] * (self._config.seeds[1] - self._config.seeds[0])
+        return [self._config.frames] * len(self._seeds)
 
     def frames(self, drive: int, first: int, count: int) -> list[LabelledFrame]:
-        seed = self._config.seeds[0] + drive
-        path = self._cache / f"{seed}.pickle"
+        path = self._folder / f"{self._seeds[drive]}.npz"
         if not path.exists():
-            # Under another name at first, so that nobody ever reads half a drive.
-            unfinished = path.with_suffix(f".{os.getpid()}")
-            unfinished.write_bytes(pickle.dumps(self._render(seed), pickle.HIGHEST_PROTOCOL))
-            unfinished.replace(path)
-        drive_frames: list[LabelledFrame] = pickle.loads(path.read_bytes())
-        return drive_frames[first : first + count]
+            write_drive(path, self._render(self._seeds[drive]))
+        return read_drive(path, first, count)
 
     def _render(self, seed: int) -> list[LabelledFrame]:
         config = self._config
@@ -51,6 +55,34 @@ class WorldDataset:
         rig = surround_rig(config.image_width, config.image_width * 9 // 16)
         stamps = (START_NS + round(index * self._interval_s * SECOND_NS) for index in range(config.frames))
         return [_labelled(observe(world, rig, BASE_FROM_LIDAR, stamp)) for stamp in stamps]
+
+
+@cache
+def simulator_version() -> str:
+    """Of the source that decides what a drive shows."""
+    assert geometry.__file__ and taxonomy.__file__ and simulation.__file__
+    sources = [Path(geometry.__file__), Path(taxonomy.__file__), *Path(simulation.__file__).parent.glob("*.py")]
+    digest = hashlib.sha256()
+    for source in sorted(sources):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def rarest(seeds: Sequence[int], count: int) -> list[int]:
+    """The seeds whose worlds hold most of what is rare, best first: every class counts as much as any other."""
+    objects = np.array([_objects_around(seed) for seed in seeds], np.float64)  # (seeds, classes)
+    shares = objects / np.maximum(objects.sum(axis=0), 1)
+    order = np.argsort(-shares.sum(axis=1), kind="stable")
+    return [seeds[index] for index in order[:count]]
+
+
+def _objects_around(seed: int) -> NDArray[np.int64]:
+    """Objects of each class within range of the car when the world begins, hidden ones too."""
+    world = World.make(seed, 1.0)
+    bev_from_world = geometry.invert(world.world_from_base(START_NS) @ BASE_FROM_LIDAR)
+    boxes = world.objects_at(START_NS).transformed(bev_from_world)
+    near = (np.abs(boxes.centers[:, :2]) <= TRUTH_RANGE).all(axis=1)
+    return np.bincount(boxes.labels[near], minlength=len(CLASSES))
 
 
 def _labelled(observation: Observation) -> LabelledFrame:

@@ -15,5 +15,5 @@ directory = Path(sys.argv[1])
 # Their own statistics of the batches aside, which belong to each process.
 trainer.run(directory, workers=0)
 weights = {name: value.detach() for name, value in trainer.trained.network.named_parameters()}
-clips = [clip[0].frame.scene for clip in next(Trainer(CONFIG, MODEL, DRIVES)._loader(0))]
+clips = Trainer(CONFIG, MODEL, DRIVES).clips_left()
 torch.save({"weights": weights, "clips": clips}, directory / f"rank{trainer.rank}.pt")

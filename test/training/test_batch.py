@@ -49,6 +49,29 @@ def test_objects_out_of_range_are_no_bev_truth() -> None:
     assert len(truth.labels) == 0
 
 
+def test_a_scaled_world_leaves_perspective_targets_alone() -> None:
+    plain, scaled = batch_of(labelled_frame()), batch_of(replace(labelled_frame(), bev_scale=1.1))
+    for expected, found in zip(plain.perspective_truth, scaled.perspective_truth, strict=True):
+        for name, values in found._asdict().items():
+            assert torch.equal(values.nan_to_num(), getattr(expected, name).nan_to_num()), name
+
+
+def test_a_scaled_world_is_larger_on_the_map_and_the_same_in_the_picture() -> None:
+    plain, scaled = batch_of(labelled_frame()), batch_of(replace(labelled_frame(), bev_scale=1.1))
+    boxes, larger = plain.bev_truth[0].boxes, scaled.bev_truth[0].boxes
+    for name in ("centers", "sizes", "velocities"):
+        assert torch.allclose(getattr(larger, name), 1.1 * getattr(boxes, name), equal_nan=True)
+    assert np.allclose(_pixels(scaled.projections, larger.centers), _pixels(plain.projections, boxes.centers))
+    assert np.allclose(scaled.poses[0][:3, 3], 1.1 * plain.poses[0][:3, 3])
+    assert scaled.scales.tolist() == pytest.approx([1.1])
+
+
+def _pixels(projections: np.ndarray, centers: torch.Tensor) -> np.ndarray:
+    """(n, 2) in the first camera."""
+    points = projections[0, 0] @ np.concatenate([centers.numpy(), np.ones((len(centers), 1))], axis=1).T
+    return (points[:2] / points[2]).T
+
+
 def test_perspective_truth_is_the_box_where_the_camera_saw_it() -> None:
     sample = labelled_frame()
     right, left = batch_of(sample).perspective_truth

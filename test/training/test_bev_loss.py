@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -55,6 +56,22 @@ def test_one_object_goes_to_the_nearest_query() -> None:
     assert loss.assigned.tolist() == [[[-1, 0, -1]]]
     assert loss.boxes.item() == pytest.approx(0.75 * (3 - 0.5))
     assert loss.classes.item() == pytest.approx(8 * NEGATIVE + POSITIVE)
+
+
+@pytest.mark.parametrize(("from_proposal", "expected"), [(False, [0, -1]), (True, [-1, -1])])
+def test_a_proposal_far_from_every_object_is_matched_with_none(from_proposal: bool, expected: list[int]) -> None:
+    given = output(codes_at((3, 0), (5, 0)).unsqueeze(0))._replace(from_proposal=torch.tensor([from_proposal, True]))
+    loss = bev_loss(given, [objects((0, 0))], replace(CONFIG, proposal_radius=2.0))
+    assert loss.assigned.tolist() == [[expected]]
+    assert loss.total.isfinite()
+
+
+def test_a_class_target_tells_how_well_the_box_is_placed() -> None:
+    """Two metres off at a quality distance of two: the target is 1 / e, the wrongness of a half 0.5 - 1 / e."""
+    loss = bev_loss(output(codes_at((2, 0)).unsqueeze(0)), [objects((0, 0))], replace(CONFIG, quality_distance=2.0))
+    target = math.exp(-1)
+    positive = 2 * 0.25 * (0.5 - target) ** 2 * math.log(2)
+    assert loss.classes.item() == pytest.approx(2 * NEGATIVE + positive)
 
 
 def test_the_right_class_outweighs_a_little_distance() -> None:

@@ -29,6 +29,15 @@ def test_rounds_that_were_repeated_after_an_interruption_count_once(tmp_path):
     }
 
 
+def test_held_out_scores_have_a_panel_of_their_own(tmp_path):
+    losses = write(tmp_path / "losses.csv", "1,1,4,9", "2,1,2,5")
+    scored = write(tmp_path / "scored.csv", "1,1,4,9,nan", "2,1,2,5,0.25", header=f"{HEADER},held_out_mAP")
+    draw_curves(tmp_path / "two.png", {"losses": [losses]})
+    draw_curves(tmp_path / "three.png", {"losses": [losses], "scored": [scored]})
+    two, three = (cv2.imread(str(tmp_path / name)) for name in ("two.png", "three.png"))
+    assert three.shape[1] == pytest.approx(1.5 * two.shape[1], rel=0.01)
+
+
 def test_a_picture_of_runs_with_different_losses_and_lengths(tmp_path):
     bev = [write(tmp_path / f"{count}.csv", *(f"{n},1,{9 / n},1" for n in range(1, count))) for count in (5, 9)]
     other = write(tmp_path / "p.csv", "1,1,4", "2,1,2", header="round,seconds,perspective_classes")

@@ -16,6 +16,7 @@ from drives import NAMES, Drives
 
 from bevformer_ros.model.checkpoint import read_checkpoint
 from bevformer_ros.model.config import (
+    NUSCENES_CAMERAS,
     BackboneConfig,
     BevGridConfig,
     DecoderConfig,
@@ -27,8 +28,16 @@ from bevformer_ros.model.config import (
     TemporalConfig,
 )
 from bevformer_ros.model.network import build_network
-from bevformer_ros.training.config import AugmentationConfig, OptimiserConfig, PerspectiveLossConfig, TrainingConfig
+from bevformer_ros.training.config import (
+    AugmentationConfig,
+    HeldOutConfig,
+    OptimiserConfig,
+    PerspectiveLossConfig,
+    TrainingConfig,
+    WorldDataConfig,
+)
 from bevformer_ros.training.trainer import CHECKPOINT, METRICS, WEIGHTS, Trainer, learning_rate_share
+from bevformer_ros.training.world_dataset import WorldDataset
 
 pytestmark = pytest.mark.own_process
 
@@ -63,8 +72,8 @@ DRIVES = Drives([3, 3, 3])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
     Trainer(CONFIG, MODEL, DRIVES).run(tmp_path / "whole", workers=0)
     interrupted = Trainer(CONFIG, MODEL, DRIVES)
-    for clips in list(interrupted._loader(0))[:2]:
-        interrupted.train_round(clips)
+    for batches in list(interrupted._loader(0))[:2]:
+        interrupted.train_round(batches)
     (tmp_path / "parts").mkdir()
     interrupted.save(tmp_path / "parts")
     resumed = Trainer(replace(CONFIG, seed=0), MODEL, DRIVES)
@@ -154,6 +163,31 @@ def test_one_backward_pass_reaches_every_trainable_parameter(
             assert parameter.grad is not None, name
 
 
+def test_frozen_parts_stay_as_they_are_statistics_too() -> None:
+    trainer = Trainer(replace(CONFIG, frozen=("backbone", "neck.laterals")), MODEL, DRIVES)
+    before = {name: value.clone() for name, value in trainer.trained.network.state_dict().items()}
+    trainer.train_round(next(trainer._loader(0)))
+    after = trainer.trained.network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not any(name.startswith(("backbone.", "neck.laterals.")) for name in changed)
+    assert any(name.startswith("neck.outputs.") for name in changed)
+
+
+def test_a_frozen_part_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="'backbon', which is no part of the network; there are backbone, neck"):
+        Trainer(replace(CONFIG, frozen=("backbon",)), MODEL, DRIVES)
+
+
+def test_held_out_scores_come_with_their_rounds(tmp_path: Path) -> None:
+    model = replace(MODEL, cameras=NUSCENES_CAMERAS)
+    config = replace(CONFIG, rounds=3, held_out=HeldOutConfig((9500, 9501), seconds=0.5, every=2))
+    world = WorldDataset(WorldDataConfig((3, 5), frames=2, image_width=160), 0.5, tmp_path / "drives")
+    Trainer(config, model, world).run(tmp_path, workers=0)
+    with (tmp_path / METRICS).open(encoding="utf-8") as file:
+        scores = [float(row["held_out_mAP"]) for row in csv.DictReader(file)]
+    assert [math.isnan(score) for score in scores] == [True, False, False]
+
+
 def test_a_loss_without_its_head_is_refused() -> None:
     with pytest.raises(ValueError, match="has no perspective head"):
         Trainer(CONFIG, replace(MODEL, perspective=None, proposals=None, two_stage=False), DRIVES)
@@ -202,6 +236,6 @@ def test_one_scene_is_learned_by_heart() -> None:
         optimiser=OptimiserConfig(learning_rate=3e-3, warm_up=20),
     )
     trainer = Trainer(config, replace(MODEL, dropout=0.0), Drives([2]))
-    metrics = [trainer.train_round(clips) for clips in trainer._loader(0)]
+    metrics = [trainer.train_round(batches) for batches in trainer._loader(0)]
     for name in ("bev_classes", "bev_boxes"):
         assert metrics[-1][name] < 0.02 * metrics[0][name], name
