@@ -23,3 +23,6 @@ class FakeRecorder:
                     old.copy_(new)
 
         return replay, outputs
+
+    def release(self) -> None:
+        self.recorded = 0

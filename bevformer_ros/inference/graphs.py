@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -29,33 +29,51 @@ class Recording(NamedTuple):
     outputs: Any
 
 
-# Runs a function a few times, then records it: (replay, outputs).
-Record = Callable[[Callable[[], Any]], tuple[Callable[[], None], Any]]
+class Recorder(Protocol):
+    def __call__(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        """Run a function a few times, then record it: (replay, outputs)."""
+
+    def release(self) -> None:
+        """All recordings are gone."""
 
 
 class CudaGraphs:
-    """Records CUDA graphs that share their memory, since they run one after another on one stream."""
+    """Records CUDA graphs that share their memory, since they run one after another.
+
+    All are recorded on one stream: blocks of the memory pool belong to the stream on which they were first used. The
+    graphs run on whatever stream is current.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._pool = torch.cuda.graph_pool_handle()
+        with torch.cuda.device(device):
+            self._pool = torch.cuda.graph_pool_handle()
+            self._stream = torch.cuda.Stream()  # recording is not possible on the default one
 
     def __call__(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         with torch.cuda.device(self._device):
-            return self._recorded(function)
+            before = torch.cuda.current_stream()
+            try:
+                return self._recorded(function, before)
+            finally:  # a recording that fails leaves the thread on the stream of the recording
+                torch.cuda.set_stream(before)
 
-    def _recorded(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        stream = torch.cuda.Stream()  # recording is not possible on the default one
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+    def _recorded(self, function: Callable[[], Any], before: torch.cuda.Stream) -> tuple[Callable[[], None], Any]:
+        self._stream.wait_stream(before)
+        with torch.cuda.stream(self._stream):
             for _ in range(_WARM_UPS):
                 function()
-        torch.cuda.current_stream().wait_stream(stream)
+        before.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         # thread_local: other threads may decode images or free pinned memory meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             outputs = function()
         return graph.replay, outputs
+
+    def release(self) -> None:
+        """Give back what recordings that are gone had taken."""
+        with torch.cuda.device(self._device):
+            torch.cuda.empty_cache()
 
 
 class GraphRunner:
@@ -66,13 +84,18 @@ class GraphRunner:
     runner for new ones.
     """
 
-    def __init__(self, record: Record | None) -> None:
+    def __init__(self, record: Recorder | None) -> None:
         self._record = record
         self._recordings: dict[tuple[Any, ...], Recording] = {}
 
     @property
     def recordings(self) -> int:
         return len(self._recordings)
+
+    @property
+    def records(self) -> bool:
+        """Whether anything still to come is recorded."""
+        return self._record is not None
 
     def __call__(self, name: str, function: Callable[..., Any], mark: Mark, *arguments: Any) -> Any:
         """function(*arguments, mark=mark). Eagerly it marks its own stages, as a graph it is one stage of that name.
@@ -98,12 +121,18 @@ class GraphRunner:
             try:
                 replay, outputs = self._record(lambda: function(*tree_unflatten(statics, structure), mark=unmarked))
                 self._recordings[key] = Recording(_tensors(statics), replay, outputs)
-            except RuntimeError as error:
-                reason = next(iter(str(error).splitlines()), type(error).__name__)
-                LOGGER.warning("running without CUDA graphs, because %r cannot be recorded: %s", name, reason)
-                self._record = None
-                self._recordings.clear()
+            except Exception as error:  # of drivers, allocators and compilers; what is wrong eagerly too, fails there
+                self._end_recording(name, error)
         return self._recordings.get(key)
+
+    def _end_recording(self, name: str, error: Exception) -> None:
+        assert self._record is not None
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        LOGGER.warning("running without CUDA graphs, because %r cannot be recorded: %s", name, reason)
+        error.__traceback__ = None  # its frames hold tensors, for whose memory what runs eagerly may have need
+        self._recordings.clear()
+        self._record.release()
+        self._record = None
 
 
 def _tensors(leaves: list[Tensor | None]) -> list[Tensor]:

@@ -30,6 +30,8 @@ def prepare_for_inference(
     network: BEVFormerV2, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> BEVFormerV2:
     """The same network, changed in place; its weights have other names from then on and cannot be trained or saved."""
+    # What is float32 here is meant: by default torch lets convolutions round it to TF32, with 10 bits.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     network = network.eval().requires_grad_(False)
     for module in list(network.modules()):
         if isinstance(module, ConvNorm | SharedConv | BevEncoder | Decoder):

@@ -113,14 +113,16 @@ class Detector:
 
     def warm_up(self) -> None:
         """Detect on black images, so that no real frame pays for what libraries do but once, or for recording CUDA
-        graphs, of which each depth of the history has its own. The history begins anew, uncounted."""
+        graphs, of which each depth of the history has its own: it grows as it does while driving, an interval at a
+        time. The history begins anew, uncounted."""
         width, height = self.config.image.source_size
         intrinsics = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
         black = np.zeros((height, width, 3), np.uint8)
         forward = geometry.transform_from_rpy((0.0, 0.0, 0.0), (-np.pi / 2, 0.0, 0.0))
         cameras = tuple(CameraImage(name, 0, black, intrinsics, forward) for name in self.config.cameras)
         interval_ns = round(self.config.temporal.interval_s * SECOND_NS)
-        count = len(self.config.temporal.frames) if self._device.type == "cuda" else 1
+        frames = self.config.temporal.frames
+        count = frames[-1] - frames[0] + 1 if self._run.records else 1
         self._buffer.clear()
         for _ in self.replay(SurroundFrame(step * interval_ns, cameras, np.eye(4)) for step in range(count)):
             pass

@@ -47,6 +47,12 @@ def device_of(settings: Settings) -> str:
     return settings.device
 
 
+def jpeg_device_of(settings: Settings) -> str:
+    """The GPU of the network, or any where that has none."""
+    device = device_of(settings)
+    return settings.jpeg_decoder if device == "cpu" or settings.jpeg_decoder == "cpu" else device
+
+
 def _require_gpu(device: str) -> None:
     if not torch.cuda.is_available():
         raise ValueError(f"device is {device}, but torch can use no GPU ({_why_no_gpu()}); set device to cpu or auto")

@@ -186,7 +186,7 @@ class GpuJpegDecoder:
     The images come back to the host, where all else expects them. torchvision is not needed for anything else.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         try:
             from torchvision.io import decode_jpeg
         except (ImportError, RuntimeError) as error:
@@ -196,13 +196,13 @@ class GpuJpegDecoder:
             ) from error
         if not torch.cuda.is_available():
             raise ValueError("jpeg_decoder is cuda, but there is no CUDA device; set jpeg_decoder to cpu")
-        self._decode = decode_jpeg
+        self._decode, self._device = decode_jpeg, device
 
     def __call__(self, messages: Sequence[CompressedImage | None]) -> list[BgrImage | None]:
         """One image or None per message. Raises ValueError for data that are no whole JPEG."""
         files = [torch.frombuffer(message.data, dtype=torch.uint8) for message in messages if message is not None]
         try:
-            decoded = iter(self._decode(files, mode="RGB", device="cuda"))
+            decoded = iter(self._decode(files, mode="RGB", device=self._device))
         except RuntimeError as error:
             raise ValueError(f"a compressed image cannot be decoded on the GPU: {error}") from error
         return [None if message is None else _bgr_on_host(next(decoded)) for message in messages]

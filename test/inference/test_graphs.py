@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from fake_recorder import FakeRecorder
 from torch import Tensor
 
-from bevformer_ros.inference.graphs import GraphRunner
+from bevformer_ros.inference.graphs import CudaGraphs, GraphRunner
 
 
 class Doubling:
@@ -50,10 +51,11 @@ def test_outputs_stay_where_they_are() -> None:
 
 
 def test_what_cannot_be_recorded_runs_eagerly_and_the_log_says_once_why(caplog: pytest.LogCaptureFixture) -> None:
-    def refuse(function):
-        raise RuntimeError("operation not permitted when stream is capturing\nand more lines")
+    class Refusing(FakeRecorder):
+        def __call__(self, function):
+            raise RuntimeError("operation not permitted when stream is capturing\nand more lines")
 
-    runner, double = GraphRunner(refuse), Doubling()
+    runner, double = GraphRunner(Refusing()), Doubling()
     with caplog.at_level(logging.WARNING):
         assert [double.run(runner, 1), double.run(runner, 2), double.run(runner, 1, 2)] == [[2], [4], [2, 4]]
     (record,) = caplog.records
@@ -64,16 +66,134 @@ def test_what_cannot_be_recorded_runs_eagerly_and_the_log_says_once_why(caplog: 
     assert double.marks == 3 * ["inside"]
 
 
-def test_a_failure_at_a_later_shape_ends_all_recordings(caplog: pytest.LogCaptureFixture) -> None:
+class CompilationError(Exception):
+    """Compilers have errors of their own, which are no RuntimeError."""
+
+
+@pytest.mark.parametrize("error", [CompilationError("at 3:5"), torch.OutOfMemoryError("CUDA out of memory"), OSError()])
+def test_no_error_of_a_compiler_or_allocator_gets_through(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     recorder, double = FakeRecorder(), Doubling()
+    released = []
 
-    def only_once(function):
-        if recorder.recorded:
-            raise RuntimeError("out of memory")
-        return recorder(function)
+    class Refusing:
+        def __call__(self, function):
+            if recorder.recorded:
+                raise error
+            return recorder(function)
 
-    runner = GraphRunner(only_once)
+        def release(self):
+            released.append(runner.recordings)
+
+    runner = GraphRunner(Refusing())
+    assert runner.records
+    assert [double.run(runner, 1), double.run(runner, 1, 2), double.run(runner, 3)] == [[2], [2, 4], [6]]
+    assert released == [0]  # once, after the recordings, which hold the memory
+    assert not runner.records
+    assert len(caplog.records) == 1
+    assert error.__traceback__ is None  # whose frames would hold the tensors of the attempt
+
+
+def test_a_failure_at_a_later_shape_ends_all_recordings(caplog: pytest.LogCaptureFixture) -> None:
+    class OnlyOnce(FakeRecorder):
+        def __call__(self, function):
+            if self.recorded:
+                raise RuntimeError("out of memory")
+            return super().__call__(function)
+
+    runner, double = GraphRunner(OnlyOnce()), Doubling()
     assert [double.run(runner, 1), double.run(runner, 1, 2), double.run(runner, 3)] == [[2], [2, 4], [6]]
     assert runner.recordings == 0
     assert double.marks == ["double", "inside", "inside"]
     assert "out of memory" in caplog.text
+
+
+class FakeCuda:
+    """Streams and graphs of torch.cuda that only take notes. Like the real one, a capture that fails in its last step
+    leaves the thread on its stream."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.notes: list[tuple[object, ...]] = []
+        self.current: object = "main"
+        self.fail = False
+        cuda = self
+
+        class Stream:
+            count = 0
+
+            def __init__(self) -> None:
+                Stream.count += 1
+                self.name = f"recording {Stream.count}"
+
+            def wait_stream(self, other: object) -> None:
+                cuda.notes.append((self.name, "waits for", getattr(other, "name", other)))
+
+        class Main(Stream):
+            def __init__(self) -> None:
+                self.name = "main"
+
+        @contextlib.contextmanager
+        def stream(chosen: Stream):
+            before, cuda.current = cuda.current, chosen
+            yield
+            cuda.current = before
+
+        class Graph:
+            def replay(self) -> None:
+                cuda.notes.append(("replay",))
+
+        @contextlib.contextmanager
+        def graph(_graph: Graph, pool: object, stream: Stream, capture_error_mode: str):
+            before, cuda.current = cuda.current, stream
+            cuda.notes.append(("capture", pool, stream.name, capture_error_mode))
+            yield
+            if cuda.fail:
+                raise RuntimeError("operation failed due to a previous error during capture")
+            cuda.current = before
+
+        self.current = Main()
+        fakes = {
+            "Stream": Stream,
+            "CUDAGraph": Graph,
+            "stream": stream,
+            "graph": graph,
+            "device": lambda _device: contextlib.nullcontext(),
+            "graph_pool_handle": lambda: "pool",
+            "current_stream": lambda: cuda.current,
+            "set_stream": lambda chosen: setattr(cuda, "current", chosen),
+            "empty_cache": lambda: cuda.notes.append(("empty cache",)),
+        }
+        for name, fake in fakes.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+
+def test_all_recordings_share_one_pool_and_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    record = CudaGraphs(torch.device("cuda"))
+    runs: list[object] = []
+    for _ in range(3):
+        replay, outputs = record(lambda: runs.append(getattr(cuda.current, "name", None)) or "outputs")
+        assert outputs == "outputs"
+    replay()
+    assert set(runs) == {"recording 1"}  # warm-ups too: their memory is that of the recording
+    assert [note for note in cuda.notes if note[0] == "capture"] == 3 * [
+        ("capture", "pool", "recording 1", "thread_local")
+    ]
+    assert cuda.notes[:2] == [("recording 1", "waits for", "main"), ("main", "waits for", "recording 1")]
+    assert cuda.notes[-1] == ("replay",)
+
+
+@pytest.mark.parametrize("where", ["in the function", "at its end"])
+def test_a_failed_recording_leaves_the_thread_on_its_own_stream(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    record = CudaGraphs(torch.device("cuda"))
+    before, cuda.fail = cuda.current, where == "at its end"
+
+    def function() -> None:
+        if where == "in the function":
+            raise ValueError("planted")
+
+    with pytest.raises((ValueError, RuntimeError)):
+        record(function)
+    assert cuda.current is before
+    record.release()
+    assert cuda.notes[-1] == ("empty cache",)

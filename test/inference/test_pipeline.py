@@ -222,6 +222,28 @@ def test_replayed_stages_give_what_eager_ones_give(mode):
     assert recorder.recorded == 1 + 3
 
 
+@pytest.mark.parametrize("mode", ["warp", "reencode"])
+@pytest.mark.parametrize("frames", [(0,), (-1, 0), (-4, -2, 0), (-3, 0), (-5, -2, -1, 0)])
+def test_warming_up_records_every_depth_of_the_history(frames, mode):
+    detect = detector(replace(SMALL, temporal=TemporalConfig(frames, mode=mode)))
+    recorder = FakeRecorder()
+    detect._run = GraphRunner(recorder)
+    detect.warm_up()
+    assert recorder.recorded == 1 + len(frames)
+    for stamp in (*range(0, 4000, 500), 4700, 5100, 7000, 7500):  # with gaps
+        detect(surround(stamp))
+    assert recorder.recorded == 1 + len(frames)
+
+
+def test_float32_is_not_rounded_to_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    detector(SMALL)
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("mode", ["warp", "reencode"])

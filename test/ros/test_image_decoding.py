@@ -187,14 +187,14 @@ def test_what_counts_as_a_jpeg(colours):
 
 def test_decoding_on_a_gpu_with_a_decoder_that_stands_in(colours, monkeypatch):
     def decode_jpeg(files, mode, device):
-        assert (mode, device) == ("RGB", "cuda")
+        assert (mode, device) == ("RGB", "cuda:1")
         images = [cv2.imdecode(file.numpy(), cv2.IMREAD_COLOR)[..., ::-1].copy() for file in files]
         return [torch.from_numpy(image).permute(2, 0, 1) for image in images]
 
     monkeypatch.setitem(sys.modules, "torchvision.io", SimpleNamespace(decode_jpeg=decode_jpeg))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     message = jpeg_of(colours)
-    first, second, third = GpuJpegDecoder()([message, None, message])
+    first, second, third = GpuJpegDecoder("cuda:1")([message, None, message])
     assert second is None
     assert np.array_equal(first, decode_image(message))
     assert np.array_equal(third, first)
@@ -203,4 +203,4 @@ def test_decoding_on_a_gpu_with_a_decoder_that_stands_in(colours, monkeypatch):
 def test_a_gpu_decoder_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.io", None)
     with pytest.raises(ValueError, match="jpeg_decoder is cuda, but torchvision cannot be imported"):
-        GpuJpegDecoder()
+        GpuJpegDecoder("cuda")

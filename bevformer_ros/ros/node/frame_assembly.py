@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from bevformer_ros.ros.node.camera_health import CameraFault
 from bevformer_ros.ros.node.patience import Waiting
 from bevformer_ros.stage_clock import StageClock
 from bevformer_ros.types import MILLISECOND_NS, CameraImage, SurroundFrame
+
+LOGGER = logging.getLogger(__name__)
 
 Message: TypeAlias = Image | CompressedImage
 Matrix = NDArray[np.float64]
@@ -88,10 +91,10 @@ class FrameAssembler:
         minimum_cameras: int,
         ego_motion: EgoMotion,
         patience: Waiting,
-        jpeg_decoder: str = "cpu",
+        jpeg_device: str = "cpu",
     ) -> None:
-        """minimum_cameras: a set with fewer usable images is dropped. jpeg_decoder: cpu or cuda. Raises ValueError
-        where JPEGs cannot be decoded there."""
+        """minimum_cameras: a set with fewer usable images is dropped. jpeg_device: that decodes JPEGs, cpu or a CUDA
+        device. Raises ValueError where JPEGs cannot be decoded there."""
         self.undecodable = 0
         self._cameras = cameras
         self._minimum_cameras = minimum_cameras
@@ -100,7 +103,7 @@ class FrameAssembler:
         self._infos: list[CameraInfo | None] = [None] * len(cameras)
         self._sets = 0
         self._given_up: set[int] = set()
-        self._gpu_decoder = GpuJpegDecoder() if jpeg_decoder == "cuda" else None
+        self._gpu_decoder = None if jpeg_device == "cpu" else GpuJpegDecoder(jpeg_device)
         workers = min(len(cameras), os.cpu_count() or 1)
         self._decoders = ThreadPoolExecutor(workers, thread_name_prefix="image decoder")
 
@@ -175,11 +178,19 @@ class FrameAssembler:
 
     def _decode(self, sieve: _Sieve) -> dict[int, BgrImage]:
         usable = dict(sieve.usable())
-        if self._gpu_decoder is not None and all(map(is_jpeg, usable.values())):
-            # It does not tell which one is damaged; the CPU does.
-            with suppress(ValueError):
-                images: list[Any] = self._gpu_decoder(list(usable.values()))
-                return dict(zip(usable, images, strict=True))
+        if self._gpu_decoder is None or not all(map(is_jpeg, usable.values())):
+            return self._decode_on_cpu(sieve, usable)
+        try:
+            images: list[Any] = self._gpu_decoder(list(usable.values()))
+        except ValueError as error:  # it does not tell which one is damaged; the CPU does
+            pixels = self._decode_on_cpu(sieve, usable)
+            if len(pixels) == len(usable):
+                LOGGER.warning("decoding JPEGs on the CPU from now on, which can decode what the GPU cannot: %s", error)
+                self._gpu_decoder = None
+            return pixels
+        return dict(zip(usable, images, strict=True))
+
+    def _decode_on_cpu(self, sieve: _Sieve, usable: dict[int, Message]) -> dict[int, BgrImage]:
         tasks = {index: self._decoders.submit(decode_image, message) for index, message in usable.items()}
         pixels: dict[int, BgrImage] = {}
         for index, task in tasks.items():

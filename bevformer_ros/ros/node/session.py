@@ -22,7 +22,7 @@ from bevformer_ros.inference.pipeline import Detector, HistoryStatus
 from bevformer_ros.inference.preprocessing import PreparedFrame
 from bevformer_ros.resources import DDS_PROFILE_VARIABLE
 from bevformer_ros.ros.conversions import header_of, stamp_to_ns
-from bevformer_ros.ros.detector_loading import score_threshold
+from bevformer_ros.ros.detector_loading import jpeg_device_of, score_threshold
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node.camera_health import CameraFault
 from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, SetDroppedError, SynchronizedSet
@@ -79,7 +79,7 @@ class DetectionSession:
         )
         sync = settings.synchronizer(rig)
         self._assembler = FrameAssembler(
-            rig.cameras, sync.minimum_cameras, ego_motion, self._patience, settings.jpeg_decoder
+            rig.cameras, sync.minimum_cameras, ego_motion, self._patience, jpeg_device_of(settings)
         )
         self._worker = PipelinedWorker(self._prepare, self._process, lambda images: self._drop(images, "superseded"))
         self.synchronizer = SurroundSynchronizer(sync)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from sampling_cases import CASES, PYRAMID, Problem, gradients, problem
+from torch import Tensor
 
+from bevformer_ros.model.attention import torch_sampling
 from bevformer_ros.model.attention.torch_sampling import (
     View,
     deformable_attention_in_torch,
@@ -73,3 +77,21 @@ def test_constants_made_in_inference_mode_serve_training() -> None:
         deformable_attention_in_torch(*inputs)
     by_reference_points = gradients(deformable_attention_in_torch, inputs, of_reference_points=True)[3]
     assert by_reference_points.isfinite().all()
+
+
+def test_rows_are_sampled_in_parts_on_a_device_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once, those of eight released frames would need 52 GB."""
+    sizes: list[int] = []
+    whole = torch_sampling._sample
+
+    def noted(table: Tensor, layout: torch_sampling._Layout, positions: Tensor, *others: Any) -> Tensor:
+        sizes.append(len(positions))
+        return whole(table, layout, positions, *others)
+
+    inputs = problem()
+    expected = deformable_attention_in_torch(*inputs)
+    monkeypatch.setattr(torch_sampling, "_DATA_DEPENDENT_SHAPES", ())
+    monkeypatch.setattr(torch_sampling, "_DEVICE_ROWS", 4)
+    monkeypatch.setattr(torch_sampling, "_sample", noted)
+    torch.testing.assert_close(deformable_attention_in_torch(*inputs), expected)
+    assert sizes == [4, 4, 2]

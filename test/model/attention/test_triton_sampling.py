@@ -106,6 +106,7 @@ def test_reference_points_in_several_images_get_no_gradient() -> None:
         gradients(fused_deformable_attention, on_device(problem()), of_reference_points=True)
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(DEVICE.type == "cpu", reason="needs a GPU with CUDA")
 def test_a_cuda_graph_follows_what_is_seen() -> None:
     value, shapes, offsets, weights, view = on_device(problem(seen=1.0))

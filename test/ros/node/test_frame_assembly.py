@@ -3,12 +3,13 @@ from __future__ import annotations
 import math
 import re
 
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("tf2_ros", reason="needs the ROS environment that `make test` makes")
 
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, CompressedImage
 from support import REPOSITORY
 from tf2_ros import Buffer
 
@@ -20,6 +21,7 @@ from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.bag.keyframe_drive import keyframe_to_bag
 from bevformer_ros.ros.conversions import header_of, image_to_message, transform_to_message
 from bevformer_ros.ros.ego_motion import EgoMotion
+from bevformer_ros.ros.node import frame_assembly
 from bevformer_ros.ros.node.frame_assembly import FrameAssembler, SetDroppedError, SynchronizedSet
 from bevformer_ros.ros.node.patience import Patience
 from bevformer_ros.types import SECOND_NS
@@ -230,3 +232,36 @@ def test_boxes_of_the_real_keyframe_land_where_its_own_matrices_say(shared_direc
         in_view = (depths > 0.5) & (np.abs(expected - (800, 450)) < (800, 450)).all(axis=-1)
         assert in_view.any(), seen.name
         assert np.abs(pixels - expected)[in_view].max() < 0.5, seen.name
+
+
+def test_a_gpu_that_cannot_decode_what_the_cpu_can_is_asked_once(buffer, monkeypatch, caplog):
+    asked = []
+
+    class Refusing:
+        def __init__(self, device):
+            assert device == "cuda:1"
+
+        def __call__(self, messages):
+            asked.append(len(messages))
+            raise ValueError("a compressed image cannot be decoded on the GPU: no nvjpeg")
+
+    monkeypatch.setattr(frame_assembly, "GpuJpegDecoder", Refusing)
+    assembler = FrameAssembler(RIG.cameras, 6, EgoMotion(buffer, RIG), Patience(0, lambda: 0), "cuda:1")
+    file = cv2.imencode(".jpg", np.full((6, 8, 3), 99, np.uint8))[1].tobytes()
+    good = CompressedImage(format="jpeg", data=file)
+    damaged = CompressedImage(format="jpeg", data=file[: len(file) // 2])
+    for index in range(len(RIG.cameras)):
+        assembler.set_camera_info(index, info_of())
+
+    def decode(*last):
+        messages = [*(good,) * (len(RIG.cameras) - len(last)), *last]
+        for message, camera, offset in zip(messages, RIG.cameras, OFFSETS, strict=True):
+            message.header = header_of(SECOND_NS + offset, camera.name.lower())
+        sieve = frame_assembly._Sieve(RIG.cameras, SynchronizedSet(SECOND_NS, tuple(messages)))
+        return assembler._decode(sieve)
+
+    assert len(decode(damaged)) == 5  # the image's fault: the GPU is asked again
+    assert len(decode()) == len(decode()) == 6
+    assert asked == [6, 6]
+    assert [record.message.split(",")[0] for record in caplog.records] == ["decoding JPEGs on the CPU from now on"]
+    assembler.close()
