@@ -19,12 +19,22 @@ from bevformer_ros.inference import stages
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.network_preparation import prepare_for_inference
+from bevformer_ros.model import fused_operators
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import NetworkInputs, build_network
 from bevformer_ros.resources import config_file
 from bevformer_ros.types import SECOND_NS
 
 META = torch.device("meta")
+RELEASED = [
+    "bevformerv2_r50_t1_base",
+    "bevformerv2_r50_t1",
+    "bevformerv2_r50_t2",
+    "bevformerv2_r50_t8",
+    "r50_t1_two_stage",
+    "r50_t8_two_stage",
+    "demo",
+]
 _MAKES_TENSORS_FROM_HOST = (torch.tensor, torch.as_tensor, torch.from_numpy, Tensor.new_tensor)
 
 
@@ -56,10 +66,26 @@ def test_what_is_refused(asks):
 
 
 @pytest.mark.parametrize("mode", ["warp", "reencode"])
-def test_nothing_waits_for_the_host(mode):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_nothing_waits_for_the_host(mode, dtype):
     config = load_yaml(ModelConfig, config_file("models", "tiny_two_stage"))
-    config = replace(config, temporal=replace(config.temporal, mode=mode))
-    network = prepare_for_inference(build_network(config), META, torch.bfloat16)
+    run_on_meta(replace(config, temporal=replace(config.temporal, mode=mode)), dtype)
+
+
+@pytest.mark.parametrize("model", RELEASED)
+def test_nothing_waits_for_the_host_in_the_released_models(model):
+    run_on_meta(load_yaml(ModelConfig, config_file("models", model)), torch.bfloat16)
+
+
+def test_nothing_waits_for_the_host_where_operators_are_not_fused(monkeypatch):
+    monkeypatch.setattr(fused_operators, "_DEVICES", ())
+    run_on_meta(load_yaml(ModelConfig, config_file("models", "tiny_two_stage")), torch.bfloat16)
+
+
+def run_on_meta(config, dtype):
+    with META:
+        network = build_network(config)
+    network = prepare_for_inference(network, META, dtype)
     width, height = config.image.padded_size
     cameras = len(config.cameras)
     buffer = BevBuffer(config.temporal, HistoryConfig(), config.bev, network.encode_bev)
@@ -69,7 +95,7 @@ def test_nothing_waits_for_the_host(mode):
         *(torch.empty(1, cameras, size, size, device=META) for size in (3, 4, 4)),
     )
     with torch.inference_mode():
-        for frame in range(3):
+        for frame in range(len(config.temporal.frames)):
             encoded = network.encode(given)
             projections = np.tile(np.eye(4), (cameras, 1, 1))
             now = EncodedFrame(
@@ -78,7 +104,7 @@ def test_nothing_waits_for_the_host(mode):
             recall = buffer.recall(now)
             buffer.store(now)
             stages.detect(network, buffer, encoded.bev, recall.past, encoded.proposals)
-        assert recall.depth == 2
+        assert recall.depth == len(config.temporal.frames) - 1
         with NoTensorsFromTheHost(), NoTensorsOnTheHost():
             encoded = network.encode(given)
             stages.detect(network, buffer, encoded.bev, recall.past, encoded.proposals)
