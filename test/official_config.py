@@ -105,7 +105,7 @@ def perspective_config(official: dict[str, Any]) -> PerspectiveHeadConfig:
     )
 
 
-def golden_detector(tensors: dict[str, Tensor], description: dict[str, Any]) -> BEVFormerV2:
+def golden_network(tensors: dict[str, Tensor], description: dict[str, Any]) -> BEVFormerV2:
     """The network that a golden case describes, with the official weights of the case, in eval mode."""
     official = {
         name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")

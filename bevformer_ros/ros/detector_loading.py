@@ -12,7 +12,7 @@ from bevformer_ros.resources import model_file
 from bevformer_ros.ros.node.settings import DEFAULT_SCORE_THRESHOLD, Settings
 
 
-def load_network(settings: Settings, rig: RigConfig) -> Detector:
+def detector_for(settings: Settings, rig: RigConfig) -> Detector:
     """Raises ValueError for files that do not fit, and for a model of other cameras than the rig's."""
     detector = load_detector(
         model_file(settings.model),

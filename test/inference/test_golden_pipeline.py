@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from golden_detections import assert_same_detections
-from official_config import golden_detector
+from official_config import golden_network
 from scipy.linalg import rq
 
 from bevformer_ros import geometry
@@ -81,7 +81,7 @@ def split_projection(image_from_bev):
 def golden_case(path):
     tensors, description = golden_cases.load(path)
     inputs = golden_cases.part(tensors, "inputs.")
-    network = golden_detector(tensors, description)
+    network = golden_network(tensors, description)
     seen = {}
     if network.temporal_fusion is not None:
         network.temporal_fusion.register_forward_hook(lambda *hooked: seen.update(bev_fused=hooked[2]))

@@ -1,9 +1,10 @@
-"""Recording and replaying, with a recorder that stands in for CUDA; and that the detector's steps could be recorded."""
+"""Recording and replaying, with a recorder that stands in for CUDA; and that the forward pass could be recorded."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from fake_recorder import FakeRecorder
 from torch import Tensor
 
 from bevformer_ros.inference.graphs import CudaGraphs, GraphRunner
+from bevformer_ros.stage_clock import Mark, unmarked
 
 
 class Doubling:
@@ -42,6 +44,31 @@ def test_a_recording_is_made_once_for_each_shape_and_fed_anew() -> None:
     assert double.run(runner, 5) == [10]
     assert recorder.recorded == runner.recordings == 2
     assert double.marks == 5 * ["double"]
+
+
+class Pair(NamedTuple):
+    number: Tensor
+    other: Tensor | None
+
+
+def test_nested_arguments_are_fed_and_handed_back_as_they_are() -> None:
+    def double(pair: Pair, numbers: tuple[Tensor, ...], mark: Mark) -> Pair:
+        number = 2 * pair.number + sum(numbers)
+        return Pair(number, None if pair.other is None else -pair.other)
+
+    recorder = FakeRecorder()
+    runner = GraphRunner(recorder)
+    one, ten = torch.tensor([1.0]), torch.tensor([10.0])
+    for _ in range(2):
+        for pair, numbers, expected in (
+            (Pair(one, None), (ten, ten), (22.0, None)),
+            (Pair(ten, one), (one, one), (22.0, -1.0)),
+            (Pair(ten, one), (ten,), (30.0, -1.0)),
+        ):
+            result = runner("double", double, unmarked, pair, numbers)
+            assert isinstance(result, Pair)
+            assert (result.number.item(), result.other and result.other.item()) == expected
+    assert recorder.recorded == 3
 
 
 def test_outputs_stay_where_they_are() -> None:

@@ -9,7 +9,7 @@ import golden_cases
 import pytest
 import torch
 from golden_detections import assert_same_detections, official_rows
-from official_config import golden_detector
+from official_config import golden_network
 from torch import Tensor
 
 from bevformer_ros.model.bev_encoder import pillar_points, project_pillars
@@ -37,7 +37,7 @@ class Run(NamedTuple):
 def run(request: pytest.FixtureRequest) -> Run:
     path: Path = request.param
     tensors, description = golden_cases.load(path)
-    network = golden_detector(tensors, description)
+    network = golden_network(tensors, description)
     encoder_layers: list[Tensor] = []
     decoder_states: list[Tensor] = []
     for layer in network.bev_encoder.layers:

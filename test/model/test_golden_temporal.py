@@ -10,7 +10,7 @@ import golden_cases
 import pytest
 import torch
 from golden_detections import assert_same_detections, official_rows
-from official_config import golden_detector
+from official_config import golden_network
 from torch import Tensor
 
 from bevformer_ros.model.bev_encoder import pillar_points, project_pillars
@@ -32,7 +32,7 @@ class Run(NamedTuple):
 def run(request: pytest.FixtureRequest) -> Run:
     path: Path = request.param
     tensors, description = golden_cases.load(path)
-    network = golden_detector(tensors, description)
+    network = golden_network(tensors, description)
     inputs = golden_cases.part(tensors, "inputs.")
     bevs = {}
     with torch.no_grad():

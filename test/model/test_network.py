@@ -59,7 +59,7 @@ def inputs(config: ModelConfig, batch: int = 1) -> NetworkInputs:
     )
 
 
-def detector_of(config: ModelConfig) -> BEVFormerV2:
+def network_of(config: ModelConfig) -> BEVFormerV2:
     torch.manual_seed(0)
     return build_network(config)
 
@@ -74,7 +74,7 @@ def test_every_shipped_configuration_builds(path: Path) -> None:
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_shapes(config: ModelConfig, batch: int) -> None:
-    network = detector_of(config).eval()
+    network = network_of(config).eval()
     given = inputs(config, batch)
     with torch.no_grad():
         features = network.image_features(given.images)
@@ -86,14 +86,23 @@ def test_shapes(config: ModelConfig, batch: int) -> None:
     assert output.from_proposal.sum() == queries - 20
 
 
+def test_stages_are_marked_in_their_order(config: ModelConfig) -> None:
+    """Those after which the status, the benchmark and the count of FLOPs name their numbers."""
+    marks: list[str] = []
+    with torch.no_grad():
+        network_of(config).eval()(inputs(config), marks.append)
+    perspective = ["perspective"] if config.two_stage else []
+    assert marks == ["backbone", "neck", *perspective, "encoder", "buffer", "fusion", "decoder"]
+
+
 def test_training_uses_every_group(config: ModelConfig) -> None:
-    output = detector_of(config).train()(inputs(config))
+    output = network_of(config).train()(inputs(config))
     per_group = 20 + (config.proposals.count if config.two_stage else 0)
     assert output.class_logits.shape[2] == 2 * per_group
 
 
 def test_one_backward_pass_reaches_every_parameter(config: ModelConfig) -> None:
-    network = detector_of(config).train()
+    network = network_of(config).train()
     given = inputs(config)
     output = network(given)
     loss = output.class_logits.sin().sum() + output.box_codes.sin().sum()
@@ -107,7 +116,7 @@ def test_one_backward_pass_reaches_every_parameter(config: ModelConfig) -> None:
 
 def test_shapes_do_not_depend_on_data_and_nothing_waits_for_the_device(config: ModelConfig) -> None:
     """On the meta device there is no data: reading a value, or a shape made from one, would fail."""
-    network = detector_of(config).eval().to("meta")
+    network = network_of(config).eval().to("meta")
     with torch.no_grad():
         output: DecoderOutput = network(NetworkInputs(*(tensor.to("meta") for tensor in inputs(config))))
         logits, codes = output.class_logits[-1], output.box_codes[-1]
@@ -119,7 +128,7 @@ def test_rows_on_a_gpu_give_the_same_map(config: ModelConfig, monkeypatch: pytes
     """All pairs of camera and cell, where the CPU takes only those that see something."""
     from bevformer_ros.model.attention import torch_sampling
 
-    network = detector_of(config).eval()
+    network = network_of(config).eval()
     given = inputs(config)
     with torch.no_grad():
         features = network.image_features(given.images)
@@ -132,7 +141,7 @@ def test_rows_on_a_gpu_give_the_same_map(config: ModelConfig, monkeypatch: pytes
 def test_reduced_precision_stays_close(config: ModelConfig, dtype: torch.dtype, tolerance: float) -> None:
     """Bounds are about three times what was measured, relative to the largest value."""
     config = replace(config, two_stage=False)
-    network = detector_of(config).eval()
+    network = network_of(config).eval()
     reduced = prepare_for_inference(copy.deepcopy(network), torch.device("cpu"), dtype)
     with torch.no_grad():
         expected, actual = network(inputs(config)), reduced(inputs(config))
@@ -144,7 +153,7 @@ def test_reduced_precision_stays_close(config: ModelConfig, dtype: torch.dtype, 
 
 def test_folded_network_gives_the_same(config: ModelConfig) -> None:
     """With statistics of batch norm that do something."""
-    network = detector_of(config).eval()
+    network = network_of(config).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-0.2, 0.2)

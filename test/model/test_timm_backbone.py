@@ -41,7 +41,7 @@ def config_with(backbone: TimmConfig, image: ImageConfig = IMAGE) -> ModelConfig
     )
 
 
-def detector_with(name: str) -> BEVFormerV2:
+def network_with(name: str) -> BEVFormerV2:
     torch.manual_seed(0)
     return build_network(config_with(TimmConfig(name)))
 
@@ -53,7 +53,7 @@ def noise(config: ModelConfig, batch: int = 2) -> Tensor:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_family_builds_and_learns(name: str) -> None:
-    network = detector_with(name)
+    network = network_with(name)
     features = network.image_features(noise(network.config))
     assert [tuple(level.shape) for level in features] == [
         (2, 1, 16, height, width) for height, width in ((8, 20), (4, 10), (2, 5), (1, 3), (1, 2))
@@ -69,7 +69,7 @@ def test_each_family_builds_and_learns(name: str) -> None:
 
 
 def test_the_whole_detector_learns() -> None:
-    network = detector_with("swin_tiny_patch4_window7_224")
+    network = network_with("swin_tiny_patch4_window7_224")
     width, height = network.config.image.padded_size
     image_from_bev = torch.tensor([[60.0, width / 2, 0, 0], [0, height / 2, -60, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
     inputs = NetworkInputs(
@@ -87,7 +87,7 @@ def test_the_whole_detector_learns() -> None:
 
 def test_a_detector_can_be_copied_and_its_configuration_written() -> None:
     """Averages of weights are copies; checkpoints hold the configuration as plain data."""
-    network = detector_with("resnet18")
+    network = network_with("resnet18")
     twin = copy.deepcopy(network)
     assert twin.state_dict().keys() == network.state_dict().keys()
     assert from_dict(ModelConfig, lists_for_tuples(asdict(network.config))) == network.config
@@ -109,7 +109,7 @@ def test_channels_arrive_as_rgb() -> None:
 
 @pytest.mark.parametrize("name", ["dla46_c", "convnext_atto"])
 def test_reduced_precision(name: str) -> None:
-    network = prepare_for_inference(detector_with(name), torch.device("cpu"), torch.bfloat16)
+    network = prepare_for_inference(network_with(name), torch.device("cpu"), torch.bfloat16)
     with torch.inference_mode():
         assert {level.dtype for level in network.image_features(noise(network.config))} == {torch.bfloat16}
 

@@ -60,7 +60,7 @@ def step(request: pytest.FixtureRequest, augmentation: str) -> Step:
     path: Path = request.param
     tensors, description = golden_cases.load(path)
     source, official = golden_cases.load(path.with_name(f"{description['uses_weights_and_inputs_of']}.safetensors"))
-    network = detector_without_dropout(source, official)
+    network = network_without_dropout(source, official)
     truth = tensors["inputs.gt.boxes_lidar_bottom_center"]
     flipped, bev_warp = False, None
     if augmentation == "aug":
@@ -98,7 +98,7 @@ def gradient_tolerance(rounding: dict[str, Any]) -> float:
     return max(10 * rounding[name], 1e-3)
 
 
-def detector_without_dropout(tensors: dict[str, Tensor], description: dict[str, Any]) -> BEVFormerV2:
+def network_without_dropout(tensors: dict[str, Tensor], description: dict[str, Any]) -> BEVFormerV2:
     official = golden_cases.part(tensors, "weights.")
     cameras = len(official["pts_bbox_head.transformer.cams_embeds"])
     network = build_network(

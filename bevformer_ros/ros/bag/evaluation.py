@@ -18,7 +18,7 @@ from bevformer_ros.ros.bag.files import BagReader
 from bevformer_ros.ros.bag.replay_record import drive_of
 from bevformer_ros.ros.bag.results import Evaluated, evaluated, read_summary, tracked
 from bevformer_ros.ros.bag.run_summary import Summary
-from bevformer_ros.ros.detector_loading import load_network
+from bevformer_ros.ros.detector_loading import detector_for
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.topics import OUTPUT_STATUS, BoxTopics
 from bevformer_ros.simulation.drive import Drive
@@ -137,7 +137,7 @@ def evaluate_worlds(
     settings: Settings, drives: Sequence[Drive], proposals: bool = False, workers: int = 0
 ) -> WorldEvaluation:
     """Drive the detector of the settings through worlds, as evaluation.simulated_world has it."""
-    detector = load_network(settings, load_yaml(RigConfig, config_file("rigs", settings.rig)))
+    detector = detector_for(settings, load_yaml(RigConfig, config_file("rigs", settings.rig)))
     scores = evaluate_world(detector, drives, proposals, workers)
     source = "proposals" if proposals else "detections"
     return WorldEvaluation(scores, drives, detector.config.name, detector.trained, source)
@@ -147,7 +147,7 @@ def evaluate_tracked_worlds(
     settings: Settings, drives: Sequence[Drive], config: TrackingConfig, workers: int = 0
 ) -> TrackingScores:
     """Of the detections of the settings' detector on worlds."""
-    detector = load_network(settings, load_yaml(RigConfig, config_file("rigs", settings.rig)))
+    detector = detector_for(settings, load_yaml(RigConfig, config_file("rigs", settings.rig)))
     return score_tracked(detected(detector, drives, workers), config)
 
 

@@ -22,7 +22,7 @@ from bevformer_ros.resources import config_file, model_file
 from bevformer_ros.ros.bag.files import BagReader, BagWriter, Storage
 from bevformer_ros.ros.bag.replay import BagReplay
 from bevformer_ros.ros.bag.replay_record import RECORD_FILE
-from bevformer_ros.ros.detector_loading import device_of, load_network
+from bevformer_ros.ros.detector_loading import detector_for, device_of
 from bevformer_ros.ros.node.settings import Settings
 
 
@@ -88,7 +88,7 @@ def replay(task: Task) -> Iterator[DetectorStatus]:
     removed first."""
     rig = load_yaml(RigConfig, config_file("rigs", task.settings.rig))
     with BagReader(task.bag) as bag:
-        detector = load_network(task.settings, rig)
+        detector = detector_for(task.settings, rig)
         with _result_bag(task) as result:
             replaying = BagReplay(bag, rig, task.settings, detector, result.write)
             yield from replaying.run()

@@ -33,7 +33,7 @@ from bevformer_ros.ros.bag.pictures import HIT_DISTANCE, picture, sets, write_an
 from bevformer_ros.ros.bag.run_summary import Summary, summarise
 from bevformer_ros.ros.bag.scene import BagScene
 from bevformer_ros.ros.bag.simulated_drive import simulate
-from bevformer_ros.ros.detector_loading import load_network
+from bevformer_ros.ros.detector_loading import detector_for
 from bevformer_ros.ros.live.child_process import ChildProcess
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, TRUTH
@@ -106,7 +106,7 @@ def demonstrate(out: Path, drive: Drive, settings: Settings) -> tuple[Summary, T
 
 def _seconds_per_set(drive_bag: Path, settings: Settings, rig: RigConfig) -> float:
     """What the detector needs on this machine as busy as it is now, by the slower of two sets after a first one."""
-    detector = load_network(settings, rig)
+    detector = detector_for(settings, rig)
     times = []
     with BagReader(drive_bag) as bag:
         scene = BagScene(bag, rig)

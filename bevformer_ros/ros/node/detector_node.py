@@ -31,7 +31,7 @@ from bevformer_ros.inference.compute_threads import in_passing_thread
 from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.resources import config_file, model_file
 from bevformer_ros.ros import topics
-from bevformer_ros.ros.detector_loading import device_of, load_network, score_threshold
+from bevformer_ros.ros.detector_loading import detector_for, device_of, score_threshold
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
 from bevformer_ros.ros.node import parameters
 from bevformer_ros.ros.node.health_reporter import TICK_S, HealthReporter
@@ -212,7 +212,7 @@ class DetectorNode(Node):
         )
 
     def _load(self, settings: Settings, rig: RigConfig) -> Detector:
-        detector = load_network(settings, rig)
+        detector = detector_for(settings, rig)
         if detector.config.temporal.frames[-1] > 0:
             raise ValueError(f"{detector.config.name} uses future frames and cannot run live; replay a bag with it")
         self.get_logger().info("the network is loaded, warming it up")
