@@ -185,6 +185,17 @@ def test_reset_rules(second, expected):
     assert reset_reason(first, FrameRecord.of(second, first), HistoryConfig()) == expected
 
 
+@pytest.mark.parametrize(
+    ("forward_m", "yaw", "expected"),
+    [(6.9, 0.0, None), (7.1, 0.0, "pose_jump"), (0.0, 0.29, None), (0.0, 0.31, "pose_jump")],
+)
+def test_limits_of_motion(forward_m, yaw, expected):
+    """In 0.1 s: 60 m/s and 1 m of noise, 2 rad/s and 0.1 rad of noise."""
+    first = FrameRecord.of(frame(), None)
+    second = FrameRecord.of(frame(10_100, forward_m, yaw=yaw), first)
+    assert reset_reason(first, second, HistoryConfig()) == expected
+
+
 @pytest.mark.parametrize(("change", "expected"), [(0.0, None), (0.005, None), (0.02, "calibration_change")])
 def test_changed_distortion(change, expected):
     """Coefficients of the same number: another k2 in one camera."""
@@ -218,5 +229,8 @@ def test_ego_motion_between_reference_and_exposure_is_no_recalibration():
 def test_config_refuses_impossible_limits():
     with pytest.raises(ValueError, match="minimum_spacing_s is 0"):
         HistoryConfig(minimum_spacing_s=0)
+    with pytest.raises(ValueError, match="pose_noise_m is -0.1, expected zero or more"):
+        HistoryConfig(pose_noise_m=-0.1)
+    HistoryConfig(pose_noise_m=0, tolerance=0)
     with pytest.raises(ValueError, match=r"tolerance is 0.5, expected .* no frame fills two slots"):
         HistoryConfig(tolerance=0.5)

@@ -294,6 +294,17 @@ def test_forget_after_keeps_images_of_the_new_pass():
     assert bench.sets == [(100, ("a100", "b108", "c92"))]
 
 
+def test_forget_after_drops_only_what_lies_later():
+    """Each camera's queue holds an image of before and one of after the stamp; the timeout is a margin."""
+    bench = Bench()
+    for camera in (1, 2):
+        for milliseconds in (100, 9100):
+            bench.send(camera, milliseconds)
+    bench.synchronizer.forget_after(50 * MILLISECOND_NS)
+    assert bench.synchronizer.images_dropped == {"time_jump": 2}
+    assert bench.synchronizer._stamps == [[], [100 * MILLISECOND_NS], [100 * MILLISECOND_NS]]
+
+
 def test_drops_say_what_there_was():
     bench = Bench()
     for camera, milliseconds in [(0, 100), (2, 92), (0, 200), (1, 208), (2, 192), (0, 300)]:
@@ -356,6 +367,20 @@ def test_no_image_is_ever_lost_from_the_books(seed):
     bench.assert_every_image_is_accounted_for()
     bench.synchronizer.clear("deactivated")
     assert bench.waiting() == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accept_ns": 0},
+        {"accept_ns": CONFIG.tolerance_ns},
+        {"timeout_ns": CONFIG.tolerance_ns + 1},
+        {"minimum_cameras": 1},
+        {"queue_size": 2},
+    ],
+)
+def test_configuration_at_its_limits_is_accepted(change):
+    replace(CONFIG, **change)
 
 
 @pytest.mark.parametrize(
