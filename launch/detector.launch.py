@@ -9,7 +9,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from bevformer_ros.resources import DDS_PROFILE_VARIABLE, dds_profile, process_settings, share_directory
 
 SHARE = share_directory()
-YES_OR_NO = ["true", "false"]
+YES_OR_NO = ["true", "false", "True", "False"]  # the latter as Python launch files of a parent have them
 AS_IN_PARAMETERS = "; empty: as in the parameter file, or else the node's own default (docs/node.md)"
 
 # Launch arguments that are node parameters of the same name.
@@ -89,9 +89,12 @@ def start_nodes(context):
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
+    def is_on(name):
+        return value(name).lower() == "true"
+
     given = {name: ParameterValue(value(name), value_type=str) for name in TEXT_PARAMETERS if value(name)}
-    given.update({name: value(name) == "true" for name in SWITCH_PARAMETERS if value(name)})
-    environment = process_settings() if value("tune_process") == "true" else {}
+    given.update({name: is_on(name) for name in SWITCH_PARAMETERS if value(name)})
+    environment = process_settings() if is_on("tune_process") else {}
     if value("dds_profile"):
         environment[DDS_PROFILE_VARIABLE] = value("dds_profile")
 
@@ -106,7 +109,7 @@ def start_nodes(context):
             output="screen",
         )
     ]
-    if value("rviz") == "true":
+    if is_on("rviz"):
         nodes.append(
             Node(
                 package="rviz2",
@@ -114,7 +117,7 @@ def start_nodes(context):
                 name="rviz",
                 namespace=value("namespace"),
                 arguments=["-d", str(SHARE / "rviz" / "detector.rviz")],
-                parameters=[{"use_sim_time": value("use_sim_time") == "true"}],
+                parameters=[{"use_sim_time": is_on("use_sim_time")}],
                 additional_env=environment,
             )
         )

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import torch
 from diagnostic_msgs.msg import DiagnosticStatus
-from faulty_car import JPEG_CAMERA, Exposure, FaultyCar
+from faulty_car import JPEG_CAMERA, Exposure, FaultyCar, car_rig
 from sensor_msgs.msg import CompressedImage
+from support import SMALLEST
 
+from bevformer_ros.config import BevFrameConfig, RigConfig, load_yaml
+from bevformer_ros.model.checkpoint import save_checkpoint
+from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.ros.detector_loading import device_of, load_network
+from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.types import SECOND_NS
 
 LEVELS = {DiagnosticStatus.WARN: "WARN", DiagnosticStatus.ERROR: "ERROR", DiagnosticStatus.STALE: "STALE"}
@@ -493,6 +501,98 @@ DETECTOR_PHASES = (
 )
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """What ends a start, or a configuration, with one line. attempt: what does, given a folder to write into."""
+
+    what: str
+    attempt: Callable[[Path], object]
+    says: str
+    remedy: str
+
+
+def rig_with(**changes: object) -> Callable[[Path], object]:
+    return lambda folder: replace(car_rig(), **changes)
+
+
+def weights_with(**tensors: torch.Tensor) -> Callable[[Path], object]:
+    def attempt(folder: Path) -> object:
+        path = folder / "weights.safetensors"
+        save_checkpoint(path, tensors, load_yaml(ModelConfig, SMALLEST))
+        return load_network(Settings(model=str(SMALLEST), weights=str(path), device="cpu"), car_rig())
+
+    return attempt
+
+
+def weights_of_another_model(folder: Path) -> object:
+    path, config = folder / "weights.safetensors", load_yaml(ModelConfig, SMALLEST)
+    save_checkpoint(path, {}, replace(config, max_detections=7))
+    return load_network(Settings(model=str(SMALLEST), weights=str(path), device="cpu"), car_rig())
+
+
+def alias_bomb(folder: Path) -> object:
+    lines = ["a: &a [x, x, x, x, x, x, x, x]", "b: &b [*a, *a, *a, *a, *a, *a, *a, *a]", "c: [*b, *b, *b, *b, *b, *b]"]
+    (folder / "rig.yaml").write_text("\n".join(lines))
+    return load_yaml(RigConfig, folder / "rig.yaml")
+
+
+def one_topic_twice(folder: Path) -> object:
+    first, *others = car_rig().cameras
+    return replace(car_rig(), cameras=(first, *(replace(camera, image_topic=first.image_topic) for camera in others)))
+
+
+REFUSALS = (
+    Refusal(
+        "`device` names a GPU that is not there, or torch can use none",
+        lambda folder: device_of(Settings(device="cuda:99")),
+        "device is cuda:99, but",
+        "set `device` to cpu or auto; the line says what torch finds, or that the driver is too old",
+    ),
+    Refusal(
+        "weights hold NaN or infinity",
+        weights_with(bad=torch.tensor([float("nan")])),
+        "bad holds NaN or infinity",
+        "take other weights: training diverged, or the file is damaged",
+    ),
+    Refusal(
+        "weights were trained with another configuration than the model's",
+        weights_of_another_model,
+        "was trained with another configuration",
+        "use the weights alone, as `model`",
+    ),
+    Refusal(
+        "`output_frame` begins with a slash",
+        lambda folder: Settings(output_frame="/map"),
+        "without a leading slash: 'map'",
+        "write it without",
+    ),
+    Refusal(
+        "a frame of the rig is empty or begins with a slash",
+        rig_with(base_frame=""),
+        "base_frame is '', expected the name of a tf frame",
+        "name the tf frame",
+    ),
+    Refusal(
+        "the pose of the BEV frame is not finite",
+        lambda folder: BevFrameConfig((0.0, 0.0, float("nan")), (0.0, 0.0, 0.0)),
+        "expected finite numbers",
+        "correct `bev_frame` in the rig",
+    ),
+    Refusal(
+        "two cameras have one topic",
+        one_topic_twice,
+        "which is image_topic of CAM_FRONT already",
+        "give each a topic of its own",
+    ),
+    Refusal(
+        "a YAML file with aliases, of which a few lines can mean more than memory holds",
+        alias_bomb,
+        "is an alias; write the values out",
+        "write the values out",
+    ),
+)
+
+
 def document() -> str:
     """docs/faults.md."""
     lines = [
@@ -515,6 +615,12 @@ def document() -> str:
         "| what is wrong | `problems` | detector | remedy |",
         "|---|---|---|---|",
         *_rows(fault for phase in DETECTOR_PHASES for fault in phase.faults),
+        "",
+        "## Refused at the start",
+        "",
+        "| what is wrong | remedy |",
+        "|---|---|",
+        *(f"| {refusal.what} | {refusal.remedy} |" for refusal in REFUSALS),
     ]
     return "\n".join(lines) + "\n"
 

@@ -136,7 +136,7 @@ def test_plain_launch_leaves_the_defaults_to_the_node(launch, monkeypatch):
 
 def test_arguments_become_parameters_of_the_node(launch):
     given = {"rig": "nuscenes", "model": "tiny", "weights": "w.pth", "device": "cpu", "precision": "float32"}
-    (node,) = launch(**given, autostart="false", tracking="true", use_sim_time="true", namespace="car1")
+    (node,) = launch(**given, autostart="false", tracking="True", use_sim_time="true", namespace="car1")
     assert parameters_of(node) == {**given, "autostart": False, "tracking": True, "use_sim_time": True}
     assert node.namespace == "car1"
     assert set(parameters_of(node)) <= {*SETTINGS, "use_sim_time"}

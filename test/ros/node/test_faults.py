@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +17,7 @@ pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `m
 
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
-from fault_table import AT_START, DETECTOR_PHASES, PHASES, Fault, Phase, document, foreign_arm
+from fault_table import AT_START, DETECTOR_PHASES, PHASES, REFUSALS, Fault, Phase, document, foreign_arm
 from faulty_car import FaultyCar, car_rig
 from rig_publisher import START_TIMEOUT_S
 from support import REPOSITORY, SMALLEST, RunningProcess, detector_command, wait_until
@@ -187,6 +188,12 @@ def test_a_foreign_frame_whose_stamps_go_back_and_forth_is_nobodys_business(stag
 
 def dropped(status) -> int:
     return sum(entry.count for entry in status.sets_dropped)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.what)
+def test_what_cannot_work_is_refused_in_one_line(refusal, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(refusal.says)):
+        refusal.attempt(tmp_path)
 
 
 def test_the_documentation_holds_the_table():

@@ -1,0 +1,72 @@
+"""What the ROS graph and the clock tell, with real nodes and a session that stands in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("sensor_msgs.msg", reason="needs the ROS environment that `make test` makes")
+
+import rclpy
+from rclpy.lifecycle import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from support import REPOSITORY, wait_until
+
+from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.ros.node.health_reporter import HealthReporter
+
+RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
+FRONT = replace(RIG, cameras=RIG.cameras[:1])
+TOPIC = RIG.cameras[0].image_topic
+RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+@pytest.fixture
+def graph():
+    """A reporter, and a node that publishes beside it."""
+    contexts = [rclpy.Context(), rclpy.Context()]
+    for context in contexts:
+        rclpy.init(context=context)
+    node, other = Node("reporting", context=contexts[0]), rclpy.create_node("camera", context=contexts[1])
+    yield HealthReporter(node, FRONT), node, other
+    node.destroy_node()
+    other.destroy_node()
+    for context in contexts:
+        rclpy.shutdown(context=context)
+
+
+def session(qos):
+    """A camera from which nothing comes."""
+    health = SimpleNamespace(mute_topics=lambda now_s: [("CAM_FRONT", TOPIC)])
+    return SimpleNamespace(health=health, qos=qos)
+
+
+@pytest.mark.parametrize(
+    ("kind", "topic", "offered", "wanted", "text"),
+    [
+        (Image, "/cam_frnt/image_raw", RELIABLE, BEST_EFFORT, "nearest of its kind: /cam_frnt/image_raw"),
+        (CompressedImage, TOPIC, RELIABLE, BEST_EFFORT, "cameras.CAM_FRONT.compressed to true"),
+        (Image, TOPIC, BEST_EFFORT, RELIABLE, "set image_reliability to best_effort"),
+        (Image, TOPIC, BEST_EFFORT, BEST_EFFORT, ""),
+    ],
+)
+def test_what_the_graph_tells_of_a_mute_topic(graph, kind, topic, offered, wanted, text):
+    reporter, node, other = graph
+    other.create_publisher(kind, topic, offered)
+    wait_until(lambda: node.count_publishers(topic), "the publisher to be discovered")
+    fault = reporter._ask_graph(session(wanted), 0.0).get(TOPIC, "")
+    assert bool(fault) == bool(text)
+    assert text in fault
+
+
+def test_another_node_of_the_same_name_is_noticed(graph):
+    reporter, _, other = graph
+    assert [problem.code for problem in reporter._surroundings(0.0)] == []
+    twin = rclpy.create_node("reporting", context=other.context)
+    wait_until(lambda: reporter._surroundings(0.0), "the other node to be discovered")
+    assert [problem.code for problem in reporter._surroundings(0.0)] == ["double_name"]
+    twin.destroy_node()
