@@ -197,8 +197,13 @@ def test_all_recordings_share_one_pool_and_one_stream(monkeypatch: pytest.Monkey
     cuda = FakeCuda(monkeypatch)
     record = CudaGraphs(torch.device("cuda"))
     runs: list[object] = []
+
+    def function() -> str:
+        runs.append(getattr(cuda.current, "name", None))
+        return "outputs"
+
     for _ in range(3):
-        replay, outputs = record(lambda: runs.append(getattr(cuda.current, "name", None)) or "outputs")
+        replay, outputs = record(function)
         assert outputs == "outputs"
     replay()
     assert set(runs) == {"recording 1"}  # warm-ups too: their memory is that of the recording
