@@ -10,13 +10,20 @@ import json
 from pathlib import Path
 
 from bevformer_ros.commands.detector_options import add_setting
-from bevformer_ros.commands.options import add_results, add_size, add_workers, rig_of, truth_of
+from bevformer_ros.commands.evaluation_options import evaluations_of
+from bevformer_ros.commands.options import (
+    add_results,
+    add_size,
+    add_workers,
+    rig_of,
+    truth_of,
+)
 from bevformer_ros.evaluation.simulated_world import KEYFRAME_RATE
 from bevformer_ros.evaluation.tracking import TrackingScores
 from bevformer_ros.ros.bag.evaluation import (
     Evaluation,
     WorldEvaluation,
-    evaluate,
+    compared,
     evaluate_tracked_truth,
     evaluate_tracked_worlds,
     evaluate_tracks,
@@ -74,9 +81,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def of_results(arguments: argparse.Namespace) -> Evaluation | TrackingScores:
-    pairs = pairs_of(arguments.results, arguments.ground_truth)
-    score = evaluate_tracks if arguments.tracking else evaluate
-    return score(pairs, rig_of(arguments), truth_of(arguments))
+    if arguments.tracking:
+        pairs = pairs_of(arguments.results, arguments.ground_truth)
+        return evaluate_tracks(pairs, rig_of(arguments), truth_of(arguments))
+    first, *others = evaluations_of(arguments)
+    for second in others:
+        print(f"{compared(first, second)}\n")
+    return first
 
 
 def of_worlds(arguments: argparse.Namespace) -> WorldEvaluation | TrackingScores:

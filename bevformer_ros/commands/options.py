@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Literal, get_args
 
+from bevformer_ros.class_map import ClassMap
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.resources import DEFAULT_RIG, config_file
-from bevformer_ros.ros.topics import TRUTH, BoxTopics
+from bevformer_ros.ros.topics import OUTPUT, TRUTH, BoxTopics
 
 Storage = Literal["mcap", "sqlite3"]
 Options = argparse._ActionsContainer  # a parser, or a group of its options
@@ -97,7 +98,28 @@ def add_results(parser: Options, count: Literal["+", "*"]) -> None:
     add_rig(parser, "frames")
     parser.add_argument("--truth", default=TRUTH.boxes, metavar="TOPIC", help="(default %(default)s)")
     parser.add_argument("--truth-kinematics", default=TRUTH.kinematics, metavar="TOPIC", help="(default %(default)s)")
+    parser.add_argument("--detections", default=OUTPUT.boxes, metavar="TOPIC", help="in OUT (default %(default)s)")
+    parser.add_argument(
+        "--detection-kinematics", default=OUTPUT.kinematics, metavar="TOPIC", help="(default %(default)s)"
+    )
+    parser.add_argument("--classes", type=Path, metavar="YAML", help="what the bags' classes are called here")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="OUT",
+        help="another detector's results on the same bags, in the same order, to stand beside the first",
+    )
 
 
 def truth_of(arguments: argparse.Namespace) -> BoxTopics:
     return BoxTopics(arguments.truth, arguments.truth_kinematics)
+
+
+def detections_of(arguments: argparse.Namespace) -> BoxTopics:
+    return BoxTopics(arguments.detections, arguments.detection_kinematics)
+
+
+def classes_of(arguments: argparse.Namespace) -> ClassMap | None:
+    return None if arguments.classes is None else load_yaml(ClassMap, arguments.classes)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from bevformer_ros.commands.evaluation_options import evaluations_of
 from bevformer_ros.commands.options import add_output, add_results, add_view_width, rig_of, truth_of
 from bevformer_ros.ros.bag.evaluation import pairs_of
 from bevformer_ros.ros.bag.report import Pictures, report
@@ -14,14 +14,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = Pictures()
     add_results(parser, "+")
     add_output(parser, "FOLDER", "folder to create")
-    parser.add_argument(
-        "--compare",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="OUT",
-        help="another detector's results on the same bags, in the same order, to stand beside the first",
-    )
     parser.add_argument("--frames", type=int, default=default.most, help="with pictures, at most (default %(default)s)")
     parser.add_argument(
         "--score",
@@ -33,11 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    runs = [pairs_of(arguments.results, arguments.ground_truth)]
-    if arguments.compare:
-        runs.append(pairs_of(arguments.compare, arguments.ground_truth))
+    runs = evaluations_of(arguments)
+    drives = [drive for _, drive in pairs_of(arguments.results, arguments.ground_truth)]
     pictures = Pictures(arguments.frames, arguments.score, arguments.width)
-    for found in report(arguments.output, runs, rig_of(arguments), truth_of(arguments), pictures):
+    report(arguments.output, runs, drives, rig_of(arguments), truth_of(arguments), pictures)
+    for found in runs:
         print(found.text())
     print(f"\nopen {arguments.output / 'index.html'}")
     return 0

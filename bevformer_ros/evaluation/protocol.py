@@ -14,7 +14,7 @@ prints a row for each class: objects and boxes within range, the mean AP, the AP
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,12 @@ try:
     from nuscenes.eval.common.data_classes import EvalBoxes
     from nuscenes.eval.detection.algo import accumulate, calc_ap, calc_tp
     from nuscenes.eval.detection.constants import TP_METRICS
-    from nuscenes.eval.detection.data_classes import DetectionBox, DetectionConfig, DetectionMetrics
+    from nuscenes.eval.detection.data_classes import (
+        DetectionBox,
+        DetectionConfig,
+        DetectionMetricData,
+        DetectionMetrics,
+    )
 except ImportError as error:
     raise ImportError(
         f"{error}: the metrics are nuscenes-devkit's; `make env` installs it, or: pip install --no-deps "
@@ -95,6 +100,7 @@ class Scores:
     def as_json(self) -> dict[str, Any]:
         """For a file: without the curves, None for what is not defined."""
         content = asdict(self)
+        content["errors"] = {name: None if np.isnan(value) else value for name, value in self.errors.items()}
         for name, entry in content["classes"].items():
             del entry["curves"]
             entry["ap"] = self.classes[name].ap
@@ -108,8 +114,11 @@ def protocol() -> DetectionConfig:
     return config_factory("detection_cvpr_2019")
 
 
-def score(samples: Sequence[EvaluationSample]) -> Scores:
-    """mAP, errors and NDS over all samples together. Raises ValueError without samples."""
+def score(samples: Sequence[EvaluationSample], with_velocities: bool = True) -> Scores:
+    """mAP, errors and NDS over all samples together. Raises ValueError without samples.
+
+    with_velocities: whether the detections have any; without, mAVE is NaN and counts in NDS as if they were all wrong.
+    """
     if not samples:
         raise ValueError("there is nothing to evaluate: no time at which both boxes and the truth are known")
     config = protocol()
@@ -128,9 +137,9 @@ def score(samples: Sequence[EvaluationSample]) -> Scores:
             curves[name, distance] = Curve(data.recall, data.precision, data.confidence)
             if distance == config.dist_th_tp:
                 for error in TP_METRICS:
-                    undefined = error in _UNDEFINED.get(name, ())
-                    metrics.add_label_tp(name, error, np.nan if undefined else calc_tp(data, config.min_recall, error))
-    return Scores(
+                    known = with_velocities or error != "vel_err"
+                    metrics.add_label_tp(name, error, _true_positive_error(data, name, error, known, config))
+    scores = Scores(
         mean_ap=metrics.mean_ap,
         nds=float(metrics.nd_score),
         errors={ERROR_NAMES[name]: float(value) for name, value in metrics.tp_errors.items()},
@@ -145,6 +154,22 @@ def score(samples: Sequence[EvaluationSample]) -> Scores:
             for name in CLASS_NAMES
         },
     )
+    return scores if with_velocities else _without_velocities(scores)
+
+
+def _true_positive_error(
+    data: DetectionMetricData, name: str, error: str, known: bool, config: DetectionConfig
+) -> float:
+    """What is not known counts as wrong, what the benchmark does not define not at all."""
+    if error in _UNDEFINED.get(name, ()):
+        return float("nan")
+    return float(calc_tp(data, config.min_recall, error)) if known else 1.0
+
+
+def _without_velocities(scores: Scores) -> Scores:
+    unknown = {ERROR_NAMES["vel_err"]: float("nan")}
+    classes = {name: replace(entry, errors=entry.errors | unknown) for name, entry in scores.classes.items()}
+    return replace(scores, errors=scores.errors | unknown, classes=classes)
 
 
 def in_range(boxes: Detections3D, config: DetectionConfig) -> NDArray[np.bool_]:

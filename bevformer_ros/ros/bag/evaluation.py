@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bevformer_ros.class_map import ClassMap
 from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.evaluation.breakdown import Interval, by_distance, difference_interval, mean_ap_interval
 from bevformer_ros.evaluation.protocol import EvaluationSample, Scores, score
 from bevformer_ros.evaluation.simulated_world import detected, evaluate_world, true
-from bevformer_ros.evaluation.table import score_table
+from bevformer_ros.evaluation.table import part_table, score_table
 from bevformer_ros.evaluation.tracked_world import score_tracked
 from bevformer_ros.evaluation.tracking import TrackingScores, score_tracks
 from bevformer_ros.resources import config_file
@@ -20,7 +23,7 @@ from bevformer_ros.ros.bag.results import Evaluated, evaluated, read_summary, tr
 from bevformer_ros.ros.bag.run_summary import Summary
 from bevformer_ros.ros.detector_loading import detector_for
 from bevformer_ros.ros.node.settings import Settings
-from bevformer_ros.ros.topics import OUTPUT_STATUS, BoxTopics
+from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, BoxTopics
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
 from bevformer_ros.tracking.config import TrackingConfig
@@ -30,22 +33,41 @@ UNTRAINED = "UNTRAINED: the weights were random, the boxes mean nothing"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """scores: over all bags together. parts: by bag. runs: by result bag what the detector says of itself."""
+    """scores: over all bags together. scenes: by result bag. runs: by result bag what the detector says of itself."""
 
     scores: Scores
-    parts: tuple[Evaluated, ...]
+    scenes: dict[str, Evaluated]
     runs: dict[str, Summary]
 
     @property
     def samples(self) -> list[EvaluationSample]:
-        return [sample for part in self.parts for sample in part.samples]
+        return [sample for scene in self.scenes.values() for sample in scene.samples]
 
     @property
     def missing(self) -> int:
-        return sum(len(part.missing) for part in self.parts)
+        return sum(len(scene.missing) for scene in self.scenes.values())
+
+    @property
+    def samples_by_scene(self) -> dict[str, tuple[EvaluationSample, ...]]:
+        return {name: scene.samples for name, scene in self.scenes.items()}
+
+    @cached_property
+    def by_scene(self) -> dict[str, Scores]:
+        return {name: score(scene.samples, scene.velocities) for name, scene in self.scenes.items()}
+
+    @cached_property
+    def by_distance(self) -> dict[str, Scores]:
+        return by_distance(self.samples)
+
+    @cached_property
+    def mean_ap(self) -> Interval | None:
+        """None where there are not scenes enough to say."""
+        return mean_ap_interval(self.samples_by_scene) if len(self.scenes) > 1 else None
 
     def text(self) -> str:
-        parts = [score_table(self.scores, len(self.samples))]
+        parts = [score_table(self.scores, len(self.samples)), part_table(self.by_distance)]
+        if self.mean_ap is not None:
+            parts += [part_table(self.by_scene), f"mAP over {len(self.scenes)} scenes: {self.mean_ap}"]
         if self.missing:
             parts.append(f"{self.missing} of {len(self.samples)} samples have no result and count as empty.")
         parts += [f"{name}\n{summary.table()}" for name, summary in self.runs.items()]
@@ -54,6 +76,7 @@ class Evaluation:
         return "\n\n".join(parts)
 
     def as_json(self) -> dict[str, Any]:
+        """As config/evaluation.schema.json has it."""
         runs = {
             name: {
                 "model": summary.model,
@@ -64,7 +87,29 @@ class Evaluation:
             }
             for name, summary in self.runs.items()
         }
-        return {"samples": len(self.samples), "missing": self.missing, **self.scores.as_json(), "runs": runs}
+        return {
+            "samples": len(self.samples),
+            "missing": self.missing,
+            **self.scores.as_json(),
+            "mean_ap_interval": None if self.mean_ap is None else [self.mean_ap.low, self.mean_ap.high],
+            "by_distance": {name: scores.as_json() for name, scores in self.by_distance.items()},
+            "by_scene": {name: scores.as_json() for name, scores in self.by_scene.items()},
+            "runs": runs,
+        }
+
+
+def compared(first: Evaluation, second: Evaluation) -> str:
+    """Two runs over the same drives, for a terminal. Raises ValueError where the truths are not the same."""
+    if [sample.token for sample in first.samples] != [sample.token for sample in second.samples]:
+        raise ValueError("the runs have different truths; only results on the same bags, in the same order, compare")
+    parts = [part_table({"first": first.scores, "second": second.scores})]
+    names = [name for name, entry in first.scores.classes.items() if entry.truths]
+    aps = [(name, first.scores.classes[name].ap, second.scores.classes[name].ap) for name in names]
+    parts.append("\n".join(f"{name:<22}{one:8.3f}{two:8.3f}{two - one:+8.3f}" for name, one, two in aps))
+    if len(first.scenes) > 1:
+        difference = difference_interval(first.samples_by_scene, second.samples_by_scene)
+        parts.append(f"mAP of the second less the first's: {difference}")
+    return "\n\n".join(parts)
 
 
 def pairs_of(results: Sequence[Path], drives: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -74,16 +119,24 @@ def pairs_of(results: Sequence[Path], drives: Sequence[Path]) -> list[tuple[Path
     return list(zip(results, drives or map(drive_of, results), strict=True))
 
 
-def evaluate(pairs: Sequence[tuple[Path, Path]], rig: RigConfig, truth: BoxTopics) -> Evaluation:
-    parts: list[Evaluated] = []
+def evaluate(
+    pairs: Sequence[tuple[Path, Path]],
+    rig: RigConfig,
+    truth: BoxTopics,
+    detections: BoxTopics = OUTPUT,
+    classes: ClassMap | None = None,
+) -> Evaluation:
+    """Of (result, drive) pairs, each a scene of its own."""
+    scenes: dict[str, Evaluated] = {}
     runs = {}
     for result, drive in pairs:
         with BagReader(result) as results, BagReader(drive) as driven:
-            parts.append(evaluated(results, driven, rig, truth))
+            scenes[str(result)] = evaluated(results, driven, rig, truth, detections, classes)
             if OUTPUT_STATUS in results.topics:
                 runs[str(result)] = read_summary(results)
-    samples = [sample for part in parts for sample in part.samples]
-    return Evaluation(score(samples), tuple(parts), runs)
+    samples = [sample for scene in scenes.values() for sample in scene.samples]
+    velocities = any(scene.velocities for scene in scenes.values())
+    return Evaluation(score(samples, velocities), scenes, runs)
 
 
 def evaluate_tracks(pairs: Sequence[tuple[Path, Path]], rig: RigConfig, truth: BoxTopics) -> TrackingScores:

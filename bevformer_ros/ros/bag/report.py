@@ -14,7 +14,7 @@ from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig
 from bevformer_ros.drawing import PANEL_ROWS, write_picture
 from bevformer_ros.evaluation.report_page import Moment, ReportContent, Run, TimelineEntry, View, write_report
-from bevformer_ros.ros.bag.evaluation import Evaluation, evaluate
+from bevformer_ros.ros.bag.evaluation import Evaluation
 from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.bag.results import EgoFrame
 from bevformer_ros.ros.bag.scene import BagScene
@@ -41,21 +41,24 @@ class Pictures:
 
 
 def report(
-    folder: Path, runs: Sequence[Sequence[tuple[Path, Path]]], rig: RigConfig, truth: BoxTopics, pictures: Pictures
-) -> list[Evaluation]:
-    """Write the report of one run or two, each of (result, drive) pairs, into a folder that is not there yet.
+    folder: Path,
+    runs: Sequence[Evaluation],
+    drives: Sequence[Path],
+    rig: RigConfig,
+    truth: BoxTopics,
+    pictures: Pictures,
+) -> None:
+    """Write the report of one run or two over the same drives into a folder that is not there yet.
 
     Raises ValueError where the folder is there, or the runs are not about the same drives.
     """
     if folder.exists():
         raise ValueError(f"{folder} exists already; remove it or name another folder")
-    found = [evaluate(pairs, rig, truth) for pairs in runs]
-    drives = [drive for _, drive in runs[0]]
-    summaries = [run for evaluation in found for run in evaluation.runs.values()]
+    summaries = [run for evaluation in runs for run in evaluation.runs.values()]
     (folder / "frames").mkdir(parents=True)
     share = max(1, pictures.most // len(drives))
     moments: list[Moment] = []
-    for drive, part in zip(drives, found[0].parts, strict=True):
+    for drive, part in zip(drives, runs[0].scenes.values(), strict=True):
         stamps = [sample.truth.stamp_ns for sample in part.samples]
         moments += _moments(folder, drive, stamps, rig, truth.boxes, share, pictures.width)
     content = ReportContent(
@@ -63,11 +66,10 @@ def report(
         f"{', '.join(drive.name for drive in drives)}",
         warning="" if all(run.trained for run in summaries) else _UNTRAINED,
         moments=moments,
-        runs=[_run(evaluation, pairs) for evaluation, pairs in zip(found, runs, strict=True)],
+        runs=[_run(evaluation) for evaluation in runs],
         threshold=pictures.score,
     )
     write_report(folder, content)
-    return found
 
 
 def _moments(
@@ -121,19 +123,19 @@ def _timeline(result: Path) -> Iterator[TimelineEntry]:
             dropped_before = dropped
 
 
-def _run(found: Evaluation, pairs: Sequence[tuple[Path, Path]]) -> Run:
+def _run(found: Evaluation) -> Run:
     scores, runs = found.scores, list(found.runs.values())
     cards = [("NDS", f"{scores.nds:.3f}"), ("mAP", f"{scores.mean_ap:.3f}")]
-    cards += [(name, f"{value:.3f}") for name, value in scores.errors.items()]
+    cards += [(name, "n/a" if np.isnan(value) else f"{value:.3f}") for name, value in scores.errors.items()]
     cards += [("samples", f"{len(found.samples)}"), ("without result", f"{found.missing}")]
     cards += [("sets processed", f"{sum(run.processed for run in runs)}")]
     cards += [("sets dropped", f"{sum(sum(run.dropped.values()) for run in runs)}")]
     return Run(
-        name=", ".join(result.name for result, _ in pairs),
+        name=", ".join(Path(result).name for result in found.scenes),
         cards=cards,
         scores=scores,
         samples=found.samples,
-        processed=[sample.token not in part.missing for part in found.parts for sample in part.samples],
-        timeline=[entry for result, _ in pairs for entry in _timeline(result)],
+        processed=[sample.token not in scene.missing for scene in found.scenes.values() for sample in scene.samples],
+        timeline=[entry for result in found.scenes for entry in _timeline(Path(result))],
         stages=[(entry.stage, entry.median, entry.percentile_95) for run in runs[:1] for entry in run.stages],
     )

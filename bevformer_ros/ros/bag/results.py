@@ -9,7 +9,9 @@ from bevformer_ros.msg import DetectionKinematicsArray, DetectorStatus
 from numpy.typing import NDArray
 from rclpy.time import Time
 from tf2_ros import Buffer, TransformException
+from vision_msgs.msg import Detection3DArray
 
+from bevformer_ros.class_map import ClassMap
 from bevformer_ros.config import RigConfig
 from bevformer_ros.evaluation.attributes import with_guessed_attributes
 from bevformer_ros.evaluation.protocol import EvaluationSample
@@ -37,14 +39,19 @@ class StampedBoxes:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """samples: one for each stamp of the truth. missing: the tokens of those without a result, which count as empty."""
+    """samples: one for each stamp of the truth. missing: the tokens of those without a result, which count as empty.
+    velocities: whether the results hold any."""
 
     samples: tuple[EvaluationSample, ...]
     missing: frozenset[str]
+    velocities: bool
 
 
-def read_boxes(bag: BagReader, names: BoxTopics) -> dict[int, StampedBoxes]:
-    """All boxes of a topic by their header stamp. Raises ValueError where the bag lacks the topic."""
+def read_boxes(bag: BagReader, names: BoxTopics, classes: ClassMap | None = None) -> dict[int, StampedBoxes]:
+    """All boxes of a topic by their header stamp. classes: what those of the bag are called here, the same where None.
+
+    Raises ValueError where the bag lacks the topic, and for a class that is unknown.
+    """
     extras: dict[int, DetectionKinematicsArray] = {}
     if names.kinematics in bag.topics:
         for entry in bag.messages([names.kinematics]):
@@ -53,17 +60,37 @@ def read_boxes(bag: BagReader, names: BoxTopics) -> dict[int, StampedBoxes]:
     found = {}
     for entry in bag.messages([names.boxes]):
         message = deserialize(entry)
+        if classes is not None:
+            _rename(message, classes)
         extra = extras.get(stamp_to_ns(message.header.stamp))
         boxes = detections_from_messages(message, extra)
         ids = tuple(box.id for box in message.detections)
-        found[boxes.stamp_ns] = StampedBoxes(message.header.frame_id, boxes, ids, _velocity_known(boxes, extra))
+        found[boxes.stamp_ns] = StampedBoxes(message.header.frame_id, boxes, ids, _velocity_known(boxes, ids, extra))
     return found
 
 
-def _velocity_known(boxes: Detections3D, extra: DetectionKinematicsArray | None) -> NDArray[np.bool_]:
+def _rename(message: Detection3DArray, classes: ClassMap) -> None:
+    """Give every box its best hypothesis by our name; take away those that have none here."""
+    kept = []
+    for detection in message.detections:
+        if not detection.results:
+            raise ValueError(f"detection {detection.id!r} has no hypothesis, expected a class and a score")
+        best = max(detection.results, key=lambda result: result.hypothesis.score)
+        name = classes.ours(best.hypothesis.class_id)
+        if name is not None:
+            best.hypothesis.class_id = name
+            detection.results = [best]
+            kept.append(detection)
+    message.detections = kept
+
+
+def _velocity_known(
+    boxes: Detections3D, ids: tuple[str, ...], extra: DetectionKinematicsArray | None
+) -> NDArray[np.bool_]:
     if extra is None:
         return np.zeros(len(boxes), np.bool_)
-    return np.array([not np.isnan(entry.velocity.twist.linear.x) for entry in extra.detections], np.bool_)
+    known = {entry.id: not np.isnan(entry.velocity.twist.linear.x) for entry in extra.detections}
+    return np.array([known[identity] for identity in ids], np.bool_)
 
 
 def read_summary(bag: BagReader) -> Summary:
@@ -108,20 +135,27 @@ class EgoFrame:
         return transform_from_message(found.transform)
 
 
-def evaluated(result: BagReader, drive: BagReader, rig: RigConfig, truth: BoxTopics = TRUTH) -> Evaluated:
+def evaluated(
+    result: BagReader,
+    drive: BagReader,
+    rig: RigConfig,
+    truth: BoxTopics = TRUTH,
+    detections: BoxTopics = OUTPUT,
+    classes: ClassMap | None = None,
+) -> Evaluated:
     """Results against the truth in the drive's bag. Boxes without attributes get guessed ones; each truth stands
     against the result nearest in time, brought to where the ego was then."""
-    found, ego = read_boxes(result, OUTPUT), EgoFrame(transforms_of(drive), rig)
+    found, ego = read_boxes(result, detections, classes), EgoFrame(transforms_of(drive), rig)
     stamps = np.array(sorted(found), np.int64)
     samples, missing = [], []
-    for stamp_ns, true in read_boxes(drive, truth).items():
+    for stamp_ns, true in read_boxes(drive, truth, classes).items():
         token, nearest = f"{drive.path}-{stamp_ns}", nearest_stamp(stamps, stamp_ns)
         boxes = Detections3D.empty(stamp_ns) if nearest is None else ego.boxes(found[nearest], stamp_ns)
         if nearest is None:
             missing.append(token)
         boxes, true_boxes = with_guessed_attributes(boxes), ego.boxes(true, stamp_ns)
         samples.append(EvaluationSample(token, boxes, true_boxes, true.velocity_known, true.ids))
-    return Evaluated(tuple(samples), frozenset(missing))
+    return Evaluated(tuple(samples), frozenset(missing), detections.kinematics in result.topics)
 
 
 def tracked(result: BagReader, drive: BagReader, rig: RigConfig, truth: BoxTopics = TRUTH) -> list[TrackedSample]:

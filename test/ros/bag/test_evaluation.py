@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `m
 pytest.importorskip("nuscenes", reason="needs nuscenes-devkit, which `make env` installs")
 
 from bevformer_ros.msg import DetectorStatus, ReasonCount, StageLatency
-from support import SMALLEST
+from support import REPOSITORY, SMALLEST
 
 from bevformer_ros import geometry
 from bevformer_ros.commands.cli import main
@@ -93,6 +95,7 @@ def test_the_truth_itself_is_perfect(drive, truth, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "NDS" in text and "superseded" in text and "detect" in text
     written = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    jsonschema.validate(written, json.loads((REPOSITORY / "config" / "evaluation.schema.json").read_text()))
     assert written["mean_ap"] == found.scores.mean_ap
     assert written["runs"][str(result)] == {
         "model": "ideal",
@@ -113,6 +116,40 @@ def test_results_may_stand_in_another_frame(drive, truth, tmp_path, frame_id):
         for stamp, entry in truth.items()
     ]
     assert_perfect(scores_of(write_results(tmp_path / "out", found, frame_id), drive))
+
+
+def test_a_foreign_detector_is_scored_by_its_own_topic_and_words(drive, truth, tmp_path, capsys):
+    """Without velocities, which are then not known; what the map ignores takes no part."""
+    with BagWriter(tmp_path / "foreign") as bag:
+        for entry in truth.values():
+            message = detections_to_message(entry.boxes, RIG.base_frame)
+            for detection in message.detections:
+                hypothesis = detection.results[0].hypothesis
+                hypothesis.class_id = {"car": "17", "pedestrian": "animal"}.get(
+                    hypothesis.class_id, hypothesis.class_id
+                )
+            bag.write("/other/boxes", message, entry.boxes.stamp_ns)
+    (tmp_path / "classes.yaml").write_text("car: ['17']\nignore: [animal]\n", encoding="utf-8")
+    file = tmp_path / "scores.json"
+    words = ["--ground-truth", str(drive), "--detections", "/other/boxes", "--json", str(file)]
+    assert main(["evaluate", str(tmp_path / "foreign"), *words, "--classes", str(tmp_path / "classes.yaml")]) == 0
+    assert "The results hold no velocities: mAVE is not known" in capsys.readouterr().out
+    scores = json.loads(file.read_text())
+    assert scores["errors"]["mAVE"] is None and scores["classes"]["car"]["errors"]["mAVE"] is None
+    assert scores["classes"]["car"]["ap"] == pytest.approx(1.0) and scores["classes"]["pedestrian"]["ap"] == 0.0
+    assert main(["evaluate", str(tmp_path / "foreign"), *words]) == 1
+    assert "class '17' is not one of" in capsys.readouterr().err
+
+
+def test_two_runs_are_compared_over_the_same_scenes(drive, truth, tmp_path, capsys):
+    boxes = [entry.boxes for entry in truth.values()]
+    names = {"good": boxes, "better": boxes, "poor": boxes[:1], "poorer": boxes[:1]}
+    paths = {name: str(write_results(tmp_path / name, found)) for name, found in names.items()}
+    words = [paths["good"], paths["better"], "--ground-truth", str(drive), str(drive)]
+    assert main(["evaluate", *words, "--compare", paths["poor"], paths["poorer"]]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"mAP of the second less the first's: -0\.\d+ \(95 %", text)
+    assert "mAP over 2 scenes" in text and "0 to 10 m" in text
 
 
 def test_results_of_another_time_are_compared_where_the_ego_was_then(drive, truth, tmp_path):
