@@ -75,7 +75,7 @@ class TrackingConfig:
     no such second stage."""
     confirm_score: float = 0.6
     """A track is reported once the scores of its boxes sum up to this; before, one miss ends it."""
-    maximum_coast_s: float = 2.0
+    maximum_coast_s: float = 3.0
     """How long a track without boxes is remembered, so that it may go on behind an occlusion."""
     report_coast_s: float = 0.3
     """How long of that it is still reported."""

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from bevformer_ros import geometry
 from bevformer_ros.taxonomy import CLASS_NAMES, NO_ATTRIBUTE
+from bevformer_ros.tracking.config import TrackingConfig
 from bevformer_ros.tracking.tracker import Tracker
 from bevformer_ros.tracking.tracks import Tracks3D
-from bevformer_ros.types import Detections3D
+from bevformer_ros.types import SECOND_NS, Detections3D
 
 # Few values, so that boxes often share one, and ties have to be broken.
 _BOX = st.tuples(
@@ -84,7 +85,7 @@ def test_an_id_that_is_gone_for_good_stays_away(sets):
     for tracks in track(sets):
         for identity, coasted_s in zip(tracks.ids.tolist(), tracks.coasted_s, strict=True):
             if coasted_s == 0:
-                assert tracks.stamp_ns - seen_ns.get(identity, tracks.stamp_ns) <= 2_000_000_000
+                assert tracks.stamp_ns - seen_ns.get(identity, tracks.stamp_ns) <= TrackingConfig().maximum_coast_s * SECOND_NS
                 seen_ns[identity] = tracks.stamp_ns
 
 

@@ -29,7 +29,7 @@ def test_defaults_cover_every_class():
     ("text", "message"),
     [
         ("low_score: 0.5", "low_score is 0.5 and high_score 0.3"),
-        ("report_coast_s: 3", "report_coast_s is 3.0, expected 0 to maximum_coast_s 2.0"),
+        ("report_coast_s: 4", "report_coast_s is 4.0, expected 0 to maximum_coast_s 3.0"),
         ("score_half_life_s: 0", "score_half_life_s is 0.0, expected a positive number"),
         ("confirm_score: -1", "confirm_score is -1.0, expected zero or more"),
         ("classes: {car: {gate_m: 4}}", "missing key"),
