@@ -59,10 +59,9 @@ def box_codes_at(reference_points: Tensor, offsets: Tensor, grid: BevGridConfig)
     return torch.cat([x, y, offsets[..., 2:4], z, offsets[..., 5:]], dim=-1), refined
 
 
-def shape_codes(sizes: Tensor, yaws: Tensor) -> Tensor:
-    """Box codes (..., 10) of sizes (..., 3) and yaws (...), zero where they tell of place and velocity."""
-    places = sizes.new_zeros(sizes.shape)
-    return boxes_to_codes(Boxes(places, sizes, yaws, places[..., :2]))
+def codes_without_place(sizes: Tensor, yaws: Tensor, velocities: Tensor) -> Tensor:
+    """Box codes (..., 10) of sizes (..., 3), yaws (...) and velocities (..., 2), zero where they tell the centre."""
+    return boxes_to_codes(Boxes(torch.zeros_like(sizes), sizes, yaws, velocities))
 
 
 def _inverse_sigmoid(x: Tensor) -> Tensor:

@@ -83,8 +83,8 @@ class ProposalConfig:
     """What a proposal query carries into the decoder: one learned embedding, or that enriched by class, score, size and
     heading."""
     residual: bool = False
-    """The decoder starts from the proposal itself, its score, centre, size and heading, to which each layer adds;
-    velocity it says anew. The paper's decoder starts from the centre alone."""
+    """The decoder starts from the proposal itself, its score and its box, to which each layer adds. The paper's decoder
+    starts from the centre alone."""
     join_scores: bool = False
     """A box of a proposal query is reported with the geometric mean of the proposal's score and the decoder's."""
 

@@ -130,7 +130,7 @@ class Decoder(nn.Module):
         """bev (B, H*W, C): class logits and box codes of every layer.
 
         Each layer's box is an offset to the reference points of the layer before; no gradient flows from layer to
-        layer through them. With a base, logits, sizes and headings are offsets to it. Logits, reference points and
+        layer through them. With a base, logits and all else are offsets to it. Logits, reference points and
         boxes are float32 in every precision.
         """
         content, position = queries.content.to(bev.dtype), queries.position.to(bev.dtype)

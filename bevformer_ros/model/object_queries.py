@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bevformer_ros.model.box_coding import shape_codes
+from bevformer_ros.model.box_coding import codes_without_place
 from bevformer_ros.model.config import ProposalConfig
 from bevformer_ros.model.proposals import Proposals
 
@@ -27,7 +27,7 @@ _SCORE_EPSILON = 1e-6
 
 
 class QueryBase(NamedTuple):
-    """class_logits: (B, G*(Q+P), K). codes: (B, G*(Q+P), 10) box codes of size and heading. Detached."""
+    """class_logits: (B, G*(Q+P), K). codes: (B, G*(Q+P), 10) box codes of all but the centre. Detached."""
 
     class_logits: Tensor
     codes: Tensor
@@ -131,7 +131,8 @@ def _base(proposals: Proposals, classes: int) -> QueryBase:
     """The proposal's score for its own class, the prior for all others."""
     logits = torch.logit(proposals.scores.detach().clamp(PRIOR_PROBABILITY, 1 - PRIOR_PROBABILITY))
     own = F.one_hot(proposals.labels, classes).to(torch.bool)
-    codes = shape_codes(proposals.sizes.detach(), proposals.yaws.detach())
+    shape = (proposals.sizes, proposals.yaws, proposals.velocities)
+    codes = codes_without_place(*(values.detach() for values in shape))
     return QueryBase(torch.where(own, logits.unsqueeze(-1), PRIOR_LOGIT), codes)
 
 

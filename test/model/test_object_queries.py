@@ -108,6 +108,7 @@ def test_a_residual_decoder_without_weights_returns_its_proposals() -> None:
         assert torch.allclose(boxes.centers, proposals.centers, atol=1e-4)
         assert torch.allclose(boxes.sizes, proposals.sizes, rtol=1e-5)
         assert torch.allclose(boxes.yaws, proposals.yaws, atol=1e-5)
+        assert torch.allclose(boxes.velocities, proposals.velocities, atol=1e-5)
         scores = logits[:, LEARNED:].sigmoid()
         expected = proposals.scores.clamp(0.01, 0.99)
         assert torch.allclose(scores.gather(2, proposals.labels.unsqueeze(-1))[..., 0], expected, atol=1e-5)
