@@ -118,3 +118,13 @@ def test_images():
     assert (message.height, message.width, message.step, message.encoding) == (2, 4, 12, "bgr8")
     assert np.array_equal(np.frombuffer(message.data, np.uint8).reshape(2, 4, 3), image[:, ::-1])
     assert bytes(conversions.jpeg_to_message(b"abc", Header()).data) == b"abc"
+
+
+def test_calibration_of_an_undistorted_image():
+    intrinsics = np.array([[100.0, 0.0, 40.0], [0.0, 110.0, 30.0], [0.0, 0.0, 1.0]])
+    info = conversions.camera_info(Header(frame_id="cam"), (60, 80, 3), intrinsics)
+    assert (info.header.frame_id, info.height, info.width, info.distortion_model) == ("cam", 60, 80, "plumb_bob")
+    assert np.array_equal(np.reshape(info.k, (3, 3)), intrinsics)
+    assert np.array_equal(np.reshape(info.r, (3, 3)), np.eye(3))
+    assert np.array_equal(np.reshape(info.p, (3, 4)), np.column_stack([intrinsics, np.zeros(3)]))
+    assert list(info.d) == [0.0] * 5
