@@ -27,7 +27,16 @@ REPETITIONS = int(os.environ.get("REPETITIONS", "1"))
 
 
 def importing(node: RunningProcess, car: FaultyCar) -> None:
-    wait_until(lambda: "libtorch" in Path(f"/proc/{node.pid}/maps").read_text(), "torch to be imported")
+    process = Path(f"/proc/{node.pid}")
+    wait_until(lambda: catches(process, signal.SIGTERM), "the process to watch for signals", START_TIMEOUT_S)
+    wait_until(lambda: "libtorch" in (process / "maps").read_text(), "torch to be imported", START_TIMEOUT_S)
+
+
+def catches(process: Path, number: signal.Signals) -> bool:
+    """Whether it has a handler of its own."""
+    lines = (process / "status").read_text().splitlines()
+    caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
+    return bool(caught >> (number - 1) & 1)
 
 
 def loading(node: RunningProcess, car: FaultyCar) -> None:
