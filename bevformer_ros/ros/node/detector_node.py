@@ -37,7 +37,7 @@ from bevformer_ros.ros.node import parameters
 from bevformer_ros.ros.node.health_reporter import TICK_S, HealthReporter
 from bevformer_ros.ros.node.library_log import LibraryLog
 from bevformer_ros.ros.node.outputs import Outputs
-from bevformer_ros.ros.node.session import UNTRAINED, DetectionSession
+from bevformer_ros.ros.node.session import DetectionSession
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS
 
@@ -195,8 +195,6 @@ class DetectorNode(Node):
             detector = in_passing_thread(partial(self._load, settings, self._rig))
         finally:
             self._loading_since_s = None
-        if not detector.trained:
-            self.get_logger().error(UNTRAINED)
         session = DetectionSession(self, settings, self._rig, self._ego_motion, self._outputs, detector)
         try:
             session.open()

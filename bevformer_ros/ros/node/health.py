@@ -17,6 +17,7 @@ from bevformer_ros.config import RigConfig
 from bevformer_ros.inference.pipeline import HistoryStatus
 from bevformer_ros.ros.node.camera_health import CameraFault, CameraHealth, Level, Problem
 
+UNTRAINED = "UNTRAINED: the weights are random, the boxes mean nothing"
 _WINDOW_S = 2.0
 _WINDOW_PERIODS = 2.5
 _RATE_SETS = 10
@@ -193,7 +194,7 @@ class HealthModel:
             )
         problems += self._age([outcome.age_s for outcome in processed if outcome.age_s is not None])
         if not self._trained:
-            problems.append(_warning("untrained", "untrained weights, the boxes mean nothing; set weights or model"))
+            problems.append(_warning("untrained", UNTRAINED + "; set weights or model"))
         return problems + self._restless(now_s)
 
     def _silence(self, now_s: float, clock_stands: bool) -> list[Problem]:

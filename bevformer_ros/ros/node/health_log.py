@@ -40,4 +40,6 @@ class HealthLog:
         for key, entry in list(self._entries.items()):
             if now_s - entry.seen_s >= _OVER_AFTER_S:
                 del self._entries[key]
-                yield Level.OK, f"{key[0] or 'detector'}: {key[1]} is over after {entry.seen_s - entry.begun_s:.1f} s"
+                source, code = key
+                if not source or all(other != source for other, _ in self._entries):  # no other cause in its place
+                    yield Level.OK, f"{source or 'detector'}: {code} is over after {entry.seen_s - entry.begun_s:.1f} s"

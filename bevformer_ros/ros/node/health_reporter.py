@@ -24,6 +24,7 @@ TICK_S = 0.25
 _DIAGNOSTICS_S = 1.0  # and at once when a level changes
 _GRAPH_S = 1.0  # asking the ROS graph costs more than the rest
 _IDLE_S = 0.8
+_WORTH_TELLING_S = 2.0  # of loading
 _CLOCK_STANDS_S = 1.0
 
 
@@ -36,6 +37,7 @@ class HealthReporter:
         self._log = HealthLog()
         self._published_s, self._graph_s = 0.0, 0.0
         self._levels: list[Level] = []
+        self._mute: list[tuple[str, str]] = []
         self._topic_faults: dict[str, str] = {}
         self._clock_ns, self._clock_moved_s = 0, time.monotonic()
 
@@ -47,14 +49,15 @@ class HealthReporter:
         now_s = time.monotonic()
         surroundings = self._surroundings(now_s)
         if session is not None:
-            if now_s - self._graph_s >= _GRAPH_S:
-                self._graph_s = now_s
-                self._topic_faults = self._ask_graph(session, now_s)
+            mute = session.health.mute_topics(now_s)
+            if mute != self._mute or now_s - self._graph_s >= _GRAPH_S:
+                self._mute, self._graph_s = mute, now_s
+                self._topic_faults = self._ask_graph(mute, session.qos)
             stands = now_s - self._clock_moved_s > _CLOCK_STANDS_S
             assessment = session.health.assess(now_s, self._topic_faults, surroundings, stands)
             session.note_health(assessment)
             session.publish_idle(_IDLE_S)
-        elif loading_since_s is not None:
+        elif loading_since_s is not None and now_s - loading_since_s > _WORTH_TELLING_S:
             text = f"loading the network, for {now_s - loading_since_s:.0f} s now"
             assessment = Assessment((Problem("", "loading", Level.WARN, text), *surroundings), {})
         else:
@@ -101,8 +104,8 @@ class HealthReporter:
             problems.append(Problem("", "double_name", Level.WARN, text))
         return problems
 
-    def _ask_graph(self, session: DetectionSession, now_s: float) -> dict[str, str]:
-        mute = session.health.mute_topics(now_s)
+    def _ask_graph(self, mute: Sequence[tuple[str, str]], qos: QoSProfile) -> dict[str, str]:
+        """What is wrong with topics, each with its camera, on which nothing arrives."""
         if not mute:
             return {}
         graph = self._published_topics()
@@ -114,16 +117,19 @@ class HealthReporter:
             type_name = f"sensor_msgs/msg/{kind.__name__}"
             resolved = self._node.resolve_topic_name(topic)
             expected = Expected(name, "image_topic" if is_image else "camera_info_topic", resolved, type_name)
-            fault = topic_fault(expected, self._publishers(resolved, session.qos), graph)
+            fault = topic_fault(expected, self._publishers(resolved, qos), graph)
             if fault:
                 faults[topic] = fault
         return faults
 
     def _published_topics(self) -> Mapping[str, Sequence[str]]:
+        own = f"{self._node.get_fully_qualified_name()}/"
         return {
             topic: kinds
             for topic, kinds in self._node.get_topic_names_and_types()
-            if any(kind.startswith("sensor_msgs/") for kind in kinds) and self._node.count_publishers(topic)
+            if any(kind.startswith("sensor_msgs/") for kind in kinds)
+            and not topic.startswith(own)
+            and self._node.count_publishers(topic)
         }
 
     def _publishers(self, topic: str, qos: QoSProfile) -> list[Publisher]:

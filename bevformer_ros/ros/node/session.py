@@ -26,7 +26,7 @@ from bevformer_ros.ros.detector_loading import jpeg_device_of, score_threshold
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node.camera_health import CameraFault
 from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, SetDroppedError, SynchronizedSet
-from bevformer_ros.ros.node.health import REMEDIES, Assessment, HealthModel, SetOutcome
+from bevformer_ros.ros.node.health import REMEDIES, UNTRAINED, Assessment, HealthModel, SetOutcome
 from bevformer_ros.ros.node.outputs import Outputs
 from bevformer_ros.ros.node.patience import Patience
 from bevformer_ros.ros.node.rig_check import description, suspicions
@@ -37,7 +37,6 @@ from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies
 from bevformer_ros.tracking.tracker import Tracker
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, Detections3D, NotFiniteError
 
-UNTRAINED = "UNTRAINED: the weights are random, the boxes mean nothing"
 _EXPIRE_CALLS_PER_TIMEOUT = 4
 _LOG_INTERVAL_S = 5.0
 _RIG_CHECK_S = 1.0

@@ -30,3 +30,13 @@ def test_what_flickers_is_told_once():
 def test_two_problems_of_one_camera_are_two():
     late = Problem("CAM_BACK", "unmatched", Level.ERROR, "late")
     assert len(list(HealthLog().lines([SILENT, late], 0.0))) == 2
+
+
+def test_a_camera_is_well_when_its_last_problem_is_over():
+    log, late = HealthLog(), Problem("CAM_BACK", "unmatched", Level.ERROR, "late")
+    told = [line for now, problems in enumerate([[SILENT], [late], [late], []]) for line in log.lines(problems, now)]
+    assert told == [
+        (Level.ERROR, "CAM_BACK: no images for 1.0 s"),
+        (Level.ERROR, "CAM_BACK: late"),
+        (Level.OK, "CAM_BACK: unmatched is over after 1.0 s"),
+    ]

@@ -1,9 +1,8 @@
-"""What the ROS graph and the clock tell, with real nodes and a session that stands in."""
+"""What the ROS graph tells, with real nodes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -39,12 +38,6 @@ def graph():
         rclpy.shutdown(context=context)
 
 
-def session(qos):
-    """A camera from which nothing comes."""
-    health = SimpleNamespace(mute_topics=lambda now_s: [("CAM_FRONT", TOPIC)])
-    return SimpleNamespace(health=health, qos=qos)
-
-
 @pytest.mark.parametrize(
     ("kind", "topic", "offered", "wanted", "text"),
     [
@@ -58,14 +51,14 @@ def test_what_the_graph_tells_of_a_mute_topic(graph, kind, topic, offered, wante
     reporter, node, other = graph
     other.create_publisher(kind, topic, offered)
     wait_until(lambda: node.count_publishers(topic), "the publisher to be discovered")
-    fault = reporter._ask_graph(session(wanted), 0.0).get(TOPIC, "")
+    fault = reporter._ask_graph([("CAM_FRONT", TOPIC)], wanted).get(TOPIC, "")
     assert bool(fault) == bool(text)
     assert text in fault
 
 
 def test_another_node_of_the_same_name_is_noticed(graph):
     reporter, _, other = graph
-    assert [problem.code for problem in reporter._surroundings(0.0)] == []
+    wait_until(lambda: not reporter._surroundings(0.0), "the nodes of other tests to be forgotten")
     twin = rclpy.create_node("reporting", context=other.context)
     wait_until(lambda: reporter._surroundings(0.0), "the other node to be discovered")
     assert [problem.code for problem in reporter._surroundings(0.0)] == ["double_name"]
