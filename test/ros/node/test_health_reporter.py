@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -20,6 +21,7 @@ from bevformer_ros.ros.node.health_reporter import HealthReporter
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
 FRONT = replace(RIG, cameras=RIG.cameras[:1])
 TOPIC = RIG.cameras[0].image_topic
+NUMBERS = count()
 RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -30,7 +32,8 @@ def graph():
     contexts = [rclpy.Context(), rclpy.Context()]
     for context in contexts:
         rclpy.init(context=context)
-    node, other = Node("reporting", context=contexts[0]), rclpy.create_node("camera", context=contexts[1])
+    name = f"reporting_{next(NUMBERS)}"  # those of other tests are forgotten late
+    node, other = Node(name, context=contexts[0]), rclpy.create_node("camera", context=contexts[1])
     yield HealthReporter(node, FRONT), node, other
     node.destroy_node()
     other.destroy_node()
@@ -57,9 +60,9 @@ def test_what_the_graph_tells_of_a_mute_topic(graph, kind, topic, offered, wante
 
 
 def test_another_node_of_the_same_name_is_noticed(graph):
-    reporter, _, other = graph
-    wait_until(lambda: not reporter._surroundings(0.0), "the nodes of other tests to be forgotten")
-    twin = rclpy.create_node("reporting", context=other.context)
+    reporter, node, other = graph
+    assert reporter._surroundings(0.0) == []
+    twin = rclpy.create_node(node.get_name(), context=other.context)
     wait_until(lambda: reporter._surroundings(0.0), "the other node to be discovered")
     assert [problem.code for problem in reporter._surroundings(0.0)] == ["double_name"]
     twin.destroy_node()
