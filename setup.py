@@ -33,6 +33,7 @@ setup(
         "evaluation": ["motmetrics", "nuscenes-devkit"],
         "backbones": ["timm", "torchvision"],
         "curves": ["matplotlib"],
+        "export": ["onnxruntime", "onnxscript"],
     },
     entry_points={"console_scripts": ["bevformer-ros = bevformer_ros.commands.cli:main"]},
 )

@@ -41,6 +41,7 @@ ROSDEP_KEYS = {
     "motmetrics": None,  # as nuscenes
     "nuscenes": None,  # pip install --no-deps nuscenes-devkit; package.xml says so
     "numpy": "python3-numpy",
+    "onnxscript": None,  # for `export --format onnx` alone, which says so
     "ray": None,  # for `replay --ray` alone, which says so
     "rosbags": "python3-rosbags-pip",
     "safetensors": None,  # there is no key; package.xml says so

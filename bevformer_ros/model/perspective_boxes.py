@@ -179,7 +179,7 @@ def decode_boxes3d(
     """
     pixels = locations + center_offsets
     rays = rotate(inverse, torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1))
-    pixel_size = torch.hypot(inverse[..., 0, 0], inverse[..., 1, 1])
+    pixel_size = (inverse[..., 0, 0].square() + inverse[..., 1, 1].square()).sqrt()  # hypot, which ONNX lacks
     depths = (depths / (pixel_size * config.reference_focal_length)).clamp(*config.depth_range)
     local = matrix_from_quaternion(quaternions / quaternions.norm(dim=-1, keepdim=True).clamp(min=_TINY))
     width, length, height = sizes.unbind(-1)

@@ -1,0 +1,29 @@
+"""`bevformer-ros export`: the two halves of the forward pass as files for other runtimes."""
+
+from __future__ import annotations
+
+import argparse
+from typing import get_args
+
+from bevformer_ros.commands.detector_options import add_model_with_weights
+from bevformer_ros.commands.options import add_output
+from bevformer_ros.inference.export import Format, export
+from bevformer_ros.inference.pipeline import load_detector
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_with_weights(parser)
+    parser.add_argument(
+        "--format",
+        choices=get_args(Format),
+        default="onnx",
+        help="onnx; torch-export, a program for torch.export.load; or aoti, for this CPU (default %(default)s)",
+    )
+    add_output(parser, "FOLDER", "the folder for encode and detect")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    detector = load_detector(arguments.model, arguments.weights or None)
+    for file in export(detector.network, arguments.format, arguments.output):
+        print(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
+    return 0
