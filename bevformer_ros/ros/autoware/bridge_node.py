@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import rclpy
 from bevformer_ros.msg import DetectionKinematicsArray
@@ -15,7 +15,10 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from vision_msgs.msg import Detection3DArray
 
+from bevformer_ros.inference.history import HistoryConfig
+from bevformer_ros.ros.conversions import stamp_to_ns
 from bevformer_ros.ros.stamped_pairs import StampedPairs
+from bevformer_ros.types import SECOND_NS
 
 try:
     from autoware_perception_msgs.msg import DetectedObjects, TrackedObjects
@@ -41,6 +44,22 @@ _DESCRIPTIONS = {
 }
 
 
+class Runs:
+    """Names each run of a detector, which counts its tracks from 1: after a pause or a jump back none goes on."""
+
+    def __init__(self) -> None:
+        self._run = uuid4()
+        self._stamp_ns: int | None = None
+
+    def of(self, stamp_ns: int) -> UUID:
+        """The run that tracks of this stamp belong to, asked for one stamp after the other."""
+        longest_ns = HistoryConfig.maximum_gap_s * SECOND_NS
+        if self._stamp_ns is not None and not 0 <= stamp_ns - self._stamp_ns <= longest_ns:
+            self._run = uuid4()
+        self._stamp_ns = stamp_ns
+        return self._run
+
+
 class AutowareBridge(Node):
     """Joins boxes and kinematics of the same stamp. A message that cannot be translated is left out and logged."""
 
@@ -51,7 +70,7 @@ class AutowareBridge(Node):
         values = {name: self._parameter(name, getattr(default, name)) for name in names}
         self._uncertainty = Uncertainty(**values)
         self._stationary_below_mps = self._parameter("stationary_below_mps", STATIONARY_BELOW_MPS)
-        self._run = uuid4()
+        self._runs = Runs()
         self._detected = self.create_publisher(DetectedObjects, "~/output/detected_objects", _DEPTH)
         self._tracked = self.create_publisher(TrackedObjects, "~/output/tracked_objects", _DEPTH)
         self._join("~/input/detections", "~/input/kinematics", self._on_detections)
@@ -71,9 +90,10 @@ class AutowareBridge(Node):
         self._translate(boxes, lambda: self._detected.publish(detected_objects(boxes, kinematics, self._uncertainty)))
 
     def _on_tracks(self, tracks: Detection3DArray, kinematics: DetectionKinematicsArray) -> None:
+        run = self._runs.of(stamp_to_ns(tracks.header.stamp))
         self._translate(
             tracks,
-            lambda: self._tracked.publish(tracked_objects(tracks, kinematics, self._run, self._stationary_below_mps)),
+            lambda: self._tracked.publish(tracked_objects(tracks, kinematics, run, self._stationary_below_mps)),
         )
 
     def _translate(self, boxes: Detection3DArray, publish: Callable[[], None]) -> None:

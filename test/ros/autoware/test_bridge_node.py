@@ -23,7 +23,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.highlevel import AnyReader
 from vision_msgs.msg import Detection3DArray
 
-from bevformer_ros.ros.autoware.bridge_node import STATIONARY_BELOW_MPS
+from bevformer_ros.ros.autoware.bridge_node import STATIONARY_BELOW_MPS, Runs
 from bevformer_ros.ros.autoware.objects import Uncertainty, detected_objects
 from bevformer_ros.ros.bag.files import BagWriter
 from bevformer_ros.ros.conversions import (
@@ -33,8 +33,19 @@ from bevformer_ros.ros.conversions import (
     tracks_to_message,
 )
 from bevformer_ros.tracking.tracker import Tracker
+from bevformer_ros.types import SECOND_NS
 
 FOLDER = REPOSITORY / "config" / "autoware"
+
+
+@pytest.mark.parametrize(
+    ("second", "same"),
+    [(10.0, True), (10.1, True), (12.0, True), (12.1, False), (9.9, False)],
+)
+def test_a_pause_or_a_jump_back_begins_a_new_run(second, same):
+    runs = Runs()
+    first = runs.of(10 * SECOND_NS)
+    assert (runs.of(round(second * SECOND_NS)) == first) == same
 
 
 def test_the_schema_has_the_defaults_of_the_node():
