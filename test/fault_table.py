@@ -20,7 +20,7 @@ from support import SMALLEST
 from bevformer_ros.config import BevFrameConfig, RigConfig, load_yaml
 from bevformer_ros.model.checkpoint import save_checkpoint
 from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.ros.detector_loading import device_of, load_network
+from bevformer_ros.ros.detector_loading import detector_for, device_of
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.types import SECOND_NS
 
@@ -519,7 +519,7 @@ def weights_with(**tensors: torch.Tensor) -> Callable[[Path], object]:
     def attempt(folder: Path) -> object:
         path = folder / "weights.safetensors"
         save_checkpoint(path, tensors, load_yaml(ModelConfig, SMALLEST))
-        return load_network(Settings(model=str(SMALLEST), weights=str(path), device="cpu"), car_rig())
+        return detector_for(Settings(model=str(SMALLEST), weights=str(path), device="cpu"), car_rig())
 
     return attempt
 
@@ -527,7 +527,7 @@ def weights_with(**tensors: torch.Tensor) -> Callable[[Path], object]:
 def weights_of_another_model(folder: Path) -> object:
     path, config = folder / "weights.safetensors", load_yaml(ModelConfig, SMALLEST)
     save_checkpoint(path, {}, replace(config, max_detections=7))
-    return load_network(Settings(model=str(SMALLEST), weights=str(path), device="cpu"), car_rig())
+    return detector_for(Settings(model=str(SMALLEST), weights=str(path), device="cpu"), car_rig())
 
 
 def alias_bomb(folder: Path) -> object:
