@@ -34,6 +34,7 @@ def test_nothing_has_happened(record):
     assert record.period_ns is None
     status = record.idle(header_of(0, "base_link"))
     assert (status.sets_processed, status.level, list(status.problems)) == (0, 0, [])
+    assert (status.history_depth, status.history_slots, status.history_bytes) == (0, 0, 0)
     (detector,) = diagnostics_of(Assessment((), {}), "/detector", {})
     assert (detector.level, detector.message) == (DiagnosticStatus.OK, "OK")
 
@@ -54,7 +55,7 @@ def test_drops_are_counted_by_reason_and_keep_the_history(record):
     record.add(report(), {}, HISTORY)
     for reason in ("superseded", "no_transform", "superseded"):
         status = record.add(report(drop_reason=reason), {}, None)
-    assert status.sets_processed == 1
+    assert (status.sets_processed, status.skew_ms) == (1, 0.0)
     assert counts(status.sets_dropped) == {"superseded": 2, "no_transform": 1}
     assert status.history_slots == 3
 
