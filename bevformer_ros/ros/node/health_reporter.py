@@ -35,7 +35,8 @@ class HealthReporter:
         self._node, self._rig = node, rig
         self._publisher = node.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         self._log = HealthLog()
-        self._published_s, self._graph_s = 0.0, 0.0
+        self._published_s = self._graph_s = self._names_s = 0.0
+        self._namesakes = 0  # other nodes of our name
         self._levels: list[Level] = []
         self._mute: list[tuple[str, str]] = []
         self._topic_faults: dict[str, str] = {}
@@ -95,8 +96,10 @@ class HealthReporter:
         if clock_ns == 0 and now_s - self._clock_moved_s > _CLOCK_STANDS_S:
             text = "use_sim_time is true, but nobody publishes /clock; play the bag with a clock, or set it to false"
             problems.append(Problem("", "no_clock", Level.ERROR, text))
-        own = self._node.get_name(), self._node.get_namespace()
-        if self._node.get_node_names_and_namespaces().count(own) > 1:
+        if now_s - self._names_s >= _GRAPH_S:
+            own = self._node.get_name(), self._node.get_namespace()
+            self._names_s, self._namesakes = now_s, self._node.get_node_names_and_namespaces().count(own) - 1
+        if self._namesakes > 0:
             text = (
                 f"another node is called {self._node.get_fully_qualified_name()} too, and publishes on the same "
                 "topics; end it, or start this one with another namespace or __node:= name"

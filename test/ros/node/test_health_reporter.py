@@ -61,8 +61,9 @@ def test_what_the_graph_tells_of_a_mute_topic(graph, kind, topic, offered, wante
 
 def test_another_node_of_the_same_name_is_noticed(graph):
     reporter, node, other = graph
-    assert reporter._surroundings(0.0) == []
+    assert reporter._surroundings(1.0) == []
     twin = rclpy.create_node(node.get_name(), context=other.context)
-    wait_until(lambda: reporter._surroundings(0.0), "the other node to be discovered")
-    assert [problem.code for problem in reporter._surroundings(0.0)] == ["double_name"]
+    seconds = count(2)
+    wait_until(lambda: reporter._surroundings(next(seconds)), "the other node to be discovered")
+    assert [problem.code for problem in reporter._surroundings(next(seconds))] == ["double_name"]
     twin.destroy_node()
