@@ -6,13 +6,14 @@ without CUDA graphs, which cannot be timed inside; end to end with them. What me
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -37,15 +38,18 @@ Mode = Literal["warp", "reencode"]
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds of the repeats."""
+    """Milliseconds of the repeats, by the percentiles of MLPerf's single stream; median is p50."""
 
+    mean: float
     median: float
-    p95: float
+    p90: float
     p99: float
+    p99_9: float
 
     @classmethod
     def of(cls, milliseconds: list[float]) -> Times:
-        return cls(*(float(value) for value in np.percentile(milliseconds, (50, 95, 99))))
+        percentiles = np.percentile(milliseconds, (50, 90, 99, 99.9))
+        return cls(float(np.mean(milliseconds)), *(float(value) for value in percentiles))
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Stage:
 class Report:
     """end_to_end: from files to boxes on the host. naive: the same with grid_sample and no CUDA graph, if asked for.
 
-    peak_memory_mb: of the process on a CPU, of the device's tensors on a GPU, without the naive runs. errors: largest
+    peak_memory_mb: of the process on a CPU; on a GPU what torch takes from the device, the graphs' memory with it, without
+    what runs naively, in stages or for comparison. errors: largest
     difference from the same weights in float32, relative to the largest value; empty in float32.
     """
 
@@ -117,11 +122,12 @@ def measure(
         raise ValueError(f"repeats is {repeats}, expected at least 1")
     keep_freed_memory()
     on_gpu = device.startswith("cuda")
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(device)
     errors = _errors(config, weights, device, precision) if precision != "float32" else {}
     stages, end_to_end = timed(_detector(config, weights, device, precision, cuda_graphs=False), repeats)
     if on_gpu:  # on a CPU both are the same
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
         _, end_to_end = timed(_detector(config, weights, device, precision, cuda_graphs=True), repeats)
     memory_mb = _peak_memory_mb(device)
     projections = torch.from_numpy(benchmark_frames.projections(config))[None].float()
@@ -217,7 +223,7 @@ def _relative_error(actual: Tensor, expected: Tensor) -> float:
 
 def _peak_memory_mb(device: str) -> float:
     if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 1e6
+        return torch.cuda.max_memory_reserved(device) / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
@@ -228,7 +234,7 @@ def table(report: Report) -> str:
     lines = [
         f"{report.model}, {millions}, {report.precision} on {report.device}, {report.threads} CPU threads",
         f"{report.cameras} cameras of {width} x {height}, {report.past_frames} past frames, {report.repeats} repeats",
-        f"  {'ms':<20}{'median':>10}{'p95':>10}{'p99':>10}{'GFLOP':>10}",
+        f"  {'ms':<20}{'mean':>10}{'p50':>10}{'p90':>10}{'p99':>10}{'p99.9':>10}{'GFLOP':>10}",
     ]
     for name, stage in report.stages.items():
         gflop = "" if stage.gflop is None else f"{stage.gflop:.1f}"
@@ -245,4 +251,4 @@ def table(report: Report) -> str:
 
 
 def _row(name: str, times: Times) -> str:
-    return f"  {name:<20}{times.median:>10.1f}{times.p95:>10.1f}{times.p99:>10.1f}"
+    return f"  {name:<20}" + "".join(f"{value:>10.1f}" for value in astuple(times))

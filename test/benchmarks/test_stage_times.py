@@ -73,3 +73,11 @@ def test_the_simulated_rig_sees_about_what_a_nuscenes_car_sees() -> None:
     projections = torch.from_numpy(benchmark_frames.projections(TINY))[None].float()
     visible = project_pillars(points, projections, (height, width), None).visible
     assert 0.15 < visible.float().mean() < 0.21
+
+
+def test_percentiles_by_hand() -> None:
+    times = benchmark.Times.of([1.0, 2.0, 3.0, 4.0, 10.0])
+    assert (times.mean, times.median) == (4.0, 3.0)
+    assert times.p90 == pytest.approx(7.6)
+    assert times.median < times.p90 < times.p99 < times.p99_9 < 10
+    assert benchmark.Times.of([5.0]) == benchmark.Times(5.0, 5.0, 5.0, 5.0, 5.0)
