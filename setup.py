@@ -8,7 +8,9 @@ from setuptools import find_namespace_packages, setup
 ROOT = Path(__file__).parent
 MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
 SHARED_FILES = sorted(
-    path.relative_to(ROOT) for folder in ("config", "weights") for path in (ROOT / folder).rglob("*") if path.is_file()
+    path.relative_to(ROOT)
+    for path in (ROOT / "package.xml", *(ROOT / "config").rglob("*"), *(ROOT / "weights").rglob("*"))
+    if path.is_file()
 )
 
 setup(

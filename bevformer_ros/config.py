@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
+import re
+import textwrap
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,9 +35,10 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def load_yaml(kind: type[Config], path: str | Path) -> Config:
+def load_yaml(kind: type[Config], path: str | Path, changes: Mapping[str, Any] | None = None) -> Config:
     """Read a YAML file into the dataclass `kind`.
 
+    changes: values in the place of the file's, by the dotted path of their key, such as optimiser.learning_rate.
     Raises ValueError that names the file, the key and what was expected: unknown, missing or mistyped keys,
     and whatever the dataclass itself refuses.
     """
@@ -44,9 +51,29 @@ def load_yaml(kind: type[Config], path: str | Path) -> Config:
     except (yaml.YAMLError, UnicodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid YAML: {error}") from error
     try:
-        return from_dict(kind, data)
+        return from_dict(kind, _changed(data, changes) if changes else data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _changed(data: Any, changes: Mapping[str, Any]) -> Any:
+    for key, value in changes.items():
+        first, _, rest = key.partition(".")
+        inner = data.get(first) if isinstance(data.get(first), dict) else {}
+        data = {**data, first: _changed(inner, {rest: value}) if rest else value}
+    return data
+
+
+def field_docstrings(kind: type) -> dict[str, str]:
+    """What stands as a string under each field of a dataclass, on one line; nothing for a field without one."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, text in pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            assert isinstance(field.target, ast.Name)
+            found[field.target.id] = " ".join(str(text.value.value).split())
+    return found
 
 
 def from_dict(kind: type[Config], data: Any, where: str = "") -> Config:
@@ -87,9 +114,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is float and type(value) is int and abs(value) < _LARGEST_WHOLE_NUMBER:
         return float(value)
+    if hint is float and _is_exponential(value):
+        return float(value)
     if type(value) is not hint:
         raise ValueError(f"{where}: expected {hint.__name__}, got {value!r:.200}")
     return value
+
+
+def _is_exponential(value: Any) -> bool:
+    """1e-4, a string to YAML 1.1, which expects 1.0e-4."""
+    return isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) is not None
 
 
 def _kind_with_keys(kinds: list[Any], value: Any, where: str) -> Any:

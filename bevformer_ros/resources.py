@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Literal
+from xml.etree import ElementTree
 
 DEFAULT_RIG = "nuscenes_compressed"
 
@@ -25,6 +26,11 @@ def share_directory() -> Path:
         f"bevformer_ros finds no config/ beside {checkout} and no share/bevformer_ros above it; "
         "run it from a checkout, or install it with pip or colcon"
     )
+
+
+def package_version() -> str:
+    """As package.xml has it, which is installed beside config/."""
+    return ElementTree.parse(share_directory() / "package.xml").getroot().findtext("version", "")
 
 
 def dds_profile() -> Path:

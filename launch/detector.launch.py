@@ -1,4 +1,4 @@
-"""Start the detector: ros2 launch bevformer_ros detector.launch.py rig:=nuscenes model:=tiny weights:=..."""
+"""Start the detector: ros2 launch bevformer_ros detector.launch.py rig:=nuscenes_compressed model:=tiny weights:=..."""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
@@ -40,7 +40,7 @@ def generate_launch_description():
                 "device", default_value="", description="auto, cpu, cuda or cuda:N" + AS_IN_PARAMETERS
             ),
             DeclareLaunchArgument(
-                "precision", default_value="", description="float32, bfloat16 or float16" + AS_IN_PARAMETERS
+                "precision", default_value="", description="auto, float32, bfloat16 or float16" + AS_IN_PARAMETERS
             ),
             DeclareLaunchArgument(
                 "autostart",

@@ -15,7 +15,8 @@ from bevformer_ros.benchmarks.stage_times import Mode, timed
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.network_preparation import prepare_for_inference
-from bevformer_ros.inference.pipeline import Detector, Precision
+from bevformer_ros.inference.pipeline import Detector
+from bevformer_ros.inference.precision import Precision
 from bevformer_ros.model.config import ModelConfig, TemporalConfig
 from bevformer_ros.model.network import BEVFormerV2, build_network
 from bevformer_ros.stage_clock import StageClock

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from bevformer_ros.commands.detector_options import add_device
+from bevformer_ros.commands.detector_options import add_device, device_of
 from bevformer_ros.commands.options import add_cache, add_output, add_workers, cache_of
 from bevformer_ros.config import load_yaml
+from bevformer_ros.inference.precision import resolve_precision
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.resources import config_file
 from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
@@ -33,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_yaml(ModelConfig, config_file("models", config.model))
     if arguments.rounds is not None:
         config = replace(config, rounds=arguments.rounds)
+    device = device_of(arguments)
+    config = replace(config, precision=resolve_precision(config.precision, device))
     study = Study(
         config,
         model,
@@ -40,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         cache_of(arguments),
         EVALUATION_SEEDS[: arguments.worlds],
         arguments.seconds,
-        arguments.device,
+        device,
         arguments.workers,
     )
     for seed in arguments.seeds:

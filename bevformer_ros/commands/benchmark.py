@@ -13,7 +13,14 @@ import torch
 from bevformer_ros.benchmarks import roofline, stage_times
 from bevformer_ros.benchmarks.data_sheets import DATA_SHEETS
 from bevformer_ros.benchmarks.stage_times import Mode, changed, measure
-from bevformer_ros.commands.detector_options import add_device, add_model, add_precision, model_of
+from bevformer_ros.commands.detector_options import (
+    add_device,
+    add_model,
+    add_precision,
+    device_of,
+    model_of,
+    precision_of,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +50,17 @@ def run(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     config = changed(model_of(arguments), arguments.cameras, arguments.height, arguments.past_frames, arguments.mode)
     if arguments.roofline is not None:
-        counted = roofline.roofline(config, arguments.precision, DATA_SHEETS[arguments.roofline])
+        precision = "bfloat16" if arguments.precision == "auto" else arguments.precision  # as on any such GPU
+        counted = roofline.roofline(config, precision, DATA_SHEETS[arguments.roofline])
         _show(asdict(counted), roofline.table(counted), arguments.json)
         return 0
     report = measure(
-        config, arguments.weights, arguments.device, arguments.precision, arguments.repeats, arguments.naive
+        config,
+        arguments.weights,
+        device_of(arguments),
+        precision_of(arguments),
+        arguments.repeats,
+        arguments.naive,
     )
     _show(asdict(report), stage_times.table(report), arguments.json)
     return 0

@@ -9,7 +9,14 @@ import torch
 
 from bevformer_ros.benchmarks.history_times import measure
 from bevformer_ros.benchmarks.stage_times import Mode
-from bevformer_ros.commands.detector_options import add_device, add_model, add_precision, model_of
+from bevformer_ros.commands.detector_options import (
+    add_device,
+    add_model,
+    add_precision,
+    device_of,
+    model_of,
+    precision_of,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,13 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    device, precision = device_of(arguments), precision_of(arguments)
     config = model_of(arguments)
-    print(f"{config.name}, {arguments.precision} on {arguments.device}, {torch.get_num_threads()} CPU threads")
+    print(f"{config.name}, {precision} on {device}, {torch.get_num_threads()} CPU threads")
     print("| mode | past frames | store ms | history ms | fusion ms | frame ms | frames in ring | ring MB |")
     print("|---|---|---|---|---|---|---|---|")
-    for times in measure(
-        config, arguments.past_frames, arguments.mode, arguments.device, arguments.precision, arguments.repeats
-    ):
+    for times in measure(config, arguments.past_frames, arguments.mode, device, precision, arguments.repeats):
         milliseconds = [f"{value:.1f}" for value in (*times.stages.values(), times.frame_ms)]
         cells = (times.mode, str(times.past_frames), *milliseconds, str(times.frames), f"{times.bytes / 1e6:.1f}")
         print(f"| {' | '.join(cells)} |", flush=True)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 
-from bevformer_ros.commands.detector_options import add_model_with_weights, add_precision, add_setting
+from bevformer_ros.commands.detector_options import add_device, add_model_with_weights, add_precision
+from bevformer_ros.commands.field_options import add_field
 from bevformer_ros.commands.options import add_size
 from bevformer_ros.ros.live.node_benchmark import NodeLoad, measure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_with_weights(parser, "tiny")
-    add_setting(parser, "device")
+    add_device(parser)
     add_precision(parser)
-    parser.add_argument("--sets", type=int, default=NodeLoad.sets, help="sets to publish (default %(default)s)")
-    parser.add_argument("--rate", type=float, default=NodeLoad.rate, help="sets a second (default %(default)s)")
+    add_field(parser, NodeLoad, "sets")
+    add_field(parser, NodeLoad, "rate")
     add_size(parser, NodeLoad.size)
-    parser.add_argument("--raw", action="store_true", help="sensor_msgs/Image instead of JPEGs")
+    add_field(parser, NodeLoad, "raw")
 
 
 def run(arguments: argparse.Namespace) -> int:

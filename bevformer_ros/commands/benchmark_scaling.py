@@ -7,7 +7,14 @@ import argparse
 import torch
 
 from bevformer_ros.benchmarks.scaling import Scaling, draw, measure_curves, table
-from bevformer_ros.commands.detector_options import add_device, add_model, add_precision, model_of
+from bevformer_ros.commands.detector_options import (
+    add_device,
+    add_model,
+    add_precision,
+    device_of,
+    model_of,
+    precision_of,
+)
 from bevformer_ros.commands.options import add_output
 
 
@@ -27,11 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    device, precision = device_of(arguments), precision_of(arguments)
     torch.set_num_threads(arguments.threads)
     config = model_of(arguments)
     scaling = Scaling(tuple(arguments.cameras), tuple(arguments.heights), tuple(arguments.past_frames))
-    curves = measure_curves(config, scaling, arguments.device, arguments.precision, arguments.repeats)
+    curves = measure_curves(config, scaling, device, precision, arguments.repeats)
     print(table(curves))
-    draw(curves, f"{config.name}, {arguments.precision}, {arguments.device}", arguments.output)
+    draw(curves, f"{config.name}, {precision}, {device}", arguments.output)
     print(f"plot: {arguments.output}")
     return 0

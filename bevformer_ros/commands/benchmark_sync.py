@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 
+from bevformer_ros.commands.field_options import add_field
 from bevformer_ros.commands.options import add_rig, add_size, rig_of
-from bevformer_ros.ros.live.sync_benchmark import JPEG_BYTES, SyncLoad, measure
+from bevformer_ros.ros.live.sync_benchmark import SyncLoad, measure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--sets", type=int, default=SyncLoad.sets, help="sets to publish (default %(default)s)")
-    parser.add_argument("--rate", type=float, default=SyncLoad.rate, help="sets a second (default %(default)s)")
+    add_field(parser, SyncLoad, "sets")
+    add_field(parser, SyncLoad, "rate")
     add_size(parser, SyncLoad.size)
-    parser.add_argument("--compressed", action="store_true", help=f"messages of {JPEG_BYTES} bytes, not decoded")
-    parser.add_argument("--reliable", action="store_true", help="reliable QoS instead of best effort")
+    add_field(parser, SyncLoad, "compressed")
+    add_field(parser, SyncLoad, "reliable")
     add_rig(parser, "topics")
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
+from bevformer_ros.resources import package_version
+
 
 class Command(NamedTuple):
     """Its module offers add_arguments(parser) and run(arguments) -> exit status; it is imported only when asked for,
@@ -53,7 +55,10 @@ def main(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else list(words)
     # Started by "&" in a script, a process ignores SIGINT, and so would all that it starts and wants to end by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    parser = argparse.ArgumentParser(prog="bevformer-ros", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="bevformer-ros", description="BEVFormer v2 for ROS 2: detect, measure, train."
+    )
+    parser.add_argument("--version", action="version", version=f"bevformer-ros {package_version()}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         subparser = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
@@ -71,6 +76,8 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         return int(arguments.run(arguments))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"bevformer-ros {arguments.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130

@@ -8,6 +8,7 @@ import sys
 import time
 
 from bevformer_ros.commands.detector_options import add_model_with_weights
+from bevformer_ros.commands.field_options import add_field
 from bevformer_ros.commands.options import add_output, add_rig
 from bevformer_ros.ros.bag.pictures import HIT_DISTANCE, UNTRAINED
 from bevformer_ros.ros.bag.run_summary import REQUIRED_SHARE
@@ -19,7 +20,7 @@ from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output(parser, "FOLDER", "folder for all results", "out")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of the drive (default %(default)s)")
+    add_field(parser, Drive, "seconds")
     parser.add_argument("--rate", type=float, default=2.0, help="image sets a second (default %(default)s)")
     parser.add_argument(
         "--seed",
@@ -41,8 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
     except RuntimeError as error:
         print(f"bevformer-ros demo: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     print(f"\n{summary.table()}\n")
     print(f"{found}, to {HIT_DISTANCE:g} m" if summary.trained else f"{UNTRAINED} in the picture")
     print(f"pictures: {out / 'demo.png'}, {out / 'demo.webp'}   bags: {out / 'drive'}, {out / 'result'}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import get_args
 
 from bevformer_ros.commands.options import Options
 from bevformer_ros.config import load_yaml
-from bevformer_ros.inference.pipeline import Precision
+from bevformer_ros.inference.precision import Precision, resolve_device, resolve_precision
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.resources import config_file
 from bevformer_ros.ros.node.settings import SETTINGS, Settings, default_text
@@ -17,13 +16,20 @@ _OFFLINE = tuple(name for name in SETTINGS if name not in ("rig", "autostart", "
 
 
 def add_device(parser: Options) -> None:
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
+    add_setting(parser, "device")
+
+
+def device_of(arguments: argparse.Namespace) -> str:
+    """Where `auto` is. Raises ValueError for a device that is not there."""
+    return resolve_device(arguments.device)
 
 
 def add_precision(parser: Options) -> None:
-    parser.add_argument(
-        "--precision", choices=get_args(Precision), default=Settings.precision, help="(default %(default)s)"
-    )
+    add_setting(parser, "precision")
+
+
+def precision_of(arguments: argparse.Namespace) -> Precision:
+    return resolve_precision(arguments.precision, device_of(arguments))
 
 
 def add_model(parser: Options, default: str) -> None:
@@ -62,6 +68,7 @@ def add_setting(parser: Options, name: str, default: str | None = None) -> None:
         option,
         type=type(entry.default),
         default=entry.default if default is None else default,
+        choices=entry.metadata["choices"] or None,
         metavar="|".join(entry.metadata["choices"]) or type(entry.default).__name__.upper(),
         help=f"{entry.metadata['description']} (default {default or default_text(entry)})",
     )

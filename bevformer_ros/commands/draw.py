@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bevformer_ros.commands.options import add_output, add_rig, add_view_width, rig_of
+from bevformer_ros.commands.options import add_output, add_rig, rig_of
 from bevformer_ros.datasets.keyframe import keyframe_surround_frame, keyframe_truth, load_keyframe
 from bevformer_ros.drawing import draw_surround, write_picture
 from bevformer_ros.ros.bag.scene import scene_at
@@ -16,7 +16,7 @@ from bevformer_ros.types import SECOND_NS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="FOLDER|BAG", help="a folder with a frame.json, or a bag")
     add_output(parser, "PNG", "picture to write")
-    add_view_width(parser, 800)
+    parser.add_argument("--width", type=int, default=800, help="of one camera's view in pixels (default %(default)s)")
     parser.add_argument("--at", type=float, metavar="S", help="bag: seconds after its start (default: the middle)")
     add_rig(parser, "bag: topics and frames")
     parser.add_argument("--boxes", default=TRUTH.boxes, metavar="TOPIC", help="bag: (default %(default)s)")

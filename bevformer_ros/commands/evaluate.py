@@ -9,8 +9,9 @@ import argparse
 import json
 from pathlib import Path
 
-from bevformer_ros.commands.detector_options import add_setting
+from bevformer_ros.commands.detector_options import add_device, add_precision, add_setting
 from bevformer_ros.commands.evaluation_options import evaluations_of
+from bevformer_ros.commands.field_options import add_field
 from bevformer_ros.commands.options import (
     add_results,
     add_size,
@@ -46,19 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FIRST:STOP",
         help=f"seeds, without STOP; reserved for this are {EVALUATION_SEEDS.start}:{EVALUATION_SEEDS.stop}",
     )
-    drive = Drive()
     world.add_argument(
         "--model",
         help=f"name in config/models or a file (default: what .safetensors weights hold, or else {Settings.model})",
     )
     add_setting(world, "weights")
-    add_setting(world, "device")
+    add_device(world)
+    add_precision(world)
     world.add_argument("--proposals", action="store_true", help="score the perspective head's boxes, not the decoder's")
     world.add_argument("--perfect", action="store_true", help="with --tracking: track the truth, not what is detected")
     add_setting(world, "tracking_config")
-    world.add_argument("--seconds", type=float, default=drive.seconds, help="of each world (default %(default)s)")
+    add_field(world, Drive, "seconds")
     world.add_argument("--rate", type=float, default=KEYFRAME_RATE, help="image sets a second (default %(default)s)")
-    add_size(world, drive.size)
+    add_size(world, Drive.size)
     add_workers(world, 0, "render ahead")
 
 
@@ -101,6 +102,7 @@ def of_worlds(arguments: argparse.Namespace) -> WorldEvaluation | TrackingScores
         arguments.model or own_model,
         arguments.weights,
         arguments.device,
+        arguments.precision,
         tracking_config=arguments.tracking_config,
     )
     drives = [Drive(seed, arguments.seconds, arguments.rate, arguments.size) for seed in arguments.world]

@@ -55,12 +55,6 @@ def image_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def add_view_width(parser: Options, default: int) -> None:
-    parser.add_argument(
-        "--width", type=int, default=default, help="of one camera's view in pixels (default %(default)s)"
-    )
-
-
 def add_workers(parser: Options, default: int, what: str) -> None:
     parser.add_argument("--workers", type=int, default=default, help=f"processes that {what} (default %(default)s)")
 

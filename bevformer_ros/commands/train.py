@@ -1,6 +1,6 @@
-"""`bevformer-ros train`: train a detector as a YAML in config/training says.
+"""`bevformer-ros train`: train a detector as a YAML in config/training says, and the options that stand in its place.
 
-On several GPUs of one machine: torchrun --nproc-per-node 8 --module bevformer_ros train … --device cuda
+On several GPUs of one machine: torchrun --nproc-per-node 8 --module bevformer_ros train …
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bevformer_ros.commands.detector_options import add_device
+from bevformer_ros.commands.detector_options import add_device, device_of
+from bevformer_ros.commands.field_options import add_tree, tree_values
 from bevformer_ros.commands.options import add_cache, add_output, add_workers, cache_of
 from bevformer_ros.config import load_yaml
 from bevformer_ros.model.checkpoint import read_checkpoint
@@ -29,15 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     add_workers(parser, 1, "load data")
     parser.add_argument("--checkpoint-every", type=int, default=20, help="rounds (default %(default)s)")
+    add_tree(parser, TrainingConfig)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    config = load_yaml(TrainingConfig, config_file("training", arguments.config))
+    changes = tree_values(arguments, TrainingConfig)
+    config = load_yaml(TrainingConfig, config_file("training", arguments.config), changes)
     model = load_yaml(ModelConfig, config_file("models", config.model))
     out = arguments.output
     drives = open_dataset(config, model, cache_of(arguments))
     weights = read_checkpoint(arguments.weights).weights if arguments.weights else None
-    trainer = Trainer(config, model, drives, arguments.device, weights, arguments.partial)
+    trainer = Trainer(config, model, drives, device_of(arguments), weights, arguments.partial)
     trainer.run(out, arguments.checkpoint_every, arguments.workers)
     if trainer.rank == 0:
         draw_curves(out / "curves.png", {out.name: [out / METRICS]})

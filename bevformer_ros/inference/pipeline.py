@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -31,6 +30,7 @@ from bevformer_ros.inference.graphs import CudaGraphs, GraphRunner
 from bevformer_ros.inference.history import REQUEST, HistoryConfig
 from bevformer_ros.inference.memory import keep_freed_memory
 from bevformer_ros.inference.network_preparation import prepare_for_inference
+from bevformer_ros.inference.precision import Precision, PrecisionChoice, resolve_device, resolve_precision
 from bevformer_ros.inference.preprocessing import PreparedFrame, Preprocessor
 from bevformer_ros.inference.results import detections_from
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
@@ -41,8 +41,6 @@ from bevformer_ros.stage_clock import Mark, StageClock, unmarked
 from bevformer_ros.types import SECOND_NS, CameraImage, Detections3D, SurroundFrame
 
 LOGGER = logging.getLogger(__name__)
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,7 @@ class Detector:
         self.recommended_score_threshold: float | None = None
         self.latencies_ms: dict[str, float] = {}
         self._device = torch.device(device)
+        self.precision = precision
         self.network = prepare_for_inference(network, self._device, getattr(torch, precision))
         self._preprocess = Preprocessor(self.config.image, self._device)
         history = history or HistoryConfig()
@@ -213,7 +212,7 @@ def load_detector(
     model: str | Path,
     weights: str | Path | None = None,
     device: str = "cpu",
-    precision: Precision = "float32",
+    precision: PrecisionChoice = "float32",
     history: HistoryConfig | None = None,
     seed: int = 0,
 ) -> Detector:
@@ -222,12 +221,13 @@ def load_detector(
     model: a name in weights/ or config/models ("demo"), a model configuration (.yaml), or a .safetensors file of ours,
     which holds configuration and weights.
     weights: an official .pth or a .safetensors file; without any the weights are random, from the seed.
-    Raises ValueError that names the file and what is wrong with it.
+    device, precision: `auto` takes what fits the machine, see inference.precision.
+    Raises ValueError that names the file and what is wrong with it, and for a device that is not there.
     """
     keep_freed_memory()
     model = model_file(str(model))
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision is {precision!r}, expected one of {', '.join(get_args(Precision))}")
+    device = resolve_device(device)
+    arithmetic = resolve_precision(precision, device)
     checkpoint = read_checkpoint(model) if model.suffix == ".safetensors" else None
     config = checkpoint.config if checkpoint is not None else load_yaml(ModelConfig, model)
     assert config is not None
@@ -239,7 +239,7 @@ def load_detector(
         network = build_network(config)
     if checkpoint is not None:
         load_weights(network, checkpoint.weights)
-    detector = Detector(network, checkpoint is not None, device, precision, history)
+    detector = Detector(network, checkpoint is not None, device, arithmetic, history)
     if checkpoint is not None:
         detector.recommended_score_threshold = checkpoint.score_threshold
     return detector

@@ -12,6 +12,7 @@ from multiprocessing import get_context
 
 from bevformer_ros.simulation.observe import Observation, observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
+from bevformer_ros.simulation.sensor import PERFECT, SensorConfig
 from bevformer_ros.simulation.world import START_NS, World
 from bevformer_ros.types import SECOND_NS
 
@@ -20,12 +21,18 @@ LEAD_NS = SECOND_NS // 2  # of the world before the first and after the last set
 
 @dataclass(frozen=True)
 class Drive:
-    """What to simulate. size: width, height of the images. rate: sets a second."""
+    """What to simulate."""
 
     seed: int = 0
+    """Which world."""
     seconds: float = 10.0
+    """Length of the drive."""
     rate: float = 10.0
+    """Image sets a second."""
     size: tuple[int, int] = (800, 450)
+    """Width and height of the images."""
+    sensor: SensorConfig = PERFECT
+    """How far the cameras are from perfect."""
 
     def __post_init__(self) -> None:
         for name in ("seconds", "rate"):
@@ -67,7 +74,7 @@ def observations(drives: Sequence[Drive], workers: int = 0) -> Iterator[Observat
 
 
 def _observation(drive: Drive, stamp_ns: int) -> Observation:
-    return observe(_world(drive), surround_rig(*drive.size), BASE_FROM_LIDAR, stamp_ns)
+    return observe(_world(drive), surround_rig(*drive.size), BASE_FROM_LIDAR, stamp_ns, drive.sensor)
 
 
 @lru_cache(maxsize=1)

@@ -21,23 +21,24 @@ _GAIN_PERIODS = (4.0, 12.0)  # seconds
 
 @dataclass(frozen=True)
 class SensorConfig:
-    """How far cameras are from perfect; zero is perfect.
-
-    noise: standard deviation in grey levels of 255, in every pixel and channel. defocus, motion_blur: pixels; each
-    camera's Gaussian blur has a standard deviation of up to the one, each picture is smeared sideways over up to the
-    other. gain: a camera's brightness swings slowly by up to this share. colour_cast: standard deviation of a
-    camera's three channel gains. rotation (degrees), translation (metres), focal (share): standard deviations of the
-    published calibration about the true one, fixed for a camera in a world.
-    """
+    """How far cameras are from perfect; zero is perfect."""
 
     noise: float = 0.0
+    """Standard deviation in grey levels of 255, in every pixel and channel."""
     defocus: float = 0.0
+    """Pixels: each camera's Gaussian blur has a standard deviation of up to this."""
     motion_blur: float = 0.0
+    """Pixels: each picture is smeared sideways over up to this."""
     gain: float = 0.0
+    """A camera's brightness swings slowly by up to this share."""
     colour_cast: float = 0.0
+    """Standard deviation of a camera's three channel gains."""
     rotation: float = 0.0
+    """Degrees: standard deviation of the published calibration about the true one, fixed for a camera in a world."""
     translation: float = 0.0
+    """Metres, in the same way."""
     focal: float = 0.0
+    """Share of the focal length, in the same way."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
+from bevformer_ros.inference.precision import PrecisionChoice
 from bevformer_ros.model.box_coding import BOX_CODE_SIZE
+from bevformer_ros.simulation.sensor import PERFECT, SensorConfig
 
 
 @dataclass(frozen=True)
@@ -147,12 +148,14 @@ class RareDrivesConfig:
 class WorldDataConfig:
     """Drives through the simulated world. seeds: first and one past the last, a drive each. rare: more drives, chosen
     so that rare classes are seen more often. frames: of a drive, every interval of the model's history. image_width:
-    pixels, of images with the proportions of nuScenes'; the model resizes them as it does when it runs."""
+    pixels, of images with the proportions of nuScenes'; the model resizes them as it does when it runs. sensor: how
+    far the cameras are from perfect."""
 
     seeds: tuple[int, int]
     rare: RareDrivesConfig | None = None
     frames: int = 6
     image_width: int = 800
+    sensor: SensorConfig = PERFECT
 
     def __post_init__(self) -> None:
         if self.seeds[0] >= self.seeds[1] or self.frames < 1 or self.image_width < 16:
@@ -209,7 +212,7 @@ class TrainingConfig:
     clip_frames: int = 6
     frozen: tuple[str, ...] = ()
     seed: int = 0
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: PrecisionChoice = "auto"
     bev: BevLossConfig | None = BevLossConfig()
     perspective: PerspectiveLossConfig | None = PerspectiveLossConfig()
     augmentation: AugmentationConfig = AugmentationConfig()

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from bevformer_ros.inference.precision import resolve_device, resolve_precision
 from bevformer_ros.model.checkpoint import load_weights, save_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import build_network
@@ -49,6 +50,8 @@ class Trainer:
         partial: then what fits is taken, and the rest stays random."""
         self.config = config
         self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        device = resolve_device(device)
+        self._precision = resolve_precision(config.precision, device)
         if device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         self._device = torch.device(device)
@@ -73,7 +76,7 @@ class Trainer:
         self._optimiser = torch.optim.AdamW(parameters, lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay)
         steps = config.rounds * config.clip_frames
         self._schedule = LambdaLR(self._optimiser, lambda step: learning_rate_share(step, steps, optimiser))
-        self._scaler = torch.amp.GradScaler(device, enabled=config.precision == "float16")
+        self._scaler = torch.amp.GradScaler(device, enabled=self._precision == "float16")
         self.average = AveragedModel(
             self.trained.network, multi_avg_fn=get_ema_multi_avg_fn(optimiser.ema_decay), use_buffers=True
         )
@@ -142,9 +145,7 @@ class Trainer:
         sums: dict[str, float] = {}
         for batch in batches:
             batch = moved(batch, self._device)
-            with torch.autocast(
-                self._device.type, getattr(torch, self.config.precision), self.config.precision != "float32"
-            ):
+            with torch.autocast(self._device.type, getattr(torch, self._precision), self._precision != "float32"):
                 losses, encoded = self._forward(batch, buffers)
             norm = self._update(torch.stack(list(losses.values())).sum())
             for buffer, entry in zip(buffers, encoded, strict=False):

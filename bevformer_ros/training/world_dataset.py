@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -36,7 +37,8 @@ class WorldDataset:
         require_training_seeds(self._seeds)
         self._config = config
         self._interval_s = interval_s
-        self._folder = cache_folder / f"{config.image_width}px_{config.frames}x{interval_s:g}s_{simulator_version()}"
+        kind = [f"{config.image_width}px", f"{config.frames}x{interval_s:g}s", *_effects(config), simulator_version()]
+        self._folder = cache_folder / "_".join(kind)
         self._folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -54,7 +56,11 @@ class WorldDataset:
         world = World.make(seed, max(config.frames * self._interval_s, 1.0))
         rig = surround_rig(config.image_width, config.image_width * 9 // 16)
         stamps = (START_NS + round(index * self._interval_s * SECOND_NS) for index in range(config.frames))
-        return [_labelled(observe(world, rig, BASE_FROM_LIDAR, stamp)) for stamp in stamps]
+        return [_labelled(observe(world, rig, BASE_FROM_LIDAR, stamp, config.sensor)) for stamp in stamps]
+
+
+def _effects(config: WorldDataConfig) -> list[str]:
+    return [f"{name}{value:g}" for name, value in asdict(config.sensor).items() if value]
 
 
 @cache

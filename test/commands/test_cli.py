@@ -1,4 +1,5 @@
 import pytest
+from support import REPOSITORY
 
 from bevformer_ros.commands import cli
 
@@ -33,7 +34,70 @@ def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([command.name, "--help"])
     assert stop.value.code == 0
-    assert command.summary in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert command.summary in " ".join(printed.split())
+    assert "{'" not in printed  # what argparse makes of a lonely % in a help text
+    assert "%(" not in printed
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert f"<version>{capsys.readouterr().out.split()[-1]}</version>" in (REPOSITORY / "package.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["simulate", "-o", "bag", "--size", "wide"],
+        ["simulate", "-o", "bag", "--seed", "first"],
+        ["train", "-o", "out", "--rounds", "[1"],
+        ["benchmark", "--precision", "float8"],
+        ["evaluate", "--world", "all"],
+        ["benchmark-history", "--mode", "none"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_word_is_a_line_and_status_2(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"bevformer-ros {words[0]}: error: argument")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["benchmark", "--device", "gpu"], "device is 'gpu', expected auto, cpu, cuda or cuda:N"),
+        (["benchmark", "--model", "none"], "'none' is neither a path"),
+        (["train", "-o", "out", "--device", "gpu", "--model", "tiny"], "device is 'gpu'"),
+        (["train", "-o", "out", "--rounds", "0"], "rounds must be at least 1"),
+        (["ablate", "-o", "out", "--device", "gpu"], "device is 'gpu'"),
+        (["replay", "bag", "-o", "out", "--device", "gpu"], "device is 'gpu'"),
+        (["convert", "absent.pth", "-o", "ours.safetensors", "--model", "tiny"], "absent.pth"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_is_a_line_and_status_1(words, complaint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"bevformer-ros {words[0]}: ")
+    assert complaint in line
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ValueError("no"), 1), (FileNotFoundError("no"), 1), (FloatingPointError("no"), 1), (KeyboardInterrupt(), 130)],
+)
+def test_every_command_ends_without_a_traceback(error, status, monkeypatch, capsys):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr("bevformer_ros.commands.convert.run", fail)
+    assert cli.main(["convert", "a", "-o", "b", "--model", "tiny"]) == status
+    assert len(capsys.readouterr().err.splitlines()) <= 1
 
 
 def test_commands_stand_in_alphabetical_order():

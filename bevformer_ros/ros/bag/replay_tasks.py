@@ -18,11 +18,12 @@ from bevformer_ros.msg import DetectorStatus
 from tqdm import tqdm
 
 from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.inference.precision import resolve_device, resolve_precision
 from bevformer_ros.resources import config_file, model_file
 from bevformer_ros.ros.bag.files import BagReader, BagWriter, Storage
 from bevformer_ros.ros.bag.replay import BagReplay
 from bevformer_ros.ros.bag.replay_record import RECORD_FILE
-from bevformer_ros.ros.detector_loading import detector_for, device_of
+from bevformer_ros.ros.detector_loading import detector_for
 from bevformer_ros.ros.node.settings import Settings
 
 
@@ -37,11 +38,13 @@ class Task:
 
     def record(self) -> dict[str, Any]:
         """What the results depend on, as stored beside them."""
+        device = resolve_device(self.settings.device)
+        precision = resolve_precision(self.settings.precision, device)
         files = [config_file("rigs", self.settings.rig), model_file(self.settings.model)]
         files += [Path(self.settings.weights)] if self.settings.weights else []
         return {
             "bag": str(self.bag.resolve()),
-            "settings": {**asdict(self.settings), "device": device_of(self.settings)},
+            "settings": {**asdict(self.settings), "device": device, "precision": precision},
             "storage": self.storage,
             "files": {str(file): file.stat().st_mtime_ns for file in files if file.is_file()},
         }

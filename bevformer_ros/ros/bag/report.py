@@ -28,12 +28,14 @@ _CAMERA_ORDER = [name for row in PANEL_ROWS for name in row]
 
 @dataclass(frozen=True)
 class Pictures:
-    """How many moments get pictures at most, evenly chosen, and how wide each camera's is. score: below it boxes are
-    hidden until the reader asks for them."""
+    """What is drawn of the moments."""
 
     most: int = 300
+    """Moments that get pictures at most, evenly chosen."""
     score: float = 0.3
+    """Boxes of lower scores are hidden until the reader asks for them."""
     width: int = 480
+    """Of one camera's view in pixels."""
 
     def __post_init__(self) -> None:
         if self.most < 1:

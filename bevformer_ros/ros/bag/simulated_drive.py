@@ -29,6 +29,7 @@ from bevformer_ros.ros.topics import LIDAR_FRAME, TRUTH
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.observe import Observation, observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, SimulatedCamera, surround_rig
+from bevformer_ros.simulation.sensor import published
 from bevformer_ros.simulation.world import START_NS, World
 from bevformer_ros.types import SECOND_NS
 
@@ -53,8 +54,9 @@ def simulate(path: str | Path, rig: RigConfig, drive: Drive, storage: Storage = 
     world = drive.world()
     with BagWriter(path, storage) as bag:
         bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
-        bag.write("/tf_static", static_transforms(rig, cameras), START_NS)
-        records = heapq.merge(_poses(world, rig, drive.end_ns), _sets(world, rig, cameras, drive.reference_stamps))
+        calibrated = [published(camera, drive.sensor, drive.seed) for camera in cameras]
+        bag.write("/tf_static", static_transforms(rig, calibrated), START_NS)
+        records = heapq.merge(_poses(world, rig, drive.end_ns), _sets(drive, world, rig, cameras))
         for record in records:
             bag.write(record.topic, record.message, record.stamp_ns)
 
@@ -81,15 +83,15 @@ def _poses(world: World, rig: RigConfig, end_ns: int) -> Iterator[_Record]:
         yield _Record(stamp, -1, "/tf", TFMessage(transforms=[pose]))
 
 
-def _sets(world: World, rig: RigConfig, cameras: tuple[SimulatedCamera, ...], stamps: list[int]) -> Iterator[_Record]:
+def _sets(drive: Drive, world: World, rig: RigConfig, cameras: tuple[SimulatedCamera, ...]) -> Iterator[_Record]:
     """All sets, their messages sorted across sets: a late camera of one may fire after an early one of the next."""
     earliest = min(camera.exposure_offset_ns for camera in cameras)
     waiting: list[_Record] = []
     count = 0
-    for stamp in tqdm(stamps, desc="rendering", unit="set"):
+    for stamp in tqdm(drive.reference_stamps, desc="rendering", unit="set"):
         while waiting and waiting[0].stamp_ns < stamp + earliest:
             yield heapq.heappop(waiting)
-        for stamp_ns, topic, message in _messages(observe(world, cameras, BASE_FROM_LIDAR, stamp), rig):
+        for stamp_ns, topic, message in _messages(observe(world, cameras, BASE_FROM_LIDAR, stamp, drive.sensor), rig):
             heapq.heappush(waiting, _Record(stamp_ns, count, topic, message))
             count += 1
     while waiting:

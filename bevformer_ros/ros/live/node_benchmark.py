@@ -54,17 +54,20 @@ _SPEED = 10.0  # m/s, straight ahead
 
 @dataclass(frozen=True)
 class NodeLoad:
-    """What the node runs, and what it is fed with. sets: to publish. rate: sets a second. size: width, height. raw:
-    sensor_msgs/Image instead of JPEGs."""
+    """What the node runs, and what it is fed with."""
 
     model: str
     weights: str = ""
     device: str = Settings.device
     precision: str = Settings.precision
     sets: int = 200
+    """Sets of images to publish."""
     rate: float = 10.0
+    """Sets a second."""
     size: tuple[int, int] = (1600, 900)
+    """Width and height of the images."""
     raw: bool = False
+    """Publish sensor_msgs/Image instead of JPEGs."""
 
     def __post_init__(self) -> None:
         if self.sets <= _WARM_UP_SETS:

@@ -29,20 +29,24 @@ _ACKNOWLEDGEMENT_S = 2.0
 
 @dataclass(frozen=True)
 class PlayOptions:
-    """rate: bag seconds per second. start_offset_s: how much of the bag's beginning is left out, latched messages
-    excepted. lead_s: how long the clock runs before the first message, so that subscribers that have just come
-    finish connecting: DDS drops what reaches them before. wait_for: topics that must have subscribers before the
-    first message; None: every image topic. best_effort_images: offer images best effort, as a camera driver would,
-    whatever the bag says."""
+    """How a bag is played."""
 
     rate: float = 1.0
+    """Bag seconds per second."""
     start_offset_s: float = 0.0
+    """Seconds of the bag's beginning to leave out, latched messages excepted."""
     lead_s: float = 0.5
+    """Seconds of /clock before the first message, for subscribers to connect: DDS drops what reaches them before."""
     loop: bool = False
+    """Start again at the end; the clock then steps back."""
     clock: bool = True
+    """Publish /clock."""
     wait_for: tuple[str, ...] | None = None
+    """Topics that must have subscribers before the first message (default: every image topic)."""
     wait_timeout_s: float = 30.0
+    """Seconds after which to give up waiting for subscribers; with 0 nobody is waited for."""
     best_effort_images: bool = False
+    """Offer images best effort, as a camera driver would, whatever the bag says."""
 
     def __post_init__(self) -> None:
         if self.rate <= 0:

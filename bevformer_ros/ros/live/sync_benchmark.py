@@ -31,15 +31,19 @@ _START_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class SyncLoad:
-    """What is published. sets: how many. rate: sets a second. size: width, height of raw images. compressed: JPEGs of
-    a size of their own instead, not decoded. reliable: QoS, instead of best effort."""
+    """What is published."""
 
     rig: RigConfig
     sets: int = 200
+    """Sets of images to publish."""
     rate: float = 10.0
+    """Sets a second."""
     size: tuple[int, int] = (1600, 900)
+    """Width and height of raw images."""
     compressed: bool = False
+    """Publish messages of 150 kB, as JPEGs are, which are not decoded."""
     reliable: bool = False
+    """Reliable QoS instead of best effort."""
 
     def __str__(self) -> str:
         width, height = self.size

@@ -29,9 +29,10 @@ from tf2_ros import TransformListener
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.inference.compute_threads import in_passing_thread
 from bevformer_ros.inference.pipeline import Detector
+from bevformer_ros.inference.precision import resolve_device
 from bevformer_ros.resources import config_file, model_file
 from bevformer_ros.ros import topics
-from bevformer_ros.ros.detector_loading import detector_for, device_of, score_threshold
+from bevformer_ros.ros.detector_loading import detector_for, score_threshold
 from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
 from bevformer_ros.ros.node import parameters
 from bevformer_ros.ros.node.health_reporter import TICK_S, HealthReporter
@@ -175,7 +176,7 @@ class DetectorNode(Node):
         self._settings.synchronizer(rig)  # refuses what cannot work before anything is built
         self._settings.tracker_config()  # so do these
         model_file(self._settings.model)
-        device_of(self._settings)
+        resolve_device(self._settings.device)
         self._rig = rig
         buffer = LoopingBuffer(Duration(nanoseconds=round(self._settings.transform_cache_s * SECOND_NS)))
         self._tf_listener = TransformListener(buffer, self)
@@ -189,7 +190,7 @@ class DetectorNode(Node):
     def _activate(self) -> None:
         assert self._rig is not None
         settings, begun_s = self._settings, time.monotonic()
-        self.get_logger().info(f"loading the network {settings.model} on {device_of(settings)}")
+        self.get_logger().info(f"loading the network {settings.model} on {resolve_device(settings.device)}")
         self._loading_since_s = begun_s
         try:
             detector = in_passing_thread(partial(self._load, settings, self._rig))
@@ -204,9 +205,9 @@ class DetectorNode(Node):
         self._session = session
         names = ", ".join(camera.name for camera in self._rig.cameras)
         self.get_logger().info(
-            f"detecting with {detector.config.name} on {device_of(settings)} after {time.monotonic() - begun_s:.1f} s, "
-            f"boxes with a score of {session.score_threshold:g} or more in {self._ego_motion.output_frame}, "
-            f"cameras {names}"
+            f"detecting with {detector.config.name} in {detector.precision} on {resolve_device(settings.device)} after "
+            f"{time.monotonic() - begun_s:.1f} s, boxes with a score of {session.score_threshold:g} or more in "
+            f"{self._ego_motion.output_frame}, cameras {names}"
         )
 
     def _load(self, settings: Settings, rig: RigConfig) -> Detector:

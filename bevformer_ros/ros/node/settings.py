@@ -7,7 +7,8 @@ from typing import Any, get_args
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.inference.history import HistoryConfig
-from bevformer_ros.inference.pipeline import Precision
+from bevformer_ros.inference.precision import PrecisionChoice
+from bevformer_ros.resources import DEFAULT_RIG
 from bevformer_ros.ros.node.health import HealthLimits
 from bevformer_ros.ros.node.synchronizer import SynchronizerConfig
 from bevformer_ros.tracking.config import TrackingConfig
@@ -33,12 +34,15 @@ def _parameter(
 class Settings:
     """What a detector is told: parameters of the node, options of the commands."""
 
-    rig: str = _parameter("nuscenes", "cameras and frames: a name in config/rigs or the path of a rig YAML")
+    rig: str = _parameter(DEFAULT_RIG, "cameras and frames: a name in config/rigs or the path of a rig YAML")
     model: str = _parameter("demo", "network: a name in weights or config/models, or a path of .safetensors or YAML")
     weights: str = _parameter("", "path of weights (.pth or .safetensors); empty for the model's own, or random ones")
     device: str = _parameter("auto", f"where the network runs: {DEVICE_PATTERN}; auto takes a GPU if there is one")
-    precision: Precision = _parameter(  # noqa: RUF009 (a field, as the others)
-        "float32", "arithmetic of the network", choices=get_args(Precision)
+    precision: PrecisionChoice = _parameter(  # noqa: RUF009 (a field, as the others)
+        "auto",
+        "arithmetic of the network; auto takes the fastest here: bfloat16 or float16 on a GPU, on a CPU bfloat16 if it "
+        "has units for it",
+        choices=get_args(PrecisionChoice),
     )
     autostart: bool = _parameter(True, "configure and activate by itself; false waits for a lifecycle manager")
     output_frame: str = _parameter("", "tf frame of the published boxes; empty for the rig's base frame")

@@ -73,7 +73,7 @@ def test_overrides_are_read(make_node):
         ("score_threshold", 1.5, "score_threshold"),
         ("score_threshold", "high", "score_threshold"),
         ("minimum_cameras", -1, "minimum_cameras"),
-        ("precision", "int8", "precision is 'int8', expected one of float32, bfloat16, float16"),
+        ("precision", "int8", "precision is 'int8', expected one of auto, float32, bfloat16, float16"),
         ("image_reliability", "sometimes", "expected one of best_effort, reliable"),
         ("device", "gpu", "device is 'gpu', expected auto, cpu, cuda or cuda:N"),
         ("sync_timeout_ms", 0.0, "sync_timeout_ms is 0.0, expected 1 to 10000"),
