@@ -7,9 +7,11 @@ from setuptools import find_namespace_packages, setup
 
 ROOT = Path(__file__).parent
 MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
+# vision_msgs: definitions for bags on a machine without ROS.
+SHARED_FOLDERS = ("config", "weights", "msg", "underlay/vision_msgs/msg")
 SHARED_FILES = sorted(
     path.relative_to(ROOT)
-    for path in (ROOT / "package.xml", *(ROOT / "config").rglob("*"), *(ROOT / "weights").rglob("*"))
+    for path in (ROOT / "package.xml", *(file for folder in SHARED_FOLDERS for file in (ROOT / folder).rglob("*")))
     if path.is_file()
 )
 
@@ -32,6 +34,7 @@ setup(
         "tqdm",
     ],
     extras_require={
+        "bags": ["pillow", "rosbags>=0.10"],
         "evaluation": ["motmetrics", "nuscenes-devkit"],
         "backbones": ["timm", "torchvision"],
         "curves": ["matplotlib"],

@@ -20,9 +20,10 @@ DDS_PROFILE = REPOSITORY / "config" / "dds" / "fastdds_large_images.xml"
 
 
 def detector_command(**parameters: object) -> list[str]:
-    """The node as a process of its own, with the smallest network unless the parameters say otherwise."""
+    """The node as a process of its own, with the smallest network and raw images unless parameters say otherwise."""
     words = [sys.executable, "-m", "bevformer_ros.ros.node.process", "--ros-args"]
-    for name, value in {"model": SMALLEST, "device": "cpu", "score_threshold": 0.0, **parameters}.items():
+    defaults = {"rig": "nuscenes", "model": SMALLEST, "device": "cpu", "score_threshold": 0.0}
+    for name, value in {**defaults, **parameters}.items():
         words += ["-p", f"{name}:={value}"]
     return words
 

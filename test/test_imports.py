@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pytest
 from support import REPOSITORY
+from without_ros import ROS_LIBRARIES, blocker
 
 PACKAGE = REPOSITORY / "bevformer_ros"
 FILES = sorted(PACKAGE.rglob("*.py"))
-ROS_LIBRARIES = {
-    *("rclpy", "rosbags", "tf2_ros", "tf2_py", "tf2_geometry_msgs", "message_filters", "cv_bridge"),
-    *("launch", "launch_ros", "ament_index_python", "rosidl_runtime_py", "builtin_interfaces", "std_srvs"),
-}
+ROS_AND_BAGS = {*ROS_LIBRARIES, "rosbags"}
 
 LABORATORY = tuple(
     f"bevformer_ros.{room}" for room in ("benchmarks", "datasets", "evaluation", "simulation", "training")
@@ -56,7 +54,7 @@ def imports(path: Path) -> set[str]:
 
 def is_ros(name: str) -> bool:
     root = name.partition(".")[0]
-    return root in ROS_LIBRARIES or root.endswith("_msgs") or f"{name}.".startswith("bevformer_ros.msg.")
+    return root in ROS_AND_BAGS or root.endswith("_msgs") or f"{name}.".startswith("bevformer_ros.msg.")
 
 
 def is_within(name: str, wall: str) -> bool:
@@ -113,20 +111,38 @@ def test_nobody_imports_a_command(path):
     assert not sorted(name for name in imports(path) if is_within(name, "bevformer_ros.commands"))
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "ros" / "bag").rglob("*.py")), ids=module_name)
+def test_bags_need_the_rosbags_library_alone(path):
+    """ros.messages takes the classes of ROS where there are any."""
+    assert not sorted(name for name in imports(path) if is_ros(name) and not is_within(name, "rosbags"))
+
+
+@pytest.mark.skipif(find_spec("rclpy") is None, reason="needs a ROS environment (make test provides one)")
+def test_the_node_needs_no_rosbags_and_the_replay_no_laboratory():
+    script = """
+import sys
+import bevformer_ros.ros.node.detector_node
+assert "rosbags" not in sys.modules
+import bevformer_ros.ros.bag.replay_tasks
+print(sorted(name for name in sys.modules if name.startswith("bevformer_ros.")))
+"""
+    result = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    loaded = ast.literal_eval(result.stdout.splitlines()[-1])
+    assert not [name for name in loaded if any(is_within(name, room) for room in LABORATORY)]
+
+
 def test_everything_outside_the_ros_folder_imports_without_ros():
     modules = [module_name(path) for path in FILES if not may_need_ros(path)]
-    blocker = f"""
-import importlib, sys
-class NoRos:
-    def find_spec(self, name, path=None, target=None):
-        root = name.partition(".")[0]
-        if root in {ROS_LIBRARIES!r} or root.endswith("_msgs") or name == "bevformer_ros.msg":
-            raise ModuleNotFoundError(f"{{name}} is blocked", name=name)
-sys.meta_path.insert(0, NoRos())
+    script = (
+        blocker(ROS_AND_BAGS)
+        + f"""
+import importlib
 for name in {modules!r}:
     importlib.import_module(name)
 """
-    result = subprocess.run([sys.executable, "-c", blocker], cwd=REPOSITORY, capture_output=True, text=True)
+    )
+    result = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from bevformer_ros.commands.detector_options import add_device, add_model_with_weights, add_precision
+from bevformer_ros.commands.detector_options import (
+    add_device,
+    add_model_with_weights,
+    add_precision,
+    device_of,
+    precision_of,
+)
 from bevformer_ros.commands.field_options import add_field
 from bevformer_ros.commands.options import add_size
 from bevformer_ros.ros.live.node_benchmark import NodeLoad, measure
@@ -24,8 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     load = NodeLoad(
         arguments.model,
         arguments.weights,
-        arguments.device,
-        arguments.precision,
+        device_of(arguments),
+        precision_of(arguments),
         arguments.sets,
         arguments.rate,
         arguments.size,

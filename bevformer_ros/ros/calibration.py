@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo
+
+from bevformer_ros.ros.messages import CameraInfo
 
 _DISTORTION_MODELS = ("", "plumb_bob", "rational_polynomial")
 _DISTORTION_COUNTS = (0, 4, 5, 8, 12, 14)

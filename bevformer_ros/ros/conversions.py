@@ -5,15 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from bevformer_ros.msg import DetectionKinematics, DetectionKinematicsArray
-from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import Header
-from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 
 from bevformer_ros import geometry
+from bevformer_ros.ros.messages import (
+    CameraInfo,
+    CompressedImage,
+    Detection3D,
+    Detection3DArray,
+    DetectionKinematics,
+    DetectionKinematicsArray,
+    Header,
+    Image,
+    ObjectHypothesisWithPose,
+    Point,
+    Pose,
+    Quaternion,
+    Time,
+    Transform,
+    TransformStamped,
+    Vector3,
+    byte_array,
+)
 from bevformer_ros.taxonomy import ATTRIBUTE_ID, ATTRIBUTE_NAMES, CLASS_ID, CLASS_NAMES, NO_ATTRIBUTE
 from bevformer_ros.tracking.tracks import POSITION, VELOCITY, Tracks3D
 from bevformer_ros.types import SECOND_NS, Detections3D
@@ -54,15 +67,12 @@ def transform_to_message(
 def image_to_message(image: NDArray[np.uint8], header: Header) -> Image:
     """A BGR image (H, W, 3) as bgr8."""
     height, width = image.shape[:2]
-    message = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)
-    message.data.frombytes(np.ascontiguousarray(image).data)
-    return message
+    data = byte_array(np.ascontiguousarray(image).data)
+    return Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width, data=data)
 
 
 def jpeg_to_message(data: bytes, header: Header) -> CompressedImage:
-    message = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
-    message.data.frombytes(data)
-    return message
+    return CompressedImage(header=header, format="bgr8; jpeg compressed bgr8", data=byte_array(data))
 
 
 def camera_info(header: Header, shape: tuple[int, ...], intrinsics: NDArray[np.float64]) -> CameraInfo:

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage, Image
+
+from bevformer_ros.ros.messages import CompressedImage, Image
 
 BgrImage = NDArray[np.uint8]
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -51,7 +52,7 @@ def image_size(message: Image | CompressedImage) -> tuple[int, int]:
     Raises ValueError for what is no JPEG or PNG, and for an image that ends early, is empty, or is larger than any
     camera's.
     """
-    compressed = isinstance(message, CompressedImage)
+    compressed = is_compressed(message)
     width, height = _compressed_size(message) if compressed else (message.width, message.height)
     if not 0 < width * height <= MAXIMUM_PIXELS:
         raise ValueError(f"image of {width} x {height} pixels, expected 1 to {MAXIMUM_PIXELS} pixels")
@@ -66,12 +67,17 @@ def decode_image(message: Image | CompressedImage) -> BgrImage:
     """
     size = image_size(message)
     try:
-        image = _decode_compressed(message) if isinstance(message, CompressedImage) else _decode_raw(message)
+        image = _decode_compressed(message) if is_compressed(message) else _decode_raw(message)
     except cv2.error as error:
         raise ValueError(f"OpenCV cannot decode the image: {error.err or error}") from error
     if image.shape != (size[1], size[0], 3):
         raise ValueError(f"image of shape {image.shape}, its header describes {size[0]} x {size[1]} pixels")
     return image
+
+
+def is_compressed(message: Image | CompressedImage) -> bool:
+    """By its field: without ROS, messages read and messages made are of different classes."""
+    return hasattr(message, "format")
 
 
 def _compressed_size(message: CompressedImage) -> tuple[int, int]:
@@ -173,7 +179,7 @@ def _converted(pixels: NDArray[Any], conversion: int) -> BgrImage:
 def is_jpeg(message: Image | CompressedImage) -> bool:
     """Whether the message is a JPEG of a colour image, to be decoded as it is."""
     return (
-        isinstance(message, CompressedImage)
+        is_compressed(message)
         and "compressedDepth" not in message.format
         and not message.format.startswith("bayer_")
         and bytes(message.data[:2]) == _JPEG_START

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from builtin_interfaces.msg import Duration
-from geometry_msgs.msg import Pose, Vector3
 from numpy.typing import NDArray
-from std_msgs.msg import ColorRGBA, Header
-from visualization_msgs.msg import Marker, MarkerArray
 
 from bevformer_ros.ros.conversions import header_of, point_message, quaternion_of_yaw, vector_message
+from bevformer_ros.ros.messages import ColorRGBA, Duration, Header, Marker, MarkerArray, Pose, Vector3
 from bevformer_ros.taxonomy import CLASS_NAMES, CLASSES
 from bevformer_ros.tracking.tracks import Tracks3D
 from bevformer_ros.types import SECOND_NS, Detections3D

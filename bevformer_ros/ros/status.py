@@ -7,12 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bevformer_ros.msg import DetectorStatus, ReasonCount, StageLatency
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-from std_msgs.msg import Header
-
 from bevformer_ros.inference.pipeline import HistoryStatus
 from bevformer_ros.ros.conversions import header_of
+from bevformer_ros.ros.messages import DetectorStatus, DiagnosticStatus, Header, KeyValue, ReasonCount, StageLatency
 from bevformer_ros.ros.node.camera_health import Level, Problem
 from bevformer_ros.ros.node.frame_assembly import SynchronizedSet
 from bevformer_ros.ros.node.health import Assessment

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from bevformer_ros.config import CameraConfig
 from bevformer_ros.ros.conversions import camera_info, header_of, image_to_message, jpeg_to_message
+from bevformer_ros.ros.messages import CameraInfo, CompressedImage, Image
 
 
 def info_message(

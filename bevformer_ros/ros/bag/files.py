@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
-from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.interfaces import (
     Connection,
-    Nodetype,
     Qos,
     QosDurability,
     QosHistory,
@@ -23,8 +18,9 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
+
+from bevformer_ros.ros import message_bytes
+from bevformer_ros.ros.message_definitions import typestore_with
 
 Storage = Literal["sqlite3", "mcap"]
 
@@ -65,7 +61,6 @@ class BagWriter:
             raise ValueError(f"{path} exists already; remove it or name another bag")
         self._writer = Writer(path, version=_BAG_VERSION, storage_plugin=_PLUGINS[storage])
         self._connections: dict[str, Connection] = {}
-        self._typestore = get_typestore(Stores.EMPTY)
 
     def __enter__(self) -> BagWriter:
         self._writer.open()
@@ -90,21 +85,16 @@ class BagWriter:
             if known.msgtype != type_name:
                 raise ValueError(f"{topic} carries {known.msgtype}, it cannot carry {type_name} too")
             return
-        _register(self._typestore, type_name)
-        qos = _offered(latched, best_effort)
         self._connections[topic] = self._writer.add_connection(
-            topic, type_name, typestore=self._typestore, offered_qos_profiles=[qos]
+            topic,
+            type_name,
+            typestore=typestore_with(type_name),
+            offered_qos_profiles=[_offered(latched, best_effort)],
         )
 
     def write(self, topic: str, message: Any, stamp_ns: int) -> None:
-        """Serialize a message and store it as received at a stamp; equal messages become equal bytes.
-
-        rclpy leaves in the bytes between fields what happened to be in memory; written anew by rosbags they are zero.
-        """
-        type_name = type_name_of(type(message))
-        self.add_topic(topic, type_name)
-        parsed = self._typestore.deserialize_cdr(serialize_message(message), type_name)
-        self.write_raw(topic, type_name, bytes(self._typestore.serialize_cdr(parsed, type_name)), stamp_ns)
+        """Serialize a message and store it as received at a stamp; equal messages become equal bytes."""
+        self.write_raw(topic, message_bytes.type_name_of(message), message_bytes.serialize(message), stamp_ns)
 
     def write_raw(self, topic: str, type_name: str, data: bytes, stamp_ns: int) -> None:
         """Store CDR bytes."""
@@ -179,24 +169,8 @@ class BagReader:
 
 
 def deserialize(message: BagMessage) -> Any:
-    """The message as an object of its rclpy class."""
-    return deserialize_message(message.data, message_class(message.type_name))
-
-
-def type_name_of(kind: type) -> str:
-    """sensor_msgs/msg/Image for sensor_msgs.msg.Image."""
-    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
-
-
-def message_class(type_name: str) -> type:
-    """The rclpy class of a type name. Raises ValueError where its package is not installed."""
-    package, _, name = type_name.partition("/msg/")
-    try:
-        return getattr(import_module(f"{package}.msg"), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"message type {type_name} is not installed; source the workspace that builds {package}"
-        ) from error
+    """The message as an object."""
+    return message_bytes.deserialize(message.data, message.type_name)
 
 
 def _qos_of(connection: Connection) -> list[Qos]:
@@ -215,43 +189,3 @@ def _offered(latched: bool, best_effort: bool) -> Qos:
         liveliness_lease_duration=_FOREVER,
         avoid_ros_namespace_conventions=False,
     )
-
-
-def _register(typestore: Typestore, type_name: str) -> None:
-    """Add a type and all it consists of, from the installed definitions or those that rosbags brings."""
-    waiting, found = [type_name], {}
-    while waiting:
-        name = waiting.pop()
-        if name in found or name in typestore.fielddefs:
-            continue
-        found.update(_definition(name))
-        waiting += list(_parts(found[name][1]))
-    typestore.register(found)
-
-
-def _definition(type_name: str) -> dict[str, Any]:
-    package, _, name = type_name.partition("/msg/")
-    for prefix in filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)):
-        file = Path(prefix) / "share" / package / "msg" / f"{name}.msg"
-        if file.is_file():
-            return get_types_from_msg(file.read_text(encoding="utf-8"), type_name)
-    standard = _standard_types()
-    if type_name not in standard.fielddefs:
-        raise ValueError(
-            f"no definition of {type_name} under AMENT_PREFIX_PATH; source the workspace that builds {package}"
-        )
-    return {type_name: standard.fielddefs[type_name]}
-
-
-@lru_cache(maxsize=1)
-def _standard_types() -> Typestore:
-    return get_typestore(Stores.LATEST)
-
-
-def _parts(fields: Any) -> Iterator[str]:
-    """Names of the message types among a definition's fields, those in arrays and sequences included."""
-    for _, (kind, value) in fields:
-        if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
-            kind, value = value[0]
-        if kind == Nodetype.NAME:
-            yield value

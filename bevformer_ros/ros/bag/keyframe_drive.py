@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tf2_msgs.msg import TFMessage
 
 from bevformer_ros.config import CameraConfig, RigConfig
 from bevformer_ros.datasets.keyframe import keyframe_truth, load_keyframe
 from bevformer_ros.ros.bag.camera_messages import image_file_message, info_message
 from bevformer_ros.ros.bag.files import BagWriter, Storage
 from bevformer_ros.ros.conversions import detections_to_message, kinematics_to_message, transform_to_message
+from bevformer_ros.ros.messages import TFMessage
 from bevformer_ros.ros.topics import LIDAR_FRAME, TRUTH
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from nuscenes import NuScenes
-from tf2_msgs.msg import TFMessage
 from tqdm import tqdm
 
 from bevformer_ros.config import RigConfig
@@ -22,6 +21,7 @@ from bevformer_ros.datasets.nuscenes_tables import (
 from bevformer_ros.ros.bag.camera_messages import image_file_message, info_message
 from bevformer_ros.ros.bag.files import BagWriter, Storage
 from bevformer_ros.ros.conversions import detections_to_message, kinematics_to_message, transform_to_message
+from bevformer_ros.ros.messages import TFMessage
 from bevformer_ros.ros.topics import LIDAR_FRAME, TRUTH
 
 

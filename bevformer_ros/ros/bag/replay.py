@@ -12,21 +12,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from bevformer_ros.msg import DetectorStatus
-from rclpy.duration import Duration
-
 from bevformer_ros.config import RigConfig
 from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagMessage, BagReader, deserialize
 from bevformer_ros.ros.detector_loading import score_threshold
-from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
+from bevformer_ros.ros.ego_motion import EgoMotion
+from bevformer_ros.ros.messages import DetectorStatus
 from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, SetDroppedError, SynchronizedSet
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.node.synchronizer import SurroundSynchronizer
 from bevformer_ros.ros.result_messages import ResultMessages
 from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies
 from bevformer_ros.ros.track_messages import TrackMessages
+from bevformer_ros.ros.transform_tree import TransformTree
 from bevformer_ros.stage_clock import StageClock
 from bevformer_ros.tracking.tracker import Tracker
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, Detections3D, SurroundFrame
@@ -51,8 +50,8 @@ class BagReplay:
         self._patience_ns = round(settings.transform_timeout_ms * MILLISECOND_NS)
         names = tuple(camera.name for camera in rig.cameras)
         self._record = DetectorRecord(names, detector.config.name, detector.trained)
-        self._buffer = LoopingBuffer(Duration(nanoseconds=round(settings.transform_cache_s * SECOND_NS)))
-        ego_motion = EgoMotion(self._buffer, rig, settings.output_frame)
+        self._transforms = TransformTree(round(settings.transform_cache_s * SECOND_NS))
+        ego_motion = EgoMotion(self._transforms, rig, settings.output_frame)
         sync = settings.synchronizer(rig)
         self._assembler = FrameAssembler(rig.cameras, sync.minimum_cameras, ego_motion, self)
         self._results = ResultMessages(ego_motion.output_frame)
@@ -67,11 +66,11 @@ class BagReplay:
         self._takers = self._make_takers()
         if TF_STATIC in bag.topics:
             for message in bag.messages([TF_STATIC]):
-                self._take_transforms(self._buffer.set_transform_static, deserialize(message))
+                self._take_transforms(self._transforms.add_static, deserialize(message))
         self._messages: Iterator[BagMessage] = bag.messages([topic for topic in bag.topics if topic in self._takers])
 
     def _make_takers(self) -> dict[str, Callable[[Any], None]]:
-        takers: dict[str, Callable[[Any], None]] = {TF: partial(self._take_transforms, self._buffer.set_transform)}
+        takers: dict[str, Callable[[Any], None]] = {TF: partial(self._take_transforms, self._transforms.add)}
         for index, camera in enumerate(self._rig.cameras):
             takers[camera.image_topic] = partial(self._synchronizer.add, index)
             takers[camera.camera_info_topic] = partial(self._assembler.set_camera_info, index)
@@ -123,9 +122,9 @@ class BagReplay:
         self._synchronizer.expire(self._now_ns)
         return True
 
-    def _take_transforms(self, add: Callable[[Any, str], None], message: Any) -> None:
+    def _take_transforms(self, add: Callable[[Any], None], message: Any) -> None:
         for transform in message.transforms:
-            add(transform, "bag")
+            add(transform)
 
     def _write(self, detections_bev: Detections3D) -> None:
         assembled = self._in_work.pop(detections_bev.stamp_ns)

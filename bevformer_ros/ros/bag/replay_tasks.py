@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bevformer_ros.msg import DetectorStatus
 from tqdm import tqdm
 
 from bevformer_ros.config import RigConfig, load_yaml
@@ -24,6 +23,7 @@ from bevformer_ros.ros.bag.files import BagReader, BagWriter, Storage
 from bevformer_ros.ros.bag.replay import BagReplay
 from bevformer_ros.ros.bag.replay_record import RECORD_FILE
 from bevformer_ros.ros.detector_loading import detector_for
+from bevformer_ros.ros.messages import DetectorStatus
 from bevformer_ros.ros.node.settings import Settings
 
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from bevformer_ros.msg import DetectionKinematicsArray, DetectorStatus
 from numpy.typing import NDArray
-from rclpy.time import Time
-from tf2_ros import Buffer, TransformException
-from vision_msgs.msg import Detection3DArray
 
 from bevformer_ros.class_map import ClassMap
 from bevformer_ros.config import RigConfig
@@ -19,8 +15,10 @@ from bevformer_ros.evaluation.tracking import IdentifiedBoxes, TrackedSample
 from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.bag.run_summary import Summary, summarise
 from bevformer_ros.ros.bag.scene import transforms_of
-from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns, transform_from_message
+from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
+from bevformer_ros.ros.messages import Detection3DArray, DetectionKinematicsArray, DetectorStatus
 from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, OUTPUT_TRACKS, TRUTH, BoxTopics
+from bevformer_ros.ros.transform_tree import NoTransformError, TransformTree
 from bevformer_ros.types import SECOND_NS, Detections3D
 
 # Half a period of nuScenes' cameras: a lidar sweep's image is nearer, the next one is not.
@@ -112,8 +110,8 @@ def nearest_stamp(stamps: NDArray[np.int64], stamp_ns: int) -> int | None:
 class EgoFrame:
     """Brings boxes of any frame and time of a drive into the ego's frame at another time."""
 
-    def __init__(self, buffer: Buffer, rig: RigConfig) -> None:
-        self._buffer, self._rig = buffer, rig
+    def __init__(self, transforms: TransformTree, rig: RigConfig) -> None:
+        self._transforms, self._rig = transforms, rig
 
     def boxes(self, stamped: StampedBoxes, ego_ns: int) -> Detections3D:
         """They stay where they were in the world. Raises ValueError where tf does not say where that is."""
@@ -127,12 +125,10 @@ class EgoFrame:
         return self._look_up(self._rig.fixed_frame, stamp_ns, self._rig.base_frame, stamp_ns)
 
     def _look_up(self, target: str, target_ns: int, source: str, source_ns: int) -> NDArray[np.float64]:
-        times = Time(nanoseconds=target_ns), Time(nanoseconds=source_ns)
         try:
-            found = self._buffer.lookup_transform_full(target, times[0], source, times[1], self._rig.fixed_frame)
-        except TransformException as error:
+            return self._transforms.look_up_through(target, target_ns, source, source_ns, self._rig.fixed_frame)
+        except NoTransformError as error:
             raise ValueError(f"the drive's tf does not tell where {source} was at {source_ns}: {error}") from error
-        return transform_from_message(found.transform)
 
 
 def evaluated(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from bevformer_ros.msg import DetectorStatus
 
 from bevformer_ros.ros.conversions import stamp_to_ns
+from bevformer_ros.ros.messages import DetectorStatus
 
 TOTAL_STAGE = "total, last image to boxes"
 REQUIRED_SHARE = 0.9

@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.duration import Duration
-from sensor_msgs.msg import CameraInfo
-from tf2_ros import Buffer
 
 from bevformer_ros import geometry
 from bevformer_ros.config import CameraConfig, RigConfig
@@ -18,20 +15,22 @@ from bevformer_ros.ros.calibration import camera_model
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, SetPoses, StampedFrame
 from bevformer_ros.ros.image_decoding import decode_image
+from bevformer_ros.ros.messages import CameraInfo
 from bevformer_ros.ros.topics import BoxTopics
+from bevformer_ros.ros.transform_tree import TransformTree
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, CameraImage, Detections3D, SurroundFrame
 
 _SEARCH_NS = SECOND_NS  # how far from a stamp its messages may have been recorded
 
 
-def transforms_of(bag: BagReader) -> Buffer:
+def transforms_of(bag: BagReader) -> TransformTree:
     """All of a bag's tf, for lookups at any of its times."""
-    buffer = Buffer(cache_time=Duration(nanoseconds=bag.end_ns - bag.start_ns + 10 * SECOND_NS))
+    tree = TransformTree()
     for message in bag.messages([topic for topic in ("/tf", "/tf_static") if topic in bag.topics]):
-        add = buffer.set_transform_static if message.topic == "/tf_static" else buffer.set_transform
+        add = tree.add_static if message.topic == "/tf_static" else tree.add
         for transform in deserialize(message).transforms:
-            add(transform, "bag")
-    return buffer
+            add(transform)
+    return tree
 
 
 class BagScene:
@@ -55,7 +54,7 @@ class BagScene:
     def frame(self, stamp_ns: int) -> SurroundFrame:
         """The images nearest to their expected stamps about a reference stamp; None for a camera without any.
 
-        Raises tf2_ros.TransformException where the bag's poses do not reach.
+        Raises NoTransformError where the bag's poses do not reach.
         """
         images = [self._nearest(camera.image_topic, stamp_ns + _offset_ns(camera)) for camera in self._rig.cameras]
         exposures = [
@@ -84,7 +83,7 @@ class BagScene:
         return boxes.transformed(geometry.invert(frame_from_bev))
 
     def base_from_bev(self, stamp_ns: int) -> NDArray[np.float64]:
-        """(4, 4) at a stamp. Raises tf2_ros.TransformException where the bag's poses do not reach."""
+        """(4, 4) at a stamp. Raises NoTransformError where the bag's poses do not reach."""
         return self._poses(stamp_ns, [], "").output_from_bev
 
     def _poses(self, stamp_ns: int, exposures: list[StampedFrame | None], output_frame: str) -> SetPoses:

@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tf2_msgs.msg import TFMessage
 from tqdm import tqdm
 
 from bevformer_ros.config import RigConfig
@@ -25,6 +24,7 @@ from bevformer_ros.ros.conversions import (
     kinematics_to_message,
     transform_to_message,
 )
+from bevformer_ros.ros.messages import TFMessage
 from bevformer_ros.ros.topics import LIDAR_FRAME, TRUTH
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.observe import Observation, observe

@@ -16,8 +16,9 @@ from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
-from bevformer_ros.ros.bag.files import BagMessage, BagReader, BagTopic, message_class
+from bevformer_ros.ros.bag.files import BagMessage, BagReader, BagTopic
 from bevformer_ros.ros.conversions import stamp_from_ns
+from bevformer_ros.ros.message_bytes import message_class
 from bevformer_ros.types import SECOND_NS
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")

@@ -17,7 +17,8 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from bevformer_ros.ros.bag.files import BagWriter, Storage, message_class
+from bevformer_ros.ros.bag.files import BagWriter, Storage
+from bevformer_ros.ros.message_bytes import message_class
 
 _DISCOVERY_PERIOD_S = 0.1
 _QUEUE = 200

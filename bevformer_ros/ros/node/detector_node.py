@@ -33,13 +33,14 @@ from bevformer_ros.inference.precision import resolve_device
 from bevformer_ros.resources import config_file, model_file
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.detector_loading import detector_for, score_threshold
-from bevformer_ros.ros.ego_motion import EgoMotion, LoopingBuffer
+from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node import parameters
 from bevformer_ros.ros.node.health_reporter import TICK_S, HealthReporter
 from bevformer_ros.ros.node.library_log import LibraryLog
 from bevformer_ros.ros.node.outputs import Outputs
 from bevformer_ros.ros.node.session import DetectionSession
 from bevformer_ros.ros.node.settings import Settings
+from bevformer_ros.ros.node.tf_buffer import LoopingBuffer, TfTransforms
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS
 
 # At the end of the process: longer than most sets take, shorter than launch waits before it kills.
@@ -180,7 +181,7 @@ class DetectorNode(Node):
         self._rig = rig
         buffer = LoopingBuffer(Duration(nanoseconds=round(self._settings.transform_cache_s * SECOND_NS)))
         self._tf_listener = TransformListener(buffer, self)
-        self._ego_motion = EgoMotion(buffer, rig, self._settings.output_frame)
+        self._ego_motion = EgoMotion(TfTransforms(buffer), rig, self._settings.output_frame)
         self._outputs = Outputs(self, self._ego_motion.output_frame)
         self._reporter = HealthReporter(self, rig)
         self._reset_service = self.create_service(Trigger, topics.RESET, self._on_reset)

@@ -12,16 +12,16 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from tf2_ros import TransformException
 
 from bevformer_ros.config import CameraConfig
 from bevformer_ros.ros.calibration import UncalibratedError, WrongImageSizeError, camera_model, check_size
 from bevformer_ros.ros.conversions import stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
 from bevformer_ros.ros.image_decoding import BgrImage, GpuJpegDecoder, decode_image, image_size, is_jpeg
+from bevformer_ros.ros.messages import CameraInfo, CompressedImage, Image
 from bevformer_ros.ros.node.camera_health import CameraFault
 from bevformer_ros.ros.node.patience import Waiting
+from bevformer_ros.ros.transform_tree import NoTransformError
 from bevformer_ros.stage_clock import StageClock
 from bevformer_ros.types import MILLISECOND_NS, CameraImage, SurroundFrame
 
@@ -135,9 +135,9 @@ class FrameAssembler:
                     self._ego_motion.world_from_bev(images.stamp_ns),
                     self._ego_motion.output_from_bev(images.stamp_ns),
                 ),
-                TransformException,
+                NoTransformError,
             )
-        except TransformException as error:
+        except NoTransformError as error:
             raise SetDroppedError("no_transform", self._ego_motion.explain(error)) from error
         poses = self._place(sieve)
         self._given_up = set(sieve.faults)
@@ -241,10 +241,10 @@ class FrameAssembler:
         }
         reference_ns = sieve.images.stamp_ns
         found, missing = self._wait_for(
-            sieve, lambda index: self._ego_motion.camera_from_bev(exposures[index], reference_ns), TransformException
+            sieve, lambda index: self._ego_motion.camera_from_bev(exposures[index], reference_ns), NoTransformError
         )
         for index, error in missing.items():
-            assert isinstance(error, TransformException)
+            assert isinstance(error, NoTransformError)
             sieve.leave_out(index, "no_transform", self._ego_motion.explain(error, exposures[index].frame_id))
         return found
 

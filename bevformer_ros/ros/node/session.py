@@ -14,7 +14,6 @@ from rclpy.lifecycle import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from tf2_ros import TransformException
 
 from bevformer_ros.config import CameraConfig, RigConfig
 from bevformer_ros.inference.compute_threads import compute_with
@@ -34,6 +33,7 @@ from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.node.synchronizer import SurroundSynchronizer
 from bevformer_ros.ros.node.worker import PipelinedWorker
 from bevformer_ros.ros.status import DetectorRecord, report_of, stage_latencies
+from bevformer_ros.ros.transform_tree import NoTransformError
 from bevformer_ros.tracking.tracker import Tracker
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, Detections3D, NotFiniteError
 
@@ -178,7 +178,7 @@ class DetectionSession:
         frame = assembled.frame
         try:
             base_from_bev = self._ego_motion.base_from_bev(frame.stamp_ns)
-        except TransformException:
+        except NoTransformError:
             return
         present = zip(self._rig.cameras, assembled.images.messages, strict=True)
         camera_frames = {camera.name: message.header.frame_id for camera, message in present if message is not None}

@@ -14,8 +14,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from vision_msgs.msg import Detection3DArray
 
-from bevformer_ros.ros.bag.files import BagReader, BagTopic, BagWriter, deserialize, message_class, type_name_of
+from bevformer_ros.ros.bag.files import BagReader, BagTopic, BagWriter, deserialize
 from bevformer_ros.ros.conversions import header_of
+from bevformer_ros.ros.message_bytes import message_class, type_name_of
 
 STORAGES = ("sqlite3", "mcap")
 
@@ -117,7 +118,7 @@ def test_refusals_name_the_remedy(tmp_path):
 
 
 def test_type_names():
-    assert type_name_of(Image) == "sensor_msgs/msg/Image"
+    assert type_name_of(Image()) == "sensor_msgs/msg/Image"
     assert message_class("bevformer_ros/msg/DetectorStatus") is DetectorStatus
     with pytest.raises(ValueError, match="nobody_msgs/msg/Thing is not installed"):
         message_class("nobody_msgs/msg/Thing")

@@ -5,7 +5,6 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2 and rosbags: source .venv/bin/ros-activate")
 
-from tf2_ros import Buffer
 
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
@@ -16,6 +15,7 @@ from bevformer_ros.ros.bag.keyframe_drive import keyframe_to_bag
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
 from bevformer_ros.ros.topics import LIDAR_FRAME, TRUTH
+from bevformer_ros.ros.transform_tree import TransformTree
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +67,13 @@ def test_truth_comes_back(folder, messages):
 
 def test_tf_gives_back_the_recorded_projections(folder, rig, messages):
     """camera_from_bev as the node looks it up, against frame.json's lidar_to_camera: within half a pixel."""
-    buffer = Buffer()
+    transforms = TransformTree()
     for entry, message in messages:
         for transform in getattr(message, "transforms", []):
-            if entry.topic == "/tf_static":
-                buffer.set_transform_static(transform, "bag")
-            else:
-                buffer.set_transform(transform, "bag")
+            (transforms.add_static if entry.topic == "/tf_static" else transforms.add)(transform)
     frame = load_keyframe(folder)
     cameras = [StampedFrame(camera.name, frame["cameras"][camera.name]["timestamp_ns"]) for camera in rig.cameras]
-    poses = EgoMotion(buffer, rig).poses(frame["timestamp_ns"], cameras)
+    poses = EgoMotion(transforms, rig).poses(frame["timestamp_ns"], cameras)
     corners = keyframe_truth(frame).corners()
     for config, camera_from_bev in zip(rig.cameras, poses.camera_from_bev, strict=True):
         camera = frame["cameras"][config.name]

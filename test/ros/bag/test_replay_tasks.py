@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `make test` makes")
@@ -24,7 +25,7 @@ from bevformer_ros.ros.bag.replay_record import RECORD_FILE
 from bevformer_ros.ros.bag.replay_tasks import Task, finished
 from bevformer_ros.ros.bag.replay_tasks import replay as replay_task
 from bevformer_ros.ros.bag.simulated_drive import simulate
-from bevformer_ros.ros.conversions import stamp_from_ns, stamp_to_ns
+from bevformer_ros.ros.conversions import detections_from_messages, stamp_from_ns, stamp_to_ns
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.simulation.drive import Drive
 
@@ -211,9 +212,8 @@ def test_command_replays_several_bags_at_once_and_resumes(drive, tmp_path, capsy
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--score-threshold", "1.5"], "score_threshold is 1.5, expected 0 to 1"),
+        (["--score-threshold", "1.5"], "score_threshold is 1.5, expected -1 to 1"),
         (["--device", "tpu"], "device is 'tpu', expected auto"),
-        (["--precision", "int8"], "precision is 'int8', expected one of float32"),
         (["--workers", "0"], "workers is 0, expected at least 1"),
         (["--rig", "bicycle"], "'bicycle' is neither a path"),
     ],
@@ -225,7 +225,10 @@ def test_what_the_command_refuses(drive, tmp_path, capsys, words, complaint):
 
 @pytest.mark.integration
 def test_equals_what_the_live_node_publishes(drive, tmp_path, start_process, tracking_config):
-    """Same bag, once over DDS through the node in its own process, once through the replay: equal messages."""
+    """Same bag, once over DDS through the node in its own process, once through the replay: the same boxes.
+
+    Where tf2 and the replay's own tree put the car differs by the rounding of a float64.
+    """
     bevformer = [sys.executable, "-m", "bevformer_ros"]
     settings = {"rig": DEFAULT_RIG, "model": SMALLEST, "device": "cpu", "score_threshold": 0.0}
     settings["tracking_config"] = tracking_config
@@ -249,11 +252,22 @@ def test_equals_what_the_live_node_publishes(drive, tmp_path, start_process, tra
         == 0
     )
     assert all(entry.detections for entry in boxes)
-    assert [deserialize(entry) for entry in messages(output, DETECTIONS)] == boxes
-    assert [deserialize(entry) for entry in messages(output, KINEMATICS)] == kinematics
     assert all(entry.detections for entry in tracks)
-    assert [deserialize(entry) for entry in messages(output, TRACKS)] == tracks
-    assert [deserialize(entry) for entry in messages(output, TRACK_KINEMATICS)] == track_kinematics
+    require_same(messages(output, DETECTIONS), messages(output, KINEMATICS), boxes, kinematics)
+    require_same(messages(output, TRACKS), messages(output, TRACK_KINEMATICS), tracks, track_kinematics)
+
+
+def require_same(boxes, kinematics, live_boxes, live_kinematics):
+    for entry, extra, *live in zip(boxes, kinematics, live_boxes, live_kinematics, strict=True):
+        replayed = deserialize(entry), deserialize(extra)
+        for ours, theirs in zip(replayed, live, strict=True):
+            assert ours.header == theirs.header
+            assert [each.id for each in ours.detections] == [each.id for each in theirs.detections]
+        found, expected = detections_from_messages(*replayed), detections_from_messages(*live)
+        for name in ("scores", "labels", "attributes", "from_proposal"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        for name in ("centers", "sizes", "yaws", "velocities"):
+            np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=0, atol=1e-9)
 
 
 @pytest.mark.slow

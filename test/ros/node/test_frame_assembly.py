@@ -24,6 +24,7 @@ from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node import frame_assembly
 from bevformer_ros.ros.node.frame_assembly import FrameAssembler, SetDroppedError, SynchronizedSet
 from bevformer_ros.ros.node.patience import Patience
+from bevformer_ros.ros.node.tf_buffer import TfTransforms
 from bevformer_ros.types import SECOND_NS
 
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
@@ -42,7 +43,7 @@ def buffer():
 
 @pytest.fixture
 def assembler(buffer):
-    made = FrameAssembler(RIG.cameras, 6, EgoMotion(buffer, RIG), Patience(0, lambda: 0))
+    made = FrameAssembler(RIG.cameras, 6, EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0))
     for index in range(len(RIG.cameras)):
         made.set_camera_info(index, info_of())
     yield made
@@ -97,7 +98,7 @@ def broken(images):
 
 
 def test_a_damaged_image_is_left_out_where_enough_others_remain(buffer):
-    assembler = FrameAssembler(RIG.cameras, 5, EgoMotion(buffer, RIG), Patience(0, lambda: 0))
+    assembler = FrameAssembler(RIG.cameras, 5, EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0))
     for index in range(len(RIG.cameras)):
         assembler.set_camera_info(index, info_of())
     images = image_set()
@@ -152,7 +153,7 @@ DEFECTS = [
 def test_the_defect_of_a_camera_is_that_cameras(buffer, spoil, info, reason, text):
     """Where all are wanted the set is lost, where five suffice it goes on with the others; and without the defect."""
     for minimum in (6, 5):
-        assembler = FrameAssembler(RIG.cameras, minimum, EgoMotion(buffer, RIG), Patience(0, lambda: 0))
+        assembler = FrameAssembler(RIG.cameras, minimum, EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0))
         for index in range(len(RIG.cameras)):
             if index != 3:
                 assembler.set_camera_info(index, info_of())
@@ -191,7 +192,7 @@ def test_a_camera_that_others_can_do_without_is_waited_for_once(buffer):
                 waits.append(late)
                 raise
 
-    assembler = FrameAssembler(RIG.cameras, 5, EgoMotion(buffer, RIG), Counting())
+    assembler = FrameAssembler(RIG.cameras, 5, EgoMotion(TfTransforms(buffer), RIG), Counting())
     for index in range(len(RIG.cameras)):
         assembler.set_camera_info(index, info_of())
     for _ in range(12):
@@ -215,7 +216,7 @@ def test_boxes_of_the_real_keyframe_land_where_its_own_matrices_say(shared_direc
         buffer.set_transform(message.transforms[0], "bag")
     for transform in messages["/tf_static"].transforms:
         buffer.set_transform_static(transform, "bag")
-    assembler = FrameAssembler(rig.cameras, 6, EgoMotion(buffer, rig), Patience(0, lambda: 0))
+    assembler = FrameAssembler(rig.cameras, 6, EgoMotion(TfTransforms(buffer), rig), Patience(0, lambda: 0))
     for index, camera in enumerate(rig.cameras):
         assembler.set_camera_info(index, messages[camera.camera_info_topic])
     keyframe = load_keyframe(folder)

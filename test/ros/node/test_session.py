@@ -27,6 +27,7 @@ from bevformer_ros.ros.conversions import header_of, image_to_message, stamp_to_
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node.session import DetectionSession
 from bevformer_ros.ros.node.settings import Settings
+from bevformer_ros.ros.node.tf_buffer import TfTransforms
 from bevformer_ros.taxonomy import NO_ATTRIBUTE
 from bevformer_ros.types import SECOND_NS, Detections3D
 
@@ -102,7 +103,7 @@ class Bench:
             buffer.set_transform(transform_to_message(np.eye(4), "odom", "base_link", stamp_ns), "test")
         buffer.set_transform_static(transform_to_message(np.eye(4), "base_link", "camera", 0), "test")
         self.detector, self.outputs = Detector(), Outputs()
-        ego_motion = EgoMotion(buffer, RIG)
+        ego_motion = EgoMotion(TfTransforms(buffer), RIG)
         self.node = node
         self.session = DetectionSession(node, settings, RIG, ego_motion, self.outputs, self.detector)
         self.session.open()
