@@ -29,7 +29,8 @@ CONFIG_FILES = sorted((REPOSITORY / "config").rglob("*.yaml"))
 WEIGHTS = sorted((REPOSITORY / "weights").glob("*.safetensors"))
 CONFIG_CLASSES = {"rigs": RigConfig, "models": ModelConfig, "training": TrainingConfig}
 FIELDS_WITH_DOCSTRINGS = [
-    REPOSITORY / "bevformer_ros" / name for name in ("config.py", "model/config.py", "inference/history.py")
+    REPOSITORY / "bevformer_ros" / name
+    for name in ("config.py", "model/config.py", "inference/history.py", "training/config.py", "simulation/sensor.py")
 ]
 
 # How package.xml (rosdep) and setup.py (pip) call what Python imports, where the name differs.

@@ -28,7 +28,7 @@ def add_field(parser: Options, kind: type, name: str, option: str = "") -> None:
 
 def help_text(kind: type, name: str) -> str:
     """A field's docstring as argparse wants it."""
-    return field_docstrings(kind).get(name, "").rstrip(".").replace("%", "%%")
+    return field_docstrings(kind)[name].rstrip(".").replace("%", "%%")
 
 
 def add_tree(parser: argparse.ArgumentParser, kind: type, prefix: str = "") -> None:

@@ -12,10 +12,12 @@ from bevformer_ros.simulation.sensor import PERFECT, SensorConfig
 
 @dataclass(frozen=True)
 class FocalConfig:
-    """Sigmoid focal loss (Lin et al. 2017): alpha weighs the positives, gamma plays down what is already right."""
+    """Sigmoid focal loss (Lin et al. 2017)."""
 
     alpha: float = 0.25
+    """Weight of the positives, in 0..1."""
     gamma: float = 2.0
+    """How far what is already right is played down."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1 or self.gamma < 0:
@@ -24,23 +26,25 @@ class FocalConfig:
 
 @dataclass(frozen=True)
 class BevLossConfig:
-    """Set loss of the decoder; the weights count for matching as well.
-
-    quality_distance: metres; the class target of a matched query is exp(-distance / this) of its box's centre on the
-    ground instead of 1, so that scores learn to tell how well a box is placed (quality focal loss, Li et al. 2020).
-    proposal_radius: metres; a proposal's query is matched with no object farther than this from its box: what the first
-    stage missed is left to the learned queries. None, as in the released models, matches every object with some query.
-    box_beta: where the smooth L1 of the boxes turns from square to linear. code_weights: per number of the box code
-    (x, y, log width, log length, z, log height, sine, cosine, velocity x, y), in the loss but not in the matching.
-    """
+    """Set loss of the decoder; the weights count for matching as well."""
 
     focal: FocalConfig = FocalConfig()
+    """Focal loss of the classes."""
     class_weight: float = 2.0
+    """Weight of the classes."""
     box_weight: float = 0.75
+    """Weight of the boxes."""
     quality_distance: float | None = None
+    """Metres: the class target of a matched query is exp(-distance / this) of its box's centre on the ground instead of
+    1, so that scores learn to tell how well a box is placed (quality focal loss, Li et al. 2020)."""
     proposal_radius: float | None = None
+    """Metres: a proposal's query is matched with no object farther than this from its box; what the first stage missed
+    is left to the learned queries. Null, as in the released models, matches every object with some query."""
     box_beta: float = 1.0
+    """Where the smooth L1 of the boxes turns from square to linear."""
     code_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
+    """Per number of the box code (x, y, log width, log length, z, log height, sine, cosine, velocity x, y), in the loss
+    but not in the matching."""
 
     def __post_init__(self) -> None:
         if len(self.code_weights) != BOX_CODE_SIZE:
@@ -55,28 +59,38 @@ class BevLossConfig:
 
 @dataclass(frozen=True)
 class PerspectiveLossConfig:
-    """Dense loss of the perspective head (DD3D, Park et al. 2021).
-
-    size_ranges: pixels, per level, finest first: a location learns an object if the farthest side of its 2D box lies
-    at a distance in this range. center_radius: in strides, half the square around the 2D centre that learns.
-    sides_weight: of the mean distance in pixels of a 2D box's four sides; the released models learned them by overlap
-    alone. corner_beta: metres, speed_beta: m/s, where the smooth L1 turns linear.
-    """
+    """Dense loss of the perspective head (DD3D, Park et al. 2021)."""
 
     focal: FocalConfig = FocalConfig()
+    """Focal loss of the classes."""
     size_ranges: tuple[tuple[float, float], ...] = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, math.inf))
+    """Pixels, per level, finest first: a location learns an object if the farthest side of its 2D box lies at a
+    distance in this range."""
     center_radius: float = 1.5
+    """Strides: half the square around the 2D centre that learns."""
     boxes2d_weight: float = 1.0
+    """Weight of the overlap of 2D boxes."""
     sides_weight: float = 0.0
+    """Weight of the mean distance in pixels of a 2D box's four sides; the released models learned them by overlap
+    alone."""
     rotation_weight: float = 2.0
+    """Weight of the rotation."""
     center_weight: float = 2.0
+    """Weight of the projected 3D centre."""
     depth_weight: float = 2.0
+    """Weight of the depth."""
     size_weight: float = 2.0
+    """Weight of the size."""
     confidence_weight: float = 1.0
+    """Weight of the confidence in the 3D box."""
     attribute_weight: float = 0.2
+    """Weight of the attributes."""
     speed_weight: float = 0.2
+    """Weight of the speed."""
     corner_beta: float = 0.05
+    """Metres: where the smooth L1 of the corners turns linear."""
     speed_beta: float = 0.05
+    """m/s: where the smooth L1 of the speed turns linear."""
 
     def __post_init__(self) -> None:
         if any(low >= high for low, high in self.size_ranges):
@@ -88,18 +102,20 @@ class PerspectiveLossConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """What a clip undergoes; the defaults leave it as it is.
-
-    mirror: probability. turn: radians, at most, to either side. scale: of the world. Per camera: zoom: of the image
-    about its principal point. shift: of the image, at most, as a share of its width and height. gain: of brightness.
-    """
+    """What a clip undergoes; the defaults leave it as it is."""
 
     mirror: float = 0.0
+    """Probability of the world in a mirror."""
     turn: float = 0.0
+    """Radians: the world is turned about the car by up to this, to either side."""
     scale: tuple[float, float] = (1.0, 1.0)
+    """Range of the scale of the world."""
     zoom: tuple[float, float] = (1.0, 1.0)
+    """Range, per camera, of the zoom of the image about its principal point."""
     shift: float = 0.0
+    """Per camera, of the image, at most, as a share of its width and height."""
     gain: tuple[float, float] = (1.0, 1.0)
+    """Range, per camera, of the gain of brightness."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.mirror <= 1:
@@ -112,17 +128,18 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW with a linear warm-up and then half a cosine down to zero.
-
-    warm_up: steps. gradient_clip: largest norm of all gradients together. ema_decay: of the average of the weights,
-    per step, which is what is kept in the end.
-    """
+    """AdamW with a linear warm-up and then half a cosine down to zero."""
 
     learning_rate: float = 2e-4
+    """Largest learning rate, after the warm-up."""
     weight_decay: float = 0.01
+    """Of AdamW."""
     warm_up: int = 500
+    """Steps."""
     gradient_clip: float = 35.0
+    """Largest norm of all gradients together."""
     ema_decay: float = 0.999
+    """Per step, of the average of the weights, which is what is kept in the end."""
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0 or self.gradient_clip <= 0 or self.warm_up < 0 or self.weight_decay < 0:
@@ -133,11 +150,12 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class RareDrivesConfig:
-    """Drives chosen for what is rare. seeds: first and one past the last of the pool. drives: how many of it, those
-    with most objects of rare classes."""
+    """Drives chosen for what is rare."""
 
     seeds: tuple[int, int]
+    """First and one past the last of the pool."""
     drives: int
+    """How many of the pool: those with most objects of rare classes."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.drives <= self.seeds[1] - self.seeds[0]:
@@ -146,16 +164,18 @@ class RareDrivesConfig:
 
 @dataclass(frozen=True)
 class WorldDataConfig:
-    """Drives through the simulated world. seeds: first and one past the last, a drive each. rare: more drives, chosen
-    so that rare classes are seen more often. frames: of a drive, every interval of the model's history. image_width:
-    pixels, of images with the proportions of nuScenes'; the model resizes them as it does when it runs. sensor: how
-    far the cameras are from perfect."""
+    """Drives through the simulated world."""
 
     seeds: tuple[int, int]
+    """First and one past the last, a drive each."""
     rare: RareDrivesConfig | None = None
+    """More drives, chosen so that rare classes are seen more often."""
     frames: int = 6
+    """Of a drive, one every interval of the model's history."""
     image_width: int = 800
+    """Pixels, of images with the proportions of nuScenes'; the model resizes them as it does when it runs."""
     sensor: SensorConfig = PERFECT
+    """How far the cameras are from perfect."""
 
     def __post_init__(self) -> None:
         if self.seeds[0] >= self.seeds[1] or self.frames < 1 or self.image_width < 16:
@@ -167,24 +187,26 @@ class WorldDataConfig:
 
 @dataclass(frozen=True)
 class NuscenesDataConfig:
-    """Scenes of nuScenes, or of a data set in its format. root: folder with samples and the tables. split: the
-    devkit's name, or one in splits.json beside the tables."""
+    """Scenes of nuScenes, or of a data set in its format."""
 
     root: str
+    """Folder with samples and the tables."""
     version: str = "v1.0-trainval"
+    """Folder of the tables."""
     split: str = "train"
+    """The devkit's name, or one in splits.json beside the tables."""
 
 
 @dataclass(frozen=True)
 class HeldOutConfig:
-    """Scores of the averaged weights on worlds that are reserved for evaluation, every so many rounds and at the end.
-
-    seeds: first and one past the last; not those that the finished weights are to be judged by. seconds: of each world.
-    """
+    """Scores of the averaged weights on worlds that are reserved for evaluation, now and then and at the end."""
 
     seeds: tuple[int, int] = (9500, 9503)
+    """First and one past the last; not those that the finished weights are to be judged by."""
     seconds: float = 5.0
+    """Of each world."""
     every: int = 100
+    """Rounds between two evaluations."""
 
     def __post_init__(self) -> None:
         if self.seeds[0] >= self.seeds[1] or self.seconds <= 0 or self.every < 1:
@@ -199,25 +221,37 @@ class TrainingConfig:
     """One training run.
 
     A round is one clip of clip_frames successive frames from each of `clips` drives side by side, for every process;
-    each frame is one step, its history what the steps before left behind. frozen: parts of the network, such as
-    `backbone` or `backbone.stem`, that stay as they are. bev, perspective: None leaves that loss out, and freezes what
-    only it would teach. held_out: scores during the run. precision: what autocast computes in.
+    each frame is one step, its history what the steps before left behind.
     """
 
     model: str
+    """Name in config/models, or a YAML file."""
     world: WorldDataConfig | None = None
+    """Drives through the simulated world to train on."""
     nuscenes: NuscenesDataConfig | None = None
+    """Scenes to train on instead."""
     rounds: int = 1000
+    """Length of the run."""
     clips: int = 4
+    """Drives side by side in a round."""
     clip_frames: int = 6
+    """Successive frames of each, a step each."""
     frozen: tuple[str, ...] = ()
+    """Parts of the network, such as `backbone` or `backbone.stem`, that stay as they are."""
     seed: int = 0
+    """Of weights, order and augmentation."""
     precision: PrecisionChoice = "auto"
+    """What autocast computes in; auto takes the fastest here."""
     bev: BevLossConfig | None = BevLossConfig()
+    """Loss of the decoder; null leaves it out, and freezes what only it would teach."""
     perspective: PerspectiveLossConfig | None = PerspectiveLossConfig()
+    """Loss of the perspective head; null leaves it out, and freezes what only it would teach."""
     augmentation: AugmentationConfig = AugmentationConfig()
+    """What a clip undergoes."""
     optimiser: OptimiserConfig = OptimiserConfig()
+    """How the weights follow the gradients."""
     held_out: HeldOutConfig | None = None
+    """Scores during the run."""
 
     def __post_init__(self) -> None:
         for name in ("rounds", "clips", "clip_frames"):
