@@ -30,17 +30,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     add_workers(parser, 1, "load data")
     parser.add_argument("--checkpoint-every", type=int, default=20, help="rounds (default %(default)s)")
+    parser.usage = f"{parser.prog} --config NAME -o FOLDER [options]"  # there are some sixty of them
     add_tree(parser, TrainingConfig)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    device = device_of(arguments)
     changes = tree_values(arguments, TrainingConfig)
     config = load_yaml(TrainingConfig, config_file("training", arguments.config), changes)
     model = load_yaml(ModelConfig, config_file("models", config.model))
     out = arguments.output
     drives = open_dataset(config, model, cache_of(arguments))
     weights = read_checkpoint(arguments.weights).weights if arguments.weights else None
-    trainer = Trainer(config, model, drives, device_of(arguments), weights, arguments.partial)
+    trainer = Trainer(config, model, drives, device, weights, arguments.partial)
     trainer.run(out, arguments.checkpoint_every, arguments.workers)
     if trainer.rank == 0:
         draw_curves(out / "curves.png", {out.name: [out / METRICS]})
