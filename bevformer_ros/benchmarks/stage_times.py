@@ -65,9 +65,9 @@ class Stage:
 class Report:
     """end_to_end: from files to boxes on the host. naive: the same with grid_sample and no CUDA graph, if asked for.
 
-    peak_memory_mb: of the process on a CPU; on a GPU what torch takes from the device, the graphs' memory with it, without
-    what runs naively, in stages or for comparison. errors: largest
-    difference from the same weights in float32, relative to the largest value; empty in float32.
+    peak_memory_mb: of the process on a CPU; on a GPU what torch takes from the device, with the graphs' memory, but
+    without what runs naively, in stages or for comparison. errors: largest difference from the same weights in float32,
+    relative to the largest value; empty in float32.
     """
 
     model: str
