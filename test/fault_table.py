@@ -18,9 +18,10 @@ from sensor_msgs.msg import CompressedImage
 from support import SMALLEST
 
 from bevformer_ros.config import BevFrameConfig, RigConfig, load_yaml
+from bevformer_ros.inference.precision import resolve_device
 from bevformer_ros.model.checkpoint import save_checkpoint
 from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.ros.detector_loading import detector_for, device_of
+from bevformer_ros.ros.detector_loading import detector_for
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.types import SECOND_NS
 
@@ -544,7 +545,7 @@ def one_topic_twice(folder: Path) -> object:
 REFUSALS = (
     Refusal(
         "`device` names a GPU that is not there, or torch can use none",
-        lambda folder: device_of(Settings(device="cuda:99")),
+        lambda folder: resolve_device("cuda:99"),
         "device is cuda:99, but",
         "set `device` to cpu or auto; the line says what torch finds, or that the driver is too old",
     ),
