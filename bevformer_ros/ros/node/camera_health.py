@@ -16,6 +16,7 @@ _RECENT = 10  # images from which rate and stamps are judged
 _SILENT_S = 1.0
 _SILENT_PERIODS = 3.0
 _FROZEN_REPEATS = 3
+_HEALED_S = 1.0
 _UNUSED_S = 1.0
 _UNUSED_PERIODS = 5.0  # longer than the synchronizer waits for a camera
 
@@ -69,7 +70,8 @@ class CameraHealth:
     def __init__(self, config: CameraConfig, started_s: float) -> None:
         self.name, self.image_topic, self.info_topic = config.name, config.image_topic, config.camera_info_topic
         self.used_s: float | None = None
-        self.fault: CameraFault | None = None
+        self._fault: CameraFault | None = None
+        self._fault_s = started_s
         self.suspicion: Problem | None = None
         self._offset_ns = round(config.exposure_offset_ms * MILLISECOND_NS)
         self._started_s = self._arriving_since_s = started_s
@@ -86,7 +88,15 @@ class CameraHealth:
         self._arrivals.append((now_s, stamp_ns))
 
     def note_used(self, now_s: float) -> None:
-        self.used_s, self.fault = now_s, None
+        self.used_s = now_s
+
+    def note_fault(self, fault: CameraFault, now_s: float) -> None:
+        self._fault, self._fault_s = fault, now_s
+
+    def fault(self, now_s: float) -> CameraFault | None:
+        """The last one, until an image was used and a while has passed: one that comes and goes is one."""
+        used_since = self.used_s is not None and self.used_s >= self._fault_s
+        return None if used_since and now_s - self._fault_s > _HEALED_S else self._fault
 
     @property
     def stamp_ns(self) -> int | None:
@@ -102,10 +112,10 @@ class CameraHealth:
     def frozen(self) -> bool:
         return self._repeats >= _FROZEN_REPEATS
 
-    @property
-    def uninformed(self) -> bool:
+    def uninformed(self, now_s: float) -> bool:
         """Whether its images cannot be used for want of a CameraInfo."""
-        return self.fault is not None and self.fault.reason == "no_camera_info"
+        fault = self.fault(now_s)
+        return fault is not None and fault.reason == "no_camera_info"
 
     def age_s(self, now_s: float) -> float:
         """Since the last image, or since the beginning if there was none."""
@@ -147,11 +157,10 @@ class CameraHealth:
         if self.frozen:
             at = f"{(self.stamp_ns or 0) / SECOND_NS:.3f} s"
             return self._error("frozen", f"all images on {where} have the stamp {at}; restart the driver")
-        if self.fault is not None:
-            text = self.fault.text
-            if self.uninformed:
-                text = topic_faults.get(self.info_topic, text)
-            return self._error(self.fault.reason, f"{text} [{where}]")
+        fault = self.fault(now_s)
+        if fault is not None:
+            text = topic_faults.get(self.info_topic, fault.text) if self.uninformed(now_s) else fault.text
+            return self._error(fault.reason, f"{text} [{where}]")
         if missing and self.unused(now_s):
             return self._error("unmatched", self._unmatched(where, lead_ns))
         return self.suspicion
@@ -177,8 +186,9 @@ class CameraHealth:
         stamps = "none" if self.stamp_ns is None else "zero" if self.stamp_ns == 0 else "rising"
         if self.frozen and self.stamp_ns:
             stamps = "frozen"
-        if self.fault is not None:
-            aspects[ASPECT_OF_REASON[self.fault.reason]] = self.fault.reason
+        fault = self.fault(now_s)
+        if fault is not None:
+            aspects[ASPECT_OF_REASON[fault.reason]] = fault.reason
         return {
             "image_topic": self.image_topic,
             "images": str(self._received),

@@ -106,7 +106,7 @@ class HealthModel:
             for name in used:
                 self._cameras[name].note_used(now_s)
             for fault in faults:
-                self._cameras[fault.camera].fault = fault
+                self._cameras[fault.camera].note_fault(fault, now_s)
 
     def note_suspicions(self, suspicions: Sequence[Problem]) -> None:
         """What a look at calibration and mounting found odd, in place of what was found before."""
@@ -165,7 +165,9 @@ class HealthModel:
         """Camera and topic of all on which nothing has arrived lately, or no CameraInfo ever."""
         with self._lock:
             silent = [(name, camera.image_topic) for name, camera in self._cameras.items() if camera.silent(now_s)]
-            uninformed = [(name, camera.info_topic) for name, camera in self._cameras.items() if camera.uninformed]
+            uninformed = [
+                (name, camera.info_topic) for name, camera in self._cameras.items() if camera.uninformed(now_s)
+            ]
             return silent + uninformed
 
     def _leads(self) -> dict[str, float | None]:
@@ -224,7 +226,7 @@ class HealthModel:
             return []
         age_s = median(ages_s)
         if abs(age_s) > _OTHER_CLOCK_S:
-            text = f"stamps lie {age_s:.0f} s before this node's time; play bags with /clock and use_sim_time:=true"
+            text = f"stamps lie {abs(age_s):.0f} s from this node's time; play bags with /clock and use_sim_time:=true"
             return [_warning("clock", text)]
         if age_s > self._limits.maximum_age_s:
             text = (

@@ -150,7 +150,7 @@ def test_a_fault_stays_until_the_camera_is_used_again():
     assert codes(assessment) == {(BACK, "undecodable")}
     assert assessment.values[BACK]["decoding"] == "undecodable"
     assert "JPEG of 7 bytes ends early" in str(assessment.problems[0])
-    drive.go(0.1)
+    drive.go(1.2)
     assert drive.assess().problems == ()
 
 
@@ -165,6 +165,16 @@ def test_a_set_that_no_camera_is_to_blame_for_tells_why():
     assessment = drive.assess()
     assert codes(assessment) == {("", "no_detection"), ("", "sets_dropped")}
     assert all("20 no_transform; tf has no frame 'odom'" in str(problem) for problem in assessment.problems)
+
+
+def test_a_fault_in_every_second_image_does_not_flicker():
+    drive = Drive()
+    drive.go(3)
+    fault = CameraFault(BACK, "undecodable", "image holds 5 bytes")
+    for _ in range(10):
+        drive.model.note_assembled([name for name in NAMES if name != BACK], [fault], drive.now_s)
+        drive.go(0.1)
+        assert (BACK, "undecodable") in codes(drive.assess())
 
 
 def test_the_graph_explains_silence_and_only_silence():
