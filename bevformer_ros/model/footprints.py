@@ -32,8 +32,8 @@ def footprint_iou(centers: Tensor, sizes: Tensor, yaws: Tensor) -> Tensor:
 
 def _corners(half: Tensor) -> Tensor:
     """(..., 4, 2), counter-clockwise, from half the length and width (..., 2)."""
-    signs = half.new_tensor([[1, 1], [-1, 1], [-1, -1], [1, -1]])
-    return half.unsqueeze(-2) * signs
+    x, y = half.unbind(-1)
+    return torch.stack([torch.stack(corner, dim=-1) for corner in ((x, y), (-x, y), (-x, -y), (x, -y))], dim=-2)
 
 
 def _seen_from_each_other(corners: Tensor, centers: Tensor, yaws: Tensor) -> Tensor:

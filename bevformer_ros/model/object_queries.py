@@ -13,7 +13,6 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bevformer_ros.model.box_coding import codes_without_place
@@ -130,7 +129,7 @@ class ProposalQueries(nn.Module):
 def _base(proposals: Proposals, classes: int) -> QueryBase:
     """The proposal's score for its own class, the prior for all others."""
     logits = torch.logit(proposals.scores.detach().clamp(PRIOR_PROBABILITY, 1 - PRIOR_PROBABILITY))
-    own = F.one_hot(proposals.labels, classes).to(torch.bool)
+    own = proposals.labels.unsqueeze(-1) == torch.arange(classes, device=logits.device)
     shape = (proposals.sizes, proposals.yaws, proposals.velocities)
     codes = codes_without_place(*(values.detach() for values in shape))
     return QueryBase(torch.where(own, logits.unsqueeze(-1), PRIOR_LOGIT), codes)

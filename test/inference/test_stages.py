@@ -72,6 +72,15 @@ def test_nothing_waits_for_the_host(mode, dtype):
     run_on_meta(replace(config, temporal=replace(config.temporal, mode=mode)), dtype)
 
 
+@pytest.mark.parametrize(
+    "proposals", [{"bev_nms_iou": 0.3}, {"merge_margin": 0.5}, {"residual": True}, {"join_scores": True}]
+)
+def test_nothing_waits_for_the_host_however_proposals_are_made_and_used(proposals):
+    config = load_yaml(ModelConfig, config_file("models", "tiny_two_stage"))
+    assert config.proposals is not None
+    run_on_meta(replace(config, proposals=replace(config.proposals, **proposals)), torch.bfloat16)
+
+
 @pytest.mark.parametrize("model", RELEASED)
 def test_nothing_waits_for_the_host_in_the_released_models(model):
     run_on_meta(load_yaml(ModelConfig, config_file("models", model)), torch.bfloat16)
