@@ -39,6 +39,7 @@ setup(
         "backbones": ["timm", "torchvision"],
         "curves": ["matplotlib"],
         "export": ["onnxruntime", "onnxscript"],
+        "viewer": ["rerun-sdk"],
     },
     entry_points={"console_scripts": ["bevformer-ros = bevformer_ros.commands.cli:main"]},
 )

@@ -75,6 +75,19 @@ class BevPanel:
         return np.stack([x, y], axis=-1)
 
 
+def panel_order(names: Sequence[str]) -> list[str]:
+    """As they look out of the car, row by row, where all names are nuScenes'; as they are otherwise."""
+    panels = [name for row in PANEL_ROWS for name in row]
+    return [name for name in panels if name in names] if set(names) <= set(panels) else list(names)
+
+
+def rectified(camera: CameraImage) -> Image:
+    """The image without the lens's distortion, so that straight edges of boxes are straight in it."""
+    if not camera.distortion.any():
+        return camera.image
+    return np.asarray(cv2.undistort(camera.image, camera.intrinsics, camera.distortion), np.uint8)
+
+
 def class_colour(label: int) -> tuple[int, int, int]:
     """BGR."""
     red, green, blue = CLASSES[label].colour

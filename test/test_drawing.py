@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,6 +14,8 @@ from bevformer_ros.drawing import (
     draw_bev,
     draw_boxes_on_camera,
     draw_surround,
+    panel_order,
+    rectified,
 )
 from bevformer_ros.taxonomy import CLASS_ID
 from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
@@ -136,3 +139,23 @@ def test_surround_takes_any_cameras(names):
     assert picture.ndim == 3
     assert picture.dtype == np.uint8
     assert picture.shape[1] == 600 + picture.shape[0] - 64 - 34
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [([], []), (["CAM_BACK", "CAM_FRONT"], ["CAM_FRONT", "CAM_BACK"]), (["b", "CAM_FRONT"], ["b", "CAM_FRONT"])],
+)
+def test_panels_are_laid_out_as_the_cameras_look(names, expected):
+    assert panel_order(names) == expected
+
+
+def test_rectifying_moves_a_pixel_to_where_it_projects():
+    """A point that the lens shows at one pixel lies after rectifying where the pinhole has it."""
+    intrinsics, lens = np.array([[100.0, 0, 99.5], [0, 100.0, 49.5], [0, 0, 1]]), np.array([-0.2, 0.05, 0.0, 0.0, 0.0])
+    point = np.array([[0.6, 0.2, 1.0]])
+    seen, _ = cv2.projectPoints(point, np.zeros(3), np.zeros(3), intrinsics, lens)
+    image = np.zeros((100, 200, 3), np.uint8)
+    cv2.circle(image, tuple(seen.ravel().round().astype(int).tolist()), 2, (255, 255, 255), cv2.FILLED)
+    flat = rectified(CameraImage("a", 0, image, intrinsics, CAMERA_FROM_BEV, lens))
+    rows, columns = np.nonzero(flat[..., 0] > 128)
+    np.testing.assert_allclose([columns.mean(), rows.mean()], [99.5 + 60, 49.5 + 20], atol=1.0)

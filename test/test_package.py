@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import runpy
 import shutil
@@ -243,3 +244,16 @@ def test_share_directory_of_a_prefix(tmp_path, library):
     rigs.mkdir(parents=True)
     found = subprocess.run(command, cwd=module.parent, capture_output=True, text=True)
     assert found.stdout.split() == [str(rigs.parent.parent)]
+
+
+def test_the_foxglove_layout_shows_topics_that_there_are():
+    layout = json.loads((REPOSITORY / "config" / "foxglove.json").read_text(encoding="utf-8"))
+    panels, shown = set(layout["configById"]), json.dumps(layout)
+
+    def leaves(node):
+        return {node} if isinstance(node, str) else leaves(node["first"]) | leaves(node["second"])
+
+    assert leaves(layout["layout"]) == panels
+    documented = (REPOSITORY / "docs" / "node.md").read_text(encoding="utf-8")
+    for topic in re.findall(r'"(/detector/\w+)', shown):
+        assert f"`{topic}`" in documented

@@ -48,6 +48,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("soak", "Run the whole node for long and judge its memory, threads and descriptors."),
     Command("submission", "Turn results into a submission to the nuScenes benchmark."),
     Command("train", "Train a detector, in the simulated world or on a data set."),
+    Command("view", "A drive and its results in 3D, in the viewer of rerun."),
 )
 
 

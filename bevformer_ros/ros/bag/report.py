@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig
-from bevformer_ros.drawing import PANEL_ROWS, write_picture
+from bevformer_ros.drawing import panel_order, rectified, write_picture
 from bevformer_ros.evaluation.report_page import Moment, ReportContent, Run, TimelineEntry, View, write_report
 from bevformer_ros.ros.bag.evaluation import Evaluation
 from bevformer_ros.ros.bag.files import BagReader, deserialize
@@ -20,10 +20,9 @@ from bevformer_ros.ros.bag.results import EgoFrame
 from bevformer_ros.ros.bag.scene import BagScene
 from bevformer_ros.ros.conversions import stamp_to_ns
 from bevformer_ros.ros.topics import OUTPUT_STATUS, BoxTopics
-from bevformer_ros.types import SECOND_NS, CameraImage
+from bevformer_ros.types import SECOND_NS
 
 _UNTRAINED = "UNTRAINED network (random weights): its boxes mean nothing"
-_CAMERA_ORDER = [name for row in PANEL_ROWS for name in row]
 
 
 @dataclass(frozen=True)
@@ -89,27 +88,18 @@ def _moments(
 
 def _views(folder: Path, name: str, scene: BagScene, stamp_ns: int, width: int) -> list[View]:
     frame, bev_from_base = scene.frame(stamp_ns), geometry.invert(scene.base_from_bev(stamp_ns))
-    cameras = [camera for camera in frame.cameras if camera is not None]
-    if {camera.name for camera in cameras} <= set(_CAMERA_ORDER):
-        cameras.sort(key=lambda camera: _CAMERA_ORDER.index(camera.name))
+    cameras = {camera.name: camera for camera in frame.cameras if camera is not None}
     views = []
-    for camera in cameras:
+    for camera in (cameras[name] for name in panel_order(list(cameras))):
         picture, scale = f"frames/{name}-{camera.name}.jpg", width / camera.image.shape[1]
         height = round(camera.image.shape[0] * scale)
-        resized = cv2.resize(_rectified(camera), (width, height), interpolation=cv2.INTER_AREA)
+        resized = cv2.resize(rectified(camera), (width, height), interpolation=cv2.INTER_AREA)
         write_picture(folder / picture, np.asarray(resized, np.uint8))
         # Pixel centres lie at integers, so half a pixel is added before the scaling and taken away after it.
         intrinsics = np.diag([scale, scale, 1.0]) @ camera.intrinsics
         intrinsics[:2, 2] += 0.5 * scale - 0.5
         views.append(View(camera.name, picture, (width, height), intrinsics, camera.camera_from_bev @ bev_from_base))
     return views
-
-
-def _rectified(camera: CameraImage) -> np.ndarray:
-    """Without the lens's distortion, so that straight edges of boxes are straight in it."""
-    if not camera.distortion.any():
-        return camera.image
-    return cv2.undistort(camera.image, camera.intrinsics, camera.distortion)
 
 
 def _timeline(result: Path) -> Iterator[TimelineEntry]:
