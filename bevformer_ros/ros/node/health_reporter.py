@@ -57,7 +57,7 @@ class HealthReporter:
             stands = now_s - self._clock_moved_s > _CLOCK_STANDS_S
             assessment = session.health.assess(now_s, self._topic_faults, surroundings, stands)
             session.note_health(assessment)
-            session.publish_idle(_IDLE_S)
+            session.publish_idle(_IDLE_S if self._levels_of(assessment) == self._levels else 0.0)
         elif loading_since_s is not None and now_s - loading_since_s > _WORTH_TELLING_S:
             text = f"loading the network, for {now_s - loading_since_s:.0f} s now"
             assessment = Assessment((Problem("", "loading", Level.WARN, text), *surroundings), {})
@@ -77,12 +77,15 @@ class HealthReporter:
             else:
                 logger.error(line)
 
+    def _levels_of(self, assessment: Assessment) -> list[Level]:
+        return [assessment.level, *(assessment.level_of(camera.name) for camera in self._rig.cameras)]
+
     def _publish(self, assessment: Assessment, now_s: float) -> None:
-        hardware = {camera.name: camera.image_topic for camera in self._rig.cameras}
-        levels = [assessment.level, *(assessment.level_of(name) for name in hardware)]
+        levels = self._levels_of(assessment)
         if levels == self._levels and now_s - self._published_s < _DIAGNOSTICS_S:
             return
         self._levels, self._published_s = levels, now_s
+        hardware = {camera.name: camera.image_topic for camera in self._rig.cameras}
         message = DiagnosticArray(status=diagnostics_of(assessment, self._node.get_fully_qualified_name(), hardware))
         message.header = header_of(self._node.get_clock().now().nanoseconds, "")
         self._publisher.publish(message)
