@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bevformer_ros.simulation.sensor import SensorConfig
 from bevformer_ros.training.config import RareDrivesConfig, WorldDataConfig
 from bevformer_ros.training.world_dataset import WorldDataset, _objects_around, rarest
 
@@ -37,6 +38,9 @@ def test_a_drive_is_rendered_once(tmp_path: Path) -> None:
     assert np.array_equal(first.truth.corners(), again.truth.corners())
     WorldDataset(CONFIG, 0.25, tmp_path).frames(0, 0, 1)
     assert len(list(tmp_path.rglob("*.npz"))) == 2, "another spacing is another drive"
+    noisy = WorldDataset(replace(CONFIG, sensor=SensorConfig(noise=9.0)), 0.5, tmp_path).frames(0, 0, 1)[0]
+    assert len(list(tmp_path.rglob("*.npz"))) == 3, "so are other sensors"
+    assert not np.array_equal(first.frame.cameras[0].image, noisy.frame.cameras[0].image)
 
 
 def test_a_drive_of_another_simulator_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from bevformer_ros.ros.transform_tree import TransformTree
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.observe import observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
+from bevformer_ros.simulation.sensor import SensorConfig
 from bevformer_ros.simulation.world import World
 
 RIGS = share_directory() / "config" / "rigs"
@@ -114,6 +115,18 @@ def test_a_drive_is_repeatable(tmp_path):
         for name in ("first", "second")
     )
     assert first == second  # not the bytes: rclpy leaves those between aligned fields as memory had them
+
+
+def test_a_calibration_that_is_off_shows_in_tf_and_not_in_the_images(tmp_path, rig, messages):
+    simulate(tmp_path / "off", rig, replace(DRIVE, sensor=SensorConfig(rotation=1.0)))
+    exact, off = (dict_of_first(entries) for entries in (messages, read(tmp_path / "off")))
+    assert exact["/tf_static"] != off["/tf_static"]
+    assert exact[rig.cameras[0].image_topic] == off[rig.cameras[0].image_topic]
+
+
+def dict_of_first(entries):
+    """The first message of each topic."""
+    return {entry.topic: message for entry, message in reversed(entries)}
 
 
 def test_refusals(tmp_path):
