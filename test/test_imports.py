@@ -151,4 +151,6 @@ for name in {modules!r}:
 def test_ros_modules_import(path):
     if path.is_relative_to(PACKAGE / "ros" / "autoware"):
         pytest.importorskip("autoware_perception_msgs", reason="needs Autoware's messages, which `make env` builds")
+    if path.stem == "viewer":
+        pytest.importorskip("rerun", reason="needs rerun-sdk, which `view` alone needs")
     import_module(module_name(path))

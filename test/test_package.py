@@ -36,6 +36,7 @@ FIELDS_WITH_DOCSTRINGS = [
 
 # How package.xml (rosdep) and setup.py (pip) call what Python imports, where the name differs.
 ROSDEP_KEYS = {
+    "rerun": None,  # for `view` alone, which says how to get it
     "PIL": "python3-pil",
     "autoware_perception_msgs": None,  # for autoware_bridge alone; package.xml says so
     "cv2": "python3-opencv",
@@ -60,6 +61,7 @@ PIP_NAMES = {
     "cv2": "opencv-python-headless",
     "nuscenes": "nuscenes-devkit",
     "PIL": "pillow",
+    "rerun": "rerun-sdk",
     "triton": "torch",  # which brings it where it supports CUDA
     "yaml": "PyYAML",
 }
