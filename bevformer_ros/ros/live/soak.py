@@ -56,14 +56,15 @@ class SoakResult:
 
     @property
     def never_arrived(self) -> int:
-        """Sets whose images were lost on their way: the machine is too slow for the rate, or the transport too small."""
+        """Sets whose images were lost on their way: the machine is too slow for the rate, or the transport small."""
         return self.published - self.processed - sum(self.dropped.values())
 
     def table(self) -> str:
         shown = self.samples[:: max(1, len(self.samples) // 8)]
+        dropped = self.dropped or "none"
         lines = [
-            f"{self.processed} of {self.published} sets detected in, dropped: {self.dropped or 'none'}, "
-            f"never arrived: {self.never_arrived}"
+            f"{self.processed} of {self.published} sets detected in, dropped: {dropped}, never arrived: "
+            + str(self.never_arrived)
         ]
         lines.append(f"{'sets':>8}{'memory MB':>11}{'threads':>9}{'descriptors':>13}{'/dev/shm':>10}")
         for sample in shown:
