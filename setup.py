@@ -30,7 +30,7 @@ setup(
         "PyYAML",
         "safetensors",
         "scipy",
-        "torch>=2.2",
+        "torch>=2.8",  # the first that brings a Triton (3.4) which compiles our kernels
         "tqdm",
     ],
     extras_require={
@@ -38,7 +38,7 @@ setup(
         "evaluation": ["motmetrics", "nuscenes-devkit"],
         "backbones": ["timm", "torchvision"],
         "curves": ["matplotlib"],
-        "export": ["onnxruntime", "onnxscript"],
+        "export": ["onnxscript"],
         "viewer": ["rerun-sdk"],
     },
     entry_points={"console_scripts": ["bevformer-ros = bevformer_ros.commands.cli:main"]},
