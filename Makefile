@@ -32,7 +32,7 @@ lint: env
 docs:
 	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
 	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
-	@.venv-docs/bin/mkdocs build --strict --quiet && echo "open out/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet && echo "open out/site/index.html"
 
 clean:
 	rm -rf .venv .venv-docs out build install log .pytest_cache .ruff_cache .mypy_cache
