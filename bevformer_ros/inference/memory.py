@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 
 import numpy as np
@@ -26,6 +27,13 @@ def keep_freed_memory() -> None:
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, _NEVER)
         mallopt(_TOP_PAD, _GROWTH_BYTES)
+
+
+def release_memory() -> None:
+    """Give what a network that is gone had taken back to the device, now and not when the collector next runs."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def upload(array: NDArray[np.generic], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:

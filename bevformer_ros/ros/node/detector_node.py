@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 import traceback
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from tf2_ros import TransformListener
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.inference.compute_threads import in_passing_thread
+from bevformer_ros.inference.memory import release_memory
 from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.inference.precision import resolve_device
 from bevformer_ros.resources import config_file, model_file
@@ -146,6 +146,14 @@ class DetectorNode(Node):
         return super().on_error(state)
 
     def _attempt(self, what: str, action: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
+        outcome = self._outcome(what, action)
+        if outcome is not TransitionCallbackReturn.SUCCESS:
+            release_memory()  # now that no exception holds what the action had made
+        if outcome is TransitionCallbackReturn.FAILURE:
+            undo()
+        return outcome
+
+    def _outcome(self, what: str, action: Callable[[], None]) -> TransitionCallbackReturn:
         """FAILURE for what the user can mend, ERROR for the rest; rclpy would swallow both."""
         try:
             action()
@@ -165,7 +173,6 @@ class DetectorNode(Node):
             return TransitionCallbackReturn.ERROR
         else:
             return TransitionCallbackReturn.SUCCESS
-        undo()
         return TransitionCallbackReturn.FAILURE
 
     def _configure(self) -> None:
@@ -225,9 +232,7 @@ class DetectorNode(Node):
         self._session.close()
         self._session = None
         self._outputs.delete_markers(self.get_clock().now().nanoseconds)
-        gc.collect()  # the network's memory must be free now, not when the collector next runs
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_memory()
 
     def _clean_up(self) -> None:
         if self._rig is None:
