@@ -48,7 +48,7 @@ class Detector:
     history = HistoryStatus(depth=2, slots=3, bytes=7, resets={})
 
     def __init__(self):
-        self.fail, self.gate, self.resets, self.frames = False, None, [], []
+        self.fail, self.gate, self.resets, self.frames = None, None, [], []
         self.poison = 0.0
         self.threads = {"prepare": [], "detect": []}
 
@@ -65,7 +65,7 @@ class Detector:
         if self.gate is not None:
             assert self.gate.acquire(timeout=LONG)
         if self.fail:
-            raise RuntimeError("the network broke")
+            raise self.fail
         return Detections3D(
             stamp_ns=frame.stamp_ns,
             centers=np.full((3, 3), self.poison),
@@ -175,10 +175,10 @@ def test_the_network_alone_has_all_threads(bench):
 
 
 def test_a_set_that_breaks_the_network_is_counted_and_the_next_one_goes_on(bench):
-    bench.detector.fail = True
+    bench.detector.fail = RuntimeError("the network broke")
     bench.send(0)
     assert drops(bench.wait(1)) == {"failed": 1}
-    bench.detector.fail = False
+    bench.detector.fail = None
     bench.send(1)
     status = bench.wait(2)
     assert (status.sets_processed, drops(status)) == (1, {"failed": 1})
@@ -237,6 +237,18 @@ def test_boxes_that_are_not_finite_are_never_published(bench):
     assert bench.outputs.detections == []
     assert bench.detector.resets == [("not_finite", 1)]
     bench.detector.poison = 0.0
+    bench.send(1)
+    assert bench.wait(2).sets_processed == 1
+
+
+def test_a_gpu_without_room_is_counted_and_the_next_set_tries_again(bench):
+    bench.detector.fail = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore")
+    bench.send(0)
+    assert drops(bench.wait(1)) == {"out_of_memory": 1}
+    problems = bench.session.health.assess(time.monotonic(), {}).problems
+    (problem,) = (problem for problem in problems if problem.code == "sets_dropped")
+    assert "Tried to allocate 2 GiB.; take a smaller model" in problem.text
+    bench.detector.fail = None
     bench.send(1)
     assert bench.wait(2).sets_processed == 1
 
