@@ -18,6 +18,8 @@ from bevformer_ros.model.box_coding import Boxes, boxes_to_official
 from bevformer_ros.types import CameraImage, SurroundFrame
 
 INTERVAL_NS = 500_000_000
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, NO_GPU])]
 
 
 class Golden(NamedTuple):
@@ -36,11 +38,14 @@ class Golden(NamedTuple):
         """Detections of the current frame after its past ones; poses by frame index; skipped frames are not given."""
         self.detect.reset("test")
         self.seen["visible"] = []
+        device = self.detect._device
         blank = CameraImage("", 0, np.zeros((1, 1, 3), np.uint8), np.eye(3), np.eye(4))
         for index, number in enumerate(self.frames):
             if number in skipped:
                 continue
-            self.detect._preprocess = lambda frame, mark, index=index: prepared(frame, self.inputs, index)
+            self.detect._preprocess = lambda frame, mark, index=index: prepared(
+                frame, self.inputs, index, self.detect._device
+            )
             cameras = (blank,) * len(self.detect.config.cameras)
             detections = self.detect(SurroundFrame(10**10 + number * INTERVAL_NS, cameras, poses[number]))
         return detections
@@ -49,7 +54,7 @@ class Golden(NamedTuple):
         expected = self.expected[case + name]
         if name == "all_cls_scores":  # inference makes those of the last layer alone
             expected = expected[-1:]
-        golden_cases.assert_equal(self.seen[name], expected, case + name, tolerance)
+        golden_cases.assert_equal(self.seen[name].cpu(), expected, case + name, tolerance)
 
     def assert_detected(self, detections):
         boxes = boxes_to_official(Boxes(*(torch.from_numpy(getattr(detections, name)) for name in Boxes._fields)))
@@ -58,12 +63,12 @@ class Golden(NamedTuple):
         assert_same_detections(actual, expected, "detections")
 
 
-def prepared(frame, inputs, index):
+def prepared(frame, inputs, index, device):
     """The golden images are floats that no uint8 image gives: they enter behind the preprocessing."""
     projections = inputs["lidar2img_own_lidar_frame" if "lidar2img_own_lidar_frame" in inputs else "lidar2img"]
     intrinsics, camera_from_bev = zip(*map(split_projection, projections), strict=True)
-    images = inputs["img"][:, index]
-    valid = torch.ones(images.shape[:2], dtype=torch.bool)
+    images = inputs["img"][:, index].to(device)
+    valid = torch.ones(images.shape[:2], dtype=torch.bool, device=device)
     return PreparedFrame(frame, images, valid, np.stack(intrinsics), np.stack(camera_from_bev))
 
 
@@ -78,7 +83,7 @@ def split_projection(image_from_bev):
     return intrinsics, camera_from_bev
 
 
-def golden_case(path):
+def golden_case(path, device):
     tensors, description = golden_cases.load(path)
     inputs = golden_cases.part(tensors, "inputs.")
     network = golden_network(tensors, description)
@@ -90,14 +95,20 @@ def golden_case(path):
     )
     points = pillar_points(network.config.bev, network.config.encoder.pillar_points, torch.device("cpu"))
     network.bev_encoder.register_forward_pre_hook(
-        lambda _, arguments: seen["visible"].append(project_pillars(points, *arguments[1:]).visible)
+        lambda _, arguments: seen["visible"].append(project_pillars(points.to(device), *arguments[1:]).visible.cpu())
     )
-    return Golden(Detector(network, trained=True), inputs, golden_cases.part(tensors, "outputs."), seen)
+    detector = Detector(network, trained=True, device=device, cuda_graphs=False)  # graphs know no hooks
+    return Golden(detector, inputs, golden_cases.part(tensors, "outputs."), seen)
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def device(request):
+    return request.param
 
 
 @pytest.fixture(scope="module", params=golden_cases.variants("case2_temporal"))
-def temporal(request):
-    return golden_case(request.param)
+def temporal(request, device):
+    return golden_case(request.param, device)
 
 
 def official_poses(golden):
@@ -117,8 +128,8 @@ def exact_poses(golden):
 
 
 @pytest.mark.parametrize("path", golden_cases.variants("case1_single_frame"))
-def test_single_frame(path):
-    golden = golden_case(path)
+def test_single_frame(path, device):
+    golden = golden_case(path, device)
     golden.assert_detected(golden.run({0: np.eye(4)}))
     for name in ("all_cls_scores", "all_bbox_preds"):
         golden.assert_seen(name)
