@@ -29,7 +29,7 @@ class OwnProcess:
         self._endings: dict[Path, str] = {}
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         if item.get_closest_marker(MARKER) is None:
             return None
         if item.path not in self._endings:
@@ -44,6 +44,8 @@ class OwnProcess:
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        # pytest left standing what this item and the one before it have in common, such as their folder.
+        item.session._setupstate.teardown_exact(nextitem)
         return True
 
     def _run_file(self, item: pytest.Item) -> str:

@@ -29,8 +29,12 @@ def test_after(): pass
 
 
 def test_an_abort_fails_one_file_and_the_rest_goes_on(tmp_path):
-    for name, text in (("conftest", CONFTEST), ("test_a_deadly", DEADLY), ("test_b_good", "def test_good(): pass")):
-        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    good = "def test_good(): pass"
+    files = {"conftest": CONFTEST, "a/test_a_good": good, "a/test_b_deadly": DEADLY, "b/test_c_good": good}
+    for name, text in files.items():
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {REPOSITORY / 'test'}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "--tb=short"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -39,12 +43,13 @@ def test_an_abort_fails_one_file_and_the_rest_goes_on(tmp_path):
         line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("PASSED", "FAILED", "SKIP"))
     ]
     assert sorted(results) == [
-        "FAILED test_a_deadly.py::test_after",
-        "FAILED test_a_deadly.py::test_deadly",
-        "FAILED test_a_deadly.py::test_wrong",
-        "PASSED test_a_deadly.py::test_before",
-        "PASSED test_b_good.py::test_good",
-        "SKIPPED [1] test_a_deadly.py:9: not here",
+        "FAILED a/test_b_deadly.py::test_after",
+        "FAILED a/test_b_deadly.py::test_deadly",
+        "FAILED a/test_b_deadly.py::test_wrong",
+        "PASSED a/test_a_good.py::test_good",
+        "PASSED a/test_b_deadly.py::test_before",
+        "PASSED b/test_c_good.py::test_good",
+        "SKIPPED [1] a/test_b_deadly.py:9: not here",
     ]
     assert "assert 1 == 2" in done.stdout
     assert "its process ended before it did" in done.stdout
