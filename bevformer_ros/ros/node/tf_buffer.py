@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import deque
+from collections import Counter, deque
+from time import monotonic
 
 from geometry_msgs.msg import TransformStamped
 from rclpy.duration import Duration
@@ -16,6 +17,7 @@ from bevformer_ros.ros.ego_motion import Matrix
 from bevformer_ros.ros.transform_tree import RESTART_NS, NoTransformError
 
 _NO_WAIT = Duration()
+_RESTLESS_S, _MOST_RESTARTS, _RESTARTS_KEPT = 60.0, 5, 100
 _FRAME_LINE = re.compile(r"Frame (\S+) exists with parent (\S+)\.")
 
 
@@ -29,7 +31,7 @@ class TfTransforms:
         try:
             found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
         except TransformException as error:
-            raise NoTransformError(str(error)) from error
+            raise NoTransformError(self._reason(error)) from error
         return transform_from_message(found.transform)
 
     def look_up_through(self, target: str, target_ns: int, source: str, source_ns: int, fixed: str) -> Matrix:
@@ -37,8 +39,14 @@ class TfTransforms:
         try:
             found = self._buffer.lookup_transform_full(target, times[0], source, times[1], fixed)
         except TransformException as error:
-            raise NoTransformError(str(error)) from error
+            raise NoTransformError(self._reason(error)) from error
         return transform_from_message(found.transform)
+
+    def _reason(self, error: TransformException) -> str:
+        restless = self._buffer.restless_frames() if isinstance(self._buffer, LoopingBuffer) else []
+        if not restless:
+            return str(error)
+        return f"{error}; the stamps of {', '.join(restless)} go back again and again: do two nodes publish it?"
 
     def frames(self) -> set[str]:
         return {frame for pair in _FRAME_LINE.findall(self._buffer.all_frames_as_string()) for frame in pair}
@@ -60,6 +68,7 @@ class LoopingBuffer(Buffer):
         self._parents: dict[str, str] = {}
         self._asked: set[str] = set()
         self._between: set[str] = set()  # frames whose transforms lookups use
+        self._restarts: deque[tuple[float, str]] = deque(maxlen=_RESTARTS_KEPT)  # steady clock, frame
         self._lock = threading.RLock()
 
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
@@ -105,11 +114,18 @@ class LoopingBuffer(Buffer):
 
     def _forget(self, child: str) -> None:
         """Upstream can only forget all: what other frames have is put back."""
+        self._restarts.append((monotonic(), child))
         self._kept[child].clear()
         self.clear()
         for kept in self._kept.values():
             for transform in kept:
                 super().set_transform(transform, "restored")
+
+    def restless_frames(self) -> list[str]:
+        """Whose stamps have gone back again and again in the last minute, as no bag's do."""
+        since_s = monotonic() - _RESTLESS_S
+        counts = Counter(child for at_s, child in list(self._restarts) if at_s > since_s)
+        return [child for child, count in counts.items() if count > _MOST_RESTARTS]
 
     def _note_asked(self, *frames: str) -> None:
         if not self._asked.issuperset(frames):

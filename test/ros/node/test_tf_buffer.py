@@ -11,7 +11,8 @@ from rclpy.time import Time
 
 from bevformer_ros import geometry
 from bevformer_ros.ros.conversions import transform_to_message
-from bevformer_ros.ros.node.tf_buffer import LoopingBuffer
+from bevformer_ros.ros.node.tf_buffer import LoopingBuffer, TfTransforms
+from bevformer_ros.ros.transform_tree import NoTransformError
 from bevformer_ros.types import SECOND_NS
 
 
@@ -73,3 +74,11 @@ def test_slight_disorder_is_no_restart(looping):
 def test_memory_is_bounded_by_the_cache(looping):
     drive(looping, 0.0, range(21, 1000))
     assert len(looping._kept["base_link"]) <= 301
+
+
+def test_two_publishers_of_one_frame_are_suspected(looping):
+    assert looping.restless_frames() == []
+    for tenth in (0, 20) * 8:
+        drive(looping, 0.0, [tenth])
+    with pytest.raises(NoTransformError, match="stamps of base_link go back again and again: do two nodes publish it"):
+        TfTransforms(looping).look_up("odom", "base_link", 90 * SECOND_NS)
