@@ -43,9 +43,7 @@ class Golden(NamedTuple):
         for index, number in enumerate(self.frames):
             if number in skipped:
                 continue
-            self.detect._preprocess = lambda frame, mark, index=index: prepared(
-                frame, self.inputs, index, self.detect._device
-            )
+            self.detect._preprocess = lambda frame, mark, index=index: prepared(frame, self.inputs, index, device)
             cameras = (blank,) * len(self.detect.config.cameras)
             detections = self.detect(SurroundFrame(10**10 + number * INTERVAL_NS, cameras, poses[number]))
         return detections
