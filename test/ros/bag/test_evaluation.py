@@ -209,11 +209,12 @@ def test_worlds_score_as_their_bags_do(weights, tmp_path, capsys):
         bags.append(str(tmp_path / seed))
         assert main(["simulate", "-o", bags[-1], "--seed", seed, "--rate", "2", "--rig", rig, *words]) == 0
     replayed = tmp_path / "replayed"
-    offline = ["--model", weights, "--device", "cpu", "--score-threshold", "0", "--rig", rig]
+    offline = ["--model", weights, "--device", "cpu", "--score-threshold", "0", "--rig", rig, "--precision", "float32"]
     assert main(["replay", *bags, "-o", str(replayed), *offline]) == 0
     results = [str(replayed / seed) for seed in ("9000", "9001")]
     assert main(["evaluate", *results, "--rig", rig, "--json", str(tmp_path / "bags.json")]) == 0
-    world = ["--world", "9000:9002", "--weights", weights, "--device", "cpu", "--json", str(tmp_path / "world.json")]
+    world = ["--world", "9000:9002", "--weights", weights, "--device", "cpu", "--precision", "float32"]
+    world += ["--json", str(tmp_path / "world.json")]
     capsys.readouterr()
     assert main(["evaluate", *world, *words]) == 0
     printed = capsys.readouterr().out
