@@ -110,6 +110,8 @@ def _timeline(result: Path) -> Iterator[TimelineEntry]:
         for entry in results.messages([OUTPUT_STATUS]):
             status = deserialize(entry)
             dropped = sum(count.count for count in status.sets_dropped)
+            if not status.latencies and dropped == dropped_before:
+                continue  # between two sets
             seconds = stamp_to_ns(status.header.stamp) / SECOND_NS
             yield TimelineEntry(seconds, status.total_latency_ms, "dropped" if dropped > dropped_before else "")
             dropped_before = dropped
