@@ -20,11 +20,11 @@ from rclpy.signals import SignalHandlerOptions
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.drawing import write_picture
 from bevformer_ros.evaluation.matching import Tally, tally
+from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.resources import (
     DDS_PROFILE_VARIABLE,
     config_file,
     dds_profile,
-    model_file,
     process_settings,
 )
 from bevformer_ros.ros import topics
@@ -42,7 +42,7 @@ from bevformer_ros.simulation.drive import Drive
 NODE = f"/{topics.NODE_NAME}"
 RECORDED = (*OUTPUT, OUTPUT_STATUS, topics.resolved(topics.MARKERS))
 _START_TIMEOUT_S = 120.0
-_SCORE_THRESHOLD = 0.3  # near the best balance of what is found and what is false with the shipped weights
+_SCORE_THRESHOLD = 0.3  # of weights that recommend none
 _MEASURED_SETS = 3
 _HEADROOM = 1.5  # what a set may take against what the detector alone took
 _OVERHEAD_S = 0.1  # decoding six images, publishing and recording
@@ -91,10 +91,12 @@ def demonstrate(out: Path, drive: Drive, settings: Settings) -> tuple[Summary, T
         _remove_bag(bag)
     _say(f"1/4 simulating {drive.seconds:g} s of driving, {len(rig.cameras)} cameras at {drive.rate:g} Hz")
     simulate(drive_bag, rig, drive)
-    needed = _seconds_per_set(drive_bag, settings, rig)
+    detector = detector_for(settings, rig)
+    needed, threshold = _seconds_per_set(detector, drive_bag, rig), _score_threshold(detector)
     speed = min(1.0, 1.0 / (drive.rate * (_HEADROOM * needed + _OVERHEAD_S)))
-    _say(f"2/4 starting the detector, model {settings.model} (log in {out / 'detector.log'})")
-    _run_detector(out, drive_bag, result_bag, len(drive.reference_stamps), settings, needed, speed)
+    _say(f"2/4 starting the detector, model {settings.model}, {needed:.2f} s a set here (log: {out / 'detector.log'})")
+    command = _detector_command(settings, threshold)
+    _run_detector(out, drive_bag, result_bag, len(drive.reference_stamps), command, speed)
     _say("4/4 summing up")
     with BagReader(drive_bag) as played, BagReader(result_bag) as result:
         summary = _summary_of(played, result, rig)
@@ -104,9 +106,8 @@ def demonstrate(out: Path, drive: Drive, settings: Settings) -> tuple[Summary, T
     return summary, found
 
 
-def _seconds_per_set(drive_bag: Path, settings: Settings, rig: RigConfig) -> float:
+def _seconds_per_set(detector: Detector, drive_bag: Path, rig: RigConfig) -> float:
     """What the detector needs on this machine as busy as it is now, by the slower of two sets after a first one."""
-    detector = detector_for(settings, rig)
     times = []
     with BagReader(drive_bag) as bag:
         scene = BagScene(bag, rig)
@@ -118,14 +119,20 @@ def _seconds_per_set(drive_bag: Path, settings: Settings, rig: RigConfig) -> flo
     return max(times[1:] or times)
 
 
+def _score_threshold(detector: Detector) -> float:
+    """What the weights recommend. Random scores are low: with any threshold no box would take the way out."""
+    if not detector.trained:
+        return 0.0
+    recommended = detector.recommended_score_threshold
+    return _SCORE_THRESHOLD if recommended is None else recommended
+
+
 def _remove_bag(path: Path) -> None:
     if (path / "metadata.yaml").is_file():
         shutil.rmtree(path)
 
 
-def _run_detector(
-    out: Path, drive_bag: Path, result_bag: Path, sets: int, settings: Settings, needed: float, speed: float
-) -> None:
+def _run_detector(out: Path, drive_bag: Path, result_bag: Path, sets: int, command: list[str], speed: float) -> None:
     """Start a recorder and the detector, play the bag to them, end both: the detector first, so that the recorder
     hears what it has to say at its end."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C must end the processes in their order
@@ -135,11 +142,11 @@ def _run_detector(
         recorder = [*_COMMAND, "record", *RECORDED, "-o", str(result_bag), "--use-sim-time"]
         with (
             ChildProcess("the recorder", recorder, out / "recorder.log") as recording,
-            ChildProcess("the detector", _detector_command(settings), out / "detector.log") as detector,
+            ChildProcess("the detector", command, out / "detector.log") as detector,
         ):
             _await(watch, detector, watch.is_active, "become active")
             _await(watch, recording, watch.recorder_listens, "listen")
-            _say(f"3/4 playing the bag over DDS at {_pace(speed)}: the detector needs {needed:.2f} s a set here")
+            _say(f"3/4 playing the bag over DDS at {_pace(speed)}")
             _play(watch, drive_bag, detector, speed)
             watch.heard_at = time.monotonic()
             watch.spin_until(
@@ -160,13 +167,11 @@ def _pace(speed: float) -> str:
     return "its own pace" if speed == 1.0 else f"{speed:.2f} of its pace"
 
 
-def _detector_command(settings: Settings) -> list[str]:
+def _detector_command(settings: Settings, threshold: float) -> list[str]:
     names = ("rig", "model", "weights")
     parameters = {**{name: getattr(settings, name) for name in names}, "image_reliability": "reliable"}
     overrides = [word for name, value in parameters.items() for word in ("-p", f"{name}:='{value}'")]
-    trained = settings.weights or model_file(settings.model).suffix == ".safetensors"
-    # Random scores are low: with any threshold no box would take the way out.
-    overrides += ["-p", f"score_threshold:={_SCORE_THRESHOLD if trained else 0.0}"]
+    overrides += ["-p", f"score_threshold:={threshold}"]
     return [
         sys.executable,
         "-m",
