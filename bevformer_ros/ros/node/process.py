@@ -5,10 +5,12 @@ Libraries are imported late: that takes seconds, and signals must work meanwhile
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import threading
+from typing import NoReturn
 
 USAGE = """usage: detector [--ros-args -p NAME:=VALUE ... --params-file FILE -r FROM:=TO ...]
 
@@ -18,7 +20,7 @@ node. A start that fails ends with status 1 and the reason in the log; SIGINT an
 # Python sees a signal when the executor next returns.
 _SIGNAL_LATENCY_S = 0.2
 # However a thread hangs in a library, the process is gone before a supervisor kills it.
-_LAST_RESORT_S = 2.5
+_LAST_RESORT_S = 2.2
 
 
 def main() -> int:
@@ -59,9 +61,12 @@ def main() -> int:
         while not (stopping.is_set() or failed):
             executor.spin_once(timeout_sec=_SIGNAL_LATENCY_S)
             failed = start is not None and start.done() and not start.result()
-        if not node.close():
-            _leave(1 if failed else 0)
-        return 1 if failed else 0
+        if node.close():
+            executor.shutdown()
+            rclpy.try_shutdown()
+            del node, executor, start
+            gc.collect()  # or the shared memory of the ROS context stays behind
+        _leave(1 if failed else 0)
     except (ParameterException, InvalidTopicNameException, ValueError) as error:
         print(f"detector: {error}", file=sys.stderr)
         return 1
@@ -85,8 +90,8 @@ def _watch_signals(stopping: threading.Event, ready: threading.Event) -> None:
         signal.signal(number, stop)
 
 
-def _leave(status: int) -> None:
-    """A thread inside the network cannot be ended, and the interpreter would crash taking it down."""
+def _leave(status: int) -> NoReturn:
+    """All has been said. The interpreter takes long to take torch down, and would crash on a thread in the network."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
