@@ -20,7 +20,7 @@ COMMANDS = [
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="would run for an hour")
-def test_without_a_gpu_it_says_so(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_without_a_gpu_it_says_so(tmp_path):
     result = subprocess.run([SCRIPT, tmp_path / "results"], capture_output=True, text=True)
     assert result.returncode == 1
     assert "torch sees no GPU" in result.stderr

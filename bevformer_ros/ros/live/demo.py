@@ -44,6 +44,7 @@ RECORDED = (*OUTPUT, OUTPUT_STATUS, topics.resolved(topics.MARKERS))
 _START_TIMEOUT_S = 120.0
 _SCORE_THRESHOLD = 0.3  # of weights that recommend none
 _MEASURED_SETS = 3
+_BAG_SUFFIXES = {".yaml", ".mcap", ".db3"}
 _HEADROOM = 1.5  # what a set may take against what the detector alone took
 _OVERHEAD_S = 0.1  # decoding six images, publishing and recording
 _SILENCE_S = 15.0  # after the bag's end, without news from the detector: nothing more will come
@@ -128,7 +129,8 @@ def _score_threshold(detector: Detector) -> float:
 
 
 def _remove_bag(path: Path) -> None:
-    if (path / "metadata.yaml").is_file():
+    """Of an earlier demo, also of one that was killed while it recorded. Any other folder stays."""
+    if path.is_dir() and all(file.suffix in _BAG_SUFFIXES for file in path.iterdir()):
         shutil.rmtree(path)
 
 

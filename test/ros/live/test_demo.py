@@ -65,6 +65,9 @@ def test_demo_of_trained_weights_counts_what_is_found(tmp_path, start_process):
     """Random ones, which the demo cannot know: their scores are too low for any box."""
     config = load_yaml(ModelConfig, SMALLEST)
     save_checkpoint(tmp_path / "smallest.safetensors", build_network(config).state_dict(), config)
+    left_behind = tmp_path / "out" / "result" / "result.mcap"  # by a demo that was killed
+    left_behind.parent.mkdir(parents=True)
+    left_behind.touch()
     demo = start_process([*DEMO, "--output", tmp_path / "out", "--model", tmp_path / "smallest.safetensors"])
     assert demo.wait(180) == 0, demo.output
     assert re.search(r"^0 of [1-9]\d* objects found \(0 %\), 0 of 0 boxes false", demo.output, re.MULTILINE)
