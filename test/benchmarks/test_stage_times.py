@@ -24,7 +24,7 @@ STAGES = ["decode", "preprocess", "backbone", "neck", "perspective", "encoder", 
 
 def test_json_report(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--model", "tiny_two_stage", "--repeats", "2", "--height", "64", "--past-frames", "1", "--cameras", "2"]
-    assert main(["benchmark", *words, "--mode", "reencode", "--json"]) == 0
+    assert main(["benchmark", *words, "--mode", "reencode", "--precision", "float32", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert list(report["stages"]) == [*STAGES, "post"]
     assert (report["cameras"], report["input_size"], report["past_frames"]) == (2, [160, 64], 1)

@@ -379,7 +379,7 @@ def test_a_checkpoint_of_ours_needs_no_yaml(tmp_path, caplog):
     assert detect.trained
     assert detect.config == SMALL
     assert "RANDOM" not in caplog.text
-    with pytest.raises(ValueError, match="precision is 'float8', expected one of float32, bfloat16, float16"):
+    with pytest.raises(ValueError, match="precision is 'float8', expected one of auto, float32, bfloat16, float16"):
         load_detector(tmp_path / "small.safetensors", precision="float8")
 
 

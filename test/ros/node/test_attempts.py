@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -41,6 +42,7 @@ def test_an_attempt(error, result, text):
             raise error
 
     node = SimpleNamespace(get_logger=lambda: SimpleNamespace(error=logged.append))
+    node._outcome = partial(DetectorNode._outcome, node)
     assert DetectorNode._attempt(node, "activate", action, undo=lambda: undone.append(True)) == result
     assert bool(logged) == bool(text)
     assert all(text in line for line in logged)

@@ -23,11 +23,12 @@ def node():
 
 
 def test_deactivating_frees_the_network(node):
-    assert node.start()
-    network = weakref.ref(node._session._detector)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    detector = weakref.ref(node._session.detector)
     assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
-    assert network() is None
+    assert detector() is None
     assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
     assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
     assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
-    assert not node.get_parameters_by_prefix("cameras")
+    assert node.get_parameters_by_prefix("cameras"), "they may be changed before the node is configured again"
