@@ -1,8 +1,8 @@
 """From camera images of any size to the network's input, image and intrinsics together.
 
 The official evaluation pipeline resizes with Pillow's bicubic on the CPU. This one does the same work in torch, where
-the network runs: after a resize at most 1 % of the values are off by one grey level, single ones by two; without a
-resize none.
+the network runs: after a resize at most 1 % of the values (1.3 % in an image of 31 rows) are off by one grey level,
+single ones by two; without a resize none.
 
 Intrinsics follow the official rule u' = scale * (u - crop): half a pixel of the resize is not accounted for.
 """
