@@ -16,11 +16,13 @@ from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, SetPoses, StampedFrame
 from bevformer_ros.ros.image_decoding import decode_image
 from bevformer_ros.ros.messages import CameraInfo
+from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.topics import BoxTopics
 from bevformer_ros.ros.transform_tree import TransformTree
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, CameraImage, Detections3D, SurroundFrame
 
 _SEARCH_NS = SECOND_NS  # how far from a stamp its messages may have been recorded
+_TOLERANCE_NS = round(Settings.sync_tolerance_ms * MILLISECOND_NS)
 
 
 def transforms_of(bag: BagReader) -> TransformTree:
@@ -52,11 +54,12 @@ class BagScene:
         return [stamp_to_ns(deserialize(message).header.stamp) for message in self._bag.messages([topic])]
 
     def frame(self, stamp_ns: int) -> SurroundFrame:
-        """The images nearest to their expected stamps about a reference stamp; None for a camera without any.
+        """The images nearest to their expected stamps about a reference stamp, None for a camera without any within the
+        tolerance: as node and replay choose them by default.
 
         Raises NoTransformError where the bag's poses do not reach.
         """
-        images = [self._nearest(camera.image_topic, stamp_ns + _offset_ns(camera)) for camera in self._rig.cameras]
+        images = [self._image(camera, stamp_ns + _offset_ns(camera)) for camera in self._rig.cameras]
         exposures = [
             None if image is None else StampedFrame(image.header.frame_id, stamp_to_ns(image.header.stamp))
             for image in images
@@ -88,6 +91,11 @@ class BagScene:
 
     def _poses(self, stamp_ns: int, exposures: list[StampedFrame | None], output_frame: str) -> SetPoses:
         return EgoMotion(self.transforms, self._rig, output_frame).poses(stamp_ns, exposures)
+
+    def _image(self, camera: CameraConfig, expected_ns: int) -> Any:
+        image = self._nearest(camera.image_topic, expected_ns)
+        near = image is not None and abs(stamp_to_ns(image.header.stamp) - expected_ns) <= _TOLERANCE_NS
+        return image if near else None
 
     def _nearest(self, topic: str, stamp_ns: int) -> Any:
         entries = self._bag.messages([topic], stamp_ns - _SEARCH_NS, stamp_ns + _SEARCH_NS)

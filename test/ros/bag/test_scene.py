@@ -1,5 +1,7 @@
 """A bag seen at one moment equals what was simulated; the draw command makes a picture of it."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -57,6 +59,14 @@ def test_frame_and_boxes_are_those_simulated(rig, bag_path):
         assert (found.name, found.stamp_ns) == (wanted.name, wanted.stamp_ns)
         np.testing.assert_array_equal(found.image, wanted.image)
         np.testing.assert_allclose(found.camera_from_bev, wanted.camera_from_bev, atol=2e-3)
+
+
+def test_an_image_beyond_the_tolerance_belongs_to_no_set(rig, bag_path):
+    front, *others = rig.cameras
+    shifted = replace(rig, cameras=(front, *(replace(camera, exposure_offset_ms=100.0) for camera in others)))
+    with BagReader(bag_path) as bag:
+        cameras = BagScene(bag, shifted).frame(DRIVE.reference_stamps[1]).cameras
+    assert [camera is not None for camera in cameras] == [True, False, False, False, False, False]
 
 
 def test_draw_takes_bags_and_keyframes(bag_path, shared_directory, tmp_path, capsys):
