@@ -157,7 +157,7 @@ class CameraConfig:
     """Where one camera's data comes from."""
 
     name: str
-    """The model's name of the camera."""
+    """What messages, parameters and logs call it."""
     image_topic: str
     """Of sensor_msgs/Image, or CompressedImage where `compressed`."""
     camera_info_topic: str
@@ -167,6 +167,8 @@ class CameraConfig:
     rectified: bool = False
     """Whether the images on the topic are rectified already, so that P of their CameraInfo holds and its distortion
     does not."""
+    model_camera: str | None = None
+    """The model's camera whose learned embedding it takes; None for that of its own name. Cameras may share one."""
     exposure_offset_ms: float = 0.0
     """Expected stamp of its image relative to the reference camera's; used to pick the nearest image, never to alter a
     stamp."""
@@ -194,7 +196,7 @@ class RigConfig:
     """A vehicle: its cameras and its frames (REP-105)."""
 
     cameras: tuple[CameraConfig, ...]
-    """In the order of the model."""
+    """In any order, in which they stand in messages and pictures."""
     reference_camera: str
     """Name of the camera whose stamps are those of the sets."""
     base_frame: str
@@ -223,6 +225,11 @@ class RigConfig:
                 raise ValueError(f"{key} is {frame!r}, expected the name of a tf frame, without a leading slash")
         if self.base_frame == self.fixed_frame:
             raise ValueError(f"base_frame and fixed_frame are both {self.base_frame!r}; the car must move in the world")
+
+    @property
+    def model_cameras(self) -> dict[str, str]:
+        """For each camera, in the order of the rig, the model's whose embedding it takes."""
+        return {camera.name: camera.model_camera or camera.name for camera in self.cameras}
 
     def _check_topics(self) -> None:
         """A topic of one camera cannot be another's."""

@@ -59,6 +59,12 @@ class CameraImage:
         _check_transform(f"{self.name}: camera_from_bev", self.camera_from_bev)
         _check(f"{self.name}: distortion", self.distortion, (None,))
 
+    def sees(self, points_bev: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(n,): which of the points (n, 3) of the BEV frame lie in the image, what stands before them left aside."""
+        pixels, depth = geometry.project(self.intrinsics, geometry.apply(self.camera_from_bev, points_bev))
+        size = np.array(self.image.shape[1::-1])
+        return (depth > 0) & ((pixels > -0.5) & (pixels < size - 0.5)).all(axis=-1)
+
 
 @dataclass(frozen=True)
 class SurroundFrame:

@@ -531,6 +531,12 @@ def weights_of_another_model(folder: Path) -> object:
     return detector_for(Settings(model=str(SMALLEST), weights=str(path), device="cpu"), car_rig())
 
 
+def camera_of_no_name(folder: Path) -> object:
+    first, *others = car_rig().cameras
+    rig = replace(car_rig(), cameras=(replace(first, name="roof"), *others), reference_camera="roof")
+    return detector_for(Settings(model=str(SMALLEST), device="cpu"), rig)
+
+
 def alias_bomb(folder: Path) -> object:
     lines = ["a: &a [x, x, x, x, x, x, x, x]", "b: &b [*a, *a, *a, *a, *a, *a, *a, *a]", "c: [*b, *b, *b, *b, *b, *b]"]
     (folder / "rig.yaml").write_text("\n".join(lines))
@@ -560,6 +566,12 @@ REFUSALS = (
         weights_of_another_model,
         "was trained with another configuration",
         "use the weights alone, as `model`",
+    ),
+    Refusal(
+        "a camera of the rig is none that the model knows",
+        camera_of_no_name,
+        "learned embeddings of the cameras CAM_FRONT",
+        "say in the rig which of the model's cameras it stands for: `model_camera`",
     ),
     Refusal(
         "`output_frame` begins with a slash",

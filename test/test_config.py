@@ -27,6 +27,12 @@ def test_whole_numbers_are_accepted_where_a_float_is_meant():
     assert from_dict(RigConfig, RIG).bev_frame.translation == (0.0, 0.0, 1.8)
 
 
+def test_a_camera_takes_the_embedding_that_it_names_or_else_that_of_its_own_name():
+    beside = {"name": "roof", "image_topic": "/roof", "camera_info_topic": "/roof_info", "model_camera": "CAM_FRONT"}
+    rig = from_dict(RigConfig, RIG | {"cameras": [beside, CAMERA]})
+    assert list(rig.model_cameras.items()) == [("roof", "CAM_FRONT"), ("CAM_FRONT", "CAM_FRONT")]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -19,6 +19,20 @@ def make_camera(**changes):
     return CameraImage(**(arguments | changes))
 
 
+@pytest.mark.parametrize(
+    ("points", "seen"),
+    [
+        (np.zeros((0, 3)), []),
+        ([[0.0, 0, 1]], [True]),
+        ([[0.0, 0, -1]], [False]),
+        # At depth 1 the image of 6 x 4 pixels reaches from u = -0.5, x = -0.7, to u = 5.5, x = 0.5.
+        ([[-0.69, 0, 1], [-0.71, 0, 1], [0.49, 0, 1], [0.51, 0, 1]], [True, False, True, False]),
+    ],
+)
+def test_what_a_camera_sees(points, seen):
+    assert make_camera().sees(np.asarray(points)).tolist() == seen
+
+
 def make_detections(count, **changes):
     arguments = {
         "stamp_ns": 7,

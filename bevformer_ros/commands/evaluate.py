@@ -19,8 +19,10 @@ from bevformer_ros.commands.options import (
     rig_of,
     truth_of,
 )
+from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.evaluation.simulated_world import KEYFRAME_RATE
 from bevformer_ros.evaluation.tracking import TrackingScores
+from bevformer_ros.resources import config_file
 from bevformer_ros.ros.bag.evaluation import (
     Evaluation,
     WorldEvaluation,
@@ -55,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(world)
     add_precision(world)
     world.add_argument("--proposals", action="store_true", help="score the perspective head's boxes, not the decoder's")
+    world.add_argument(
+        "--seen-by",
+        metavar="RIG",
+        help="count only what the cameras of this rig have in view: a name in config/rigs or a YAML file",
+    )
     world.add_argument("--perfect", action="store_true", help="with --tracking: track the truth, not what is detected")
     add_setting(world, "tracking_config")
     add_field(world, Drive, "seconds")
@@ -91,6 +98,12 @@ def of_results(arguments: argparse.Namespace) -> Evaluation | TrackingScores:
     return first
 
 
+def seen_by_of(arguments: argparse.Namespace) -> list[str] | None:
+    if arguments.seen_by is None:
+        return None
+    return [camera.name for camera in load_yaml(RigConfig, config_file("rigs", arguments.seen_by)).cameras]
+
+
 def of_worlds(arguments: argparse.Namespace) -> WorldEvaluation | TrackingScores:
     if arguments.perfect and not arguments.tracking:
         raise ValueError("--perfect tracks the truth: give --tracking too")
@@ -107,7 +120,7 @@ def of_worlds(arguments: argparse.Namespace) -> WorldEvaluation | TrackingScores
     )
     drives = [Drive(seed, arguments.seconds, arguments.rate, arguments.size) for seed in arguments.world]
     if not arguments.tracking:
-        return evaluate_worlds(settings, drives, arguments.proposals, arguments.workers)
+        return evaluate_worlds(settings, drives, arguments.proposals, arguments.workers, seen_by_of(arguments))
     if arguments.perfect:
         return evaluate_tracked_truth(drives, settings.tracker_config(), arguments.workers)
     return evaluate_tracked_worlds(settings, drives, settings.tracker_config(), arguments.workers)

@@ -6,7 +6,7 @@ import argparse
 from typing import get_args
 
 from bevformer_ros.commands.detector_options import add_model_with_weights
-from bevformer_ros.commands.options import add_output
+from bevformer_ros.commands.options import add_output, rig_of
 from bevformer_ros.inference.export import Format, export
 from bevformer_ros.inference.pipeline import load_detector
 
@@ -19,11 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="onnx",
         help="onnx; torch-export, a program for torch.export.load; or aoti, for this CPU (default %(default)s)",
     )
+    parser.add_argument("--rig", help="the car's cameras: a name in config/rigs or a YAML file (default: the model's)")
     add_output(parser, "FOLDER", "the folder for encode and detect")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    detector = load_detector(arguments.model, arguments.weights or None)
+    model_cameras = rig_of(arguments).model_cameras if arguments.rig else None
+    detector = load_detector(arguments.model, arguments.weights or None, model_cameras=model_cameras)
     for file in export(detector.network, arguments.format, arguments.output):
         print(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -7,6 +7,10 @@ decoder), and object queries. All else, that is nearly all the arithmetic, runs 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -17,12 +21,40 @@ from bevformer_ros.model.network import BEVFormerV2
 from bevformer_ros.model.perspective_head import SharedConv
 from bevformer_ros.model.resnet import Bottleneck
 
+LOGGER = logging.getLogger(__name__)
+
 # The one place where the layout of feature maps is chosen: they take over that of the convolutions' weights. Channels
 # last is what tensor cores and oneDNN compute in; maps that already lie so need not be reordered in every layer.
 _LAYOUT = torch.channels_last
 
 # Holds its own parameters in float32: normalisation statistics, and per-level scales of the perspective head.
 _KEEPS_FLOAT32 = (nn.BatchNorm2d, nn.ParameterList)
+
+
+@torch.no_grad()
+def fit_to_cameras(network: BEVFormerV2, model_cameras: Mapping[str, str]) -> BEVFormerV2:
+    """The network with a car's cameras in the place of those that it was trained with, changed in place.
+
+    Nothing else of the network knows one camera from another: any number will do, in any order.
+    model_cameras: for each camera of the car, in its order, the camera of the network whose embedding it takes.
+    Raises ValueError for one that the network lacks.
+    """
+    known = network.config.cameras
+    strangers = [f"{own} takes that of {other}" for own, other in model_cameras.items() if other not in known]
+    if strangers:
+        raise ValueError(
+            f"{network.config.name} has learned embeddings of the cameras {', '.join(known)}, but in the rig "
+            f"{' and '.join(strangers)}; name the nearest of them: model_camera: {known[0]}"
+        )
+    takers = {name: [own for own, other in model_cameras.items() if other == name] for name in known}
+    for name, owners in takers.items():
+        if len(owners) > 1:
+            LOGGER.warning("%s share the embedding of %s, which was learned for one camera", " and ".join(owners), name)
+    encoder = network.bev_encoder
+    rows = [known.index(name) for name in model_cameras.values()]
+    encoder.camera_embedding = nn.Parameter(encoder.camera_embedding[rows])
+    network.config = replace(network.config, cameras=tuple(model_cameras))
+    return network
 
 
 @torch.no_grad()

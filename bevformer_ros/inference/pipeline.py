@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
 from bevformer_ros.inference.graphs import CudaGraphs, GraphRunner
 from bevformer_ros.inference.history import REQUEST, HistoryConfig
 from bevformer_ros.inference.memory import keep_freed_memory
-from bevformer_ros.inference.network_preparation import prepare_for_inference
+from bevformer_ros.inference.network_preparation import fit_to_cameras, prepare_for_inference
 from bevformer_ros.inference.precision import Precision, PrecisionChoice, resolve_device, resolve_precision
 from bevformer_ros.inference.preprocessing import PreparedFrame, Preprocessor
 from bevformer_ros.inference.results import detections_from
@@ -100,7 +100,7 @@ class Detector:
         expected = len(self.config.cameras)
         if len(frame.cameras) != expected:
             raise ValueError(
-                f"the frame has {len(frame.cameras)} cameras, the model {self.config.name} {expected}: "
+                f"the frame has {len(frame.cameras)} cameras, the detector {self.config.name} {expected}: "
                 f"{', '.join(self.config.cameras)}; give None for one that is missing"
             )
         return self._preprocess(frame, mark)
@@ -215,6 +215,7 @@ def load_detector(
     precision: PrecisionChoice = "float32",
     history: HistoryConfig | None = None,
     seed: int = 0,
+    model_cameras: Mapping[str, str] | None = None,
 ) -> Detector:
     """A detector from files.
 
@@ -222,6 +223,8 @@ def load_detector(
     which holds configuration and weights.
     weights: an official .pth or a .safetensors file; without any the weights are random, from the seed.
     device, precision: `auto` takes what fits the machine, see inference.precision.
+    model_cameras: for each camera of the frames to come, in their order, the model's whose embedding it takes
+    (RigConfig.model_cameras); without, the frames have the model's own cameras.
     Raises ValueError that names the file and what is wrong with it, and for a device that is not there.
     """
     keep_freed_memory()
@@ -239,6 +242,8 @@ def load_detector(
         network = build_network(config)
     if checkpoint is not None:
         load_weights(network, checkpoint.weights)
+    if model_cameras is not None:
+        fit_to_cameras(network, model_cameras)
     detector = Detector(network, checkpoint is not None, device, arithmetic, history)
     if checkpoint is not None:
         detector.recommended_score_threshold = checkpoint.score_threshold

@@ -12,21 +12,15 @@ from bevformer_ros.ros.node.settings import DEFAULT_SCORE_THRESHOLD, Settings
 
 
 def detector_for(settings: Settings, rig: RigConfig) -> Detector:
-    """Raises ValueError for files that do not fit, and for a model of other cameras than the rig's."""
-    detector = load_detector(
+    """Raises ValueError for files that do not fit, and for a model that lacks a camera which the rig names of it."""
+    return load_detector(
         model_file(settings.model),
         Path(settings.weights) if settings.weights else None,
         settings.device,
         settings.precision,
         settings.history(),
+        model_cameras=rig.model_cameras,
     )
-    config, names = detector.config, tuple(camera.name for camera in rig.cameras)
-    if names != config.cameras:
-        raise ValueError(
-            f"the rig has the cameras {', '.join(names)}, the model {config.name} {', '.join(config.cameras)}; "
-            "both must name the same ones in the same order"
-        )
-    return detector
 
 
 def score_threshold(settings: Settings, detector: Detector) -> float:

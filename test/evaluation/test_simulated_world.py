@@ -14,6 +14,7 @@ pytest.importorskip("nuscenes", reason="needs nuscenes-devkit, which `make env` 
 
 from bevformer_ros.evaluation.simulated_world import KEYFRAME_RATE, evaluate_world
 from bevformer_ros.inference.pipeline import load_detector
+from bevformer_ros.model.config import NUSCENES_CAMERAS
 from bevformer_ros.resources import model_file
 from bevformer_ros.simulation.drive import Drive, observations
 from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
@@ -30,19 +31,22 @@ class Oracle:
     truths: dict[tuple[str, int], Detections3D]
     late: bool = False
     makes_proposals: bool = True
+    cameras: tuple[str, ...] = NUSCENES_CAMERAS
     resets: int = 0
 
     @property
     def config(self) -> SimpleNamespace:
-        return SimpleNamespace(name="oracle", proposals="some" if self.makes_proposals else None)
+        proposals = "some" if self.makes_proposals else None
+        return SimpleNamespace(name="oracle", cameras=self.cameras, proposals=proposals)
 
     def reset(self) -> None:
         self.resets += 1
 
     def replay(self, frames: Iterable[Any]) -> Iterator[Detections3D]:
         if self.late:
-            frames = [SimpleNamespace(scene=frame.scene, stamp_ns=frame.stamp_ns) for frame in frames]
+            frames = list(frames)
         for frame in frames:
+            assert tuple(camera.name for camera in frame.cameras) == self.cameras
             truth = self.truths[frame.scene, frame.stamp_ns]
             # Across the line of sight: along it, objects would leave the range in which their class counts.
             across = truth.centers[:, [1, 0, 2]] * (-1, 1, 0)
@@ -87,6 +91,26 @@ def test_what_lies_out_of_reach_does_not_count(truths):
     assert 0 < count < every
     for entry in present(near):
         assert entry.ap == pytest.approx(1.0, abs=1e-9)
+
+
+def test_what_no_camera_in_question_sees_does_not_count(truths):
+    without_back = tuple(name for name in NUSCENES_CAMERAS if name != "CAM_BACK")
+    with pytest.raises(ValueError, match=r"nothing to evaluate"):
+        evaluate_world(Oracle(truths), [], seen_by=without_back)
+    of_five = evaluate_world(Oracle(truths, cameras=without_back), DRIVES, seen_by=without_back)
+    of_six = evaluate_world(Oracle(truths), DRIVES, seen_by=without_back)
+    every = evaluate_world(Oracle(truths), DRIVES)
+    five, six, all_of_it = (
+        sum(entry.truths for entry in scores.classes.values()) for scores in (of_five, of_six, every)
+    )
+    assert 0 < five == six < all_of_it
+    for entry in present(of_five):  # what the oracle finds behind the car is no false box
+        assert entry.ap == pytest.approx(1.0, abs=1e-9)
+
+
+def test_a_camera_that_the_simulated_car_lacks_is_refused(truths):
+    with pytest.raises(ValueError, match="the simulated car has no camera roof; it has CAM_FRONT, "):
+        evaluate_world(Oracle(truths, cameras=("CAM_FRONT", "roof")), DRIVES)
 
 
 def test_proposals_are_scored_where_wanted(truths):

@@ -123,7 +123,7 @@ def test_nothing_above_the_threshold_is_an_empty_result():
 def test_missing_camera_is_served_and_wrong_number_refused():
     detect = detector()
     assert len(detect(surround(0, cameras=(None, camera("RIGHT", -0.6, 1))))) == 20
-    with pytest.raises(ValueError, match="1 cameras, the model small 2: LEFT, RIGHT"):
+    with pytest.raises(ValueError, match="1 cameras, the detector small 2: LEFT, RIGHT"):
         detect(surround(100, cameras=(camera("LEFT", 0.6, 0),)))
 
 

@@ -150,13 +150,15 @@ def evaluate_tracks(pairs: Sequence[tuple[Path, Path]], rig: RigConfig, truth: B
 
 @dataclass(frozen=True)
 class WorldEvaluation:
-    """scores: of a detector on the worlds of seeds. source: what its boxes are."""
+    """scores: of a detector on the worlds of seeds. source: what its boxes are. seen_by: the cameras in whose view they
+    count, all where None."""
 
     scores: Scores
     drives: Sequence[Drive]
     model: str
     trained: bool
     source: str
+    seen_by: Sequence[str] | None = None
 
     @property
     def samples(self) -> int:
@@ -168,8 +170,9 @@ class WorldEvaluation:
 
     def text(self) -> str:
         first, last = self.seeds[0], self.seeds[-1]
+        view = f" to {', '.join(self.seen_by)}" if self.seen_by else ""
         parts = [
-            f"{self.source} of {self.model}, worlds {first} to {last}, truth: what is visible",
+            f"{self.source} of {self.model}, worlds {first} to {last}, truth: what is visible{view}",
             score_table(self.scores, self.samples),
         ]
         learnable = set(self.seeds).difference(EVALUATION_SEEDS)
@@ -181,19 +184,29 @@ class WorldEvaluation:
         return "\n\n".join(parts)
 
     def as_json(self) -> dict[str, Any]:
-        about = {"model": self.model, "trained": self.trained, "source": self.source, "seeds": self.seeds}
+        about = {
+            "model": self.model,
+            "trained": self.trained,
+            "source": self.source,
+            "seeds": self.seeds,
+            "seen_by": self.seen_by,
+        }
         drive = {key: value for key, value in asdict(self.drives[0]).items() if key != "seed"}
         return {**about, **drive, "samples": self.samples, **self.scores.as_json()}
 
 
 def evaluate_worlds(
-    settings: Settings, drives: Sequence[Drive], proposals: bool = False, workers: int = 0
+    settings: Settings,
+    drives: Sequence[Drive],
+    proposals: bool = False,
+    workers: int = 0,
+    seen_by: Sequence[str] | None = None,
 ) -> WorldEvaluation:
     """Drive the detector of the settings through worlds, as evaluation.simulated_world has it."""
     detector = detector_for(settings, load_yaml(RigConfig, config_file("rigs", settings.rig)))
-    scores = evaluate_world(detector, drives, proposals, workers)
+    scores = evaluate_world(detector, drives, proposals, workers, seen_by=seen_by)
     source = "proposals" if proposals else "detections"
-    return WorldEvaluation(scores, drives, detector.config.name, detector.trained, source)
+    return WorldEvaluation(scores, drives, detector.config.name, detector.trained, source, seen_by)
 
 
 def evaluate_tracked_worlds(

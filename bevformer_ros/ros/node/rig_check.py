@@ -107,9 +107,7 @@ def unseen_share(frame: SurroundFrame, bev_range: tuple[float, float, float, flo
     seen = np.zeros(len(points), np.bool_)
     for camera in frame.cameras:
         if camera is not None:
-            pixels, depth = geometry.project(camera.intrinsics, geometry.apply(camera.camera_from_bev, points))
-            size = np.array(camera.image.shape[1::-1])
-            seen |= (depth > 0) & ((pixels > -0.5) & (pixels < size - 0.5)).all(axis=-1)
+            seen |= camera.sees(points)
     return float(1 - seen.mean())
 
 
