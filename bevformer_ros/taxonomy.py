@@ -5,6 +5,7 @@ Class ranges and attribute names are those of the nuScenes detection benchmark (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 ATTRIBUTE_NAMES = (
@@ -58,3 +59,11 @@ CLASSES = (
 CLASS_NAMES = tuple(entry.name for entry in CLASSES)
 CLASS_ID = {name: index for index, name in enumerate(CLASS_NAMES)}
 ATTRIBUTE_ID = {name: index for index, name in enumerate(ATTRIBUTE_NAMES)}
+
+
+def one_per_class(values: float | Sequence[float]) -> tuple[float, ...]:
+    """A number for each class in their order, from one for all or from one for each. Raises ValueError for others."""
+    numbers = tuple(values) if isinstance(values, Sequence) else (values,) * len(CLASSES)
+    if len(numbers) != len(CLASSES) or not all(type(number) in (int, float) for number in numbers):
+        raise ValueError(f"{values!r} given, expected one number or {len(CLASSES)}: {', '.join(CLASS_NAMES)}")
+    return tuple(map(float, numbers))

@@ -110,6 +110,10 @@ def giant(exposure: Exposure) -> None:
     exposure.image.data = data[:place] + struct.pack(">HH", 65500, 65500) + data[place + 4 :]
 
 
+def gigantic(exposure: Exposure) -> None:
+    exposure.image.width, exposure.image.height = 1600, 900
+
+
 def odd_yuv(exposure: Exposure) -> None:
     exposure.image.encoding, exposure.image.width, exposure.image.step = "yuv422", 159, 318
     exposure.info.width = 159
@@ -334,6 +338,19 @@ PHASES = (
                 giant,
                 ("image of 65500 x 65500 pixels",),
                 "the data are damaged: see above; nothing was decoded or allocated",
+            ),
+        ),
+    ),
+    Phase(
+        "sizes",
+        (
+            altered(
+                "an image of more than 8 times the pixels of its CameraInfo",
+                "CAM_BACK",
+                "undecodable",
+                gigantic,
+                ("image of 1600 x 900 pixels, more than 8 times the 160 x 90", "maximum_image_pixel_ratio"),
+                "the data are damaged, or the CameraInfo is another camera's; or raise `maximum_image_pixel_ratio`",
             ),
         ),
     ),

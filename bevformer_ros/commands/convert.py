@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bevformer_ros.commands.detector_options import model_of
+from bevformer_ros.commands.detector_options import model_of, one_number_or_more
 from bevformer_ros.commands.options import add_output
 from bevformer_ros.model.conversion import convert
+from bevformer_ros.taxonomy import CLASS_NAMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--half", action="store_true", help="store float16: half the size, off by 0.05 %% at most")
     parser.add_argument(
-        "--score-threshold", type=float, help="that the weights recommend for showing boxes (default: as they did)"
+        "--score-threshold",
+        type=one_number_or_more,
+        metavar="NUMBER[,NUMBER...]",
+        help="that the weights recommend for showing boxes, one for all classes or one for each: "
+        f"{', '.join(CLASS_NAMES)} (default: as they did)",
     )
 
 

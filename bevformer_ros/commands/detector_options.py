@@ -15,6 +15,12 @@ from bevformer_ros.ros.node.settings import SETTINGS, Settings, default_text
 _OFFLINE = tuple(name for name in SETTINGS if name not in ("rig", "autostart", "image_reliability", "image_depth"))
 
 
+def one_number_or_more(text: str) -> float | tuple[float, ...]:
+    """0.3 or 0.3,0.2,..."""
+    numbers = tuple(map(float, text.split(",")))
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
 def add_device(parser: Options) -> None:
     add_setting(parser, "device")
 
@@ -66,7 +72,7 @@ def add_setting(parser: Options, name: str, default: str | None = None) -> None:
         return
     parser.add_argument(
         option,
-        type=type(entry.default),
+        type=one_number_or_more if entry.metadata["by_class"] else type(entry.default),
         default=entry.default if default is None else default,
         choices=entry.metadata["choices"] or None,
         metavar="|".join(entry.metadata["choices"]) or type(entry.default).__name__.upper(),

@@ -45,6 +45,8 @@ ERROR_NAMES = {"trans_err": "mATE", "scale_err": "mASE", "orient_err": "mAOE", "
 # What the benchmark does not define: a cone has no front, neither it nor a barrier moves or has attributes.
 _UNDEFINED = {"traffic_cone": ("orient_err", "vel_err", "attr_err"), "barrier": ("vel_err", "attr_err")}
 
+_F1_DISTANCE = 2.0  # metres, as the errors
+
 
 @dataclass(frozen=True)
 class EvaluationSample:
@@ -87,6 +89,14 @@ class ClassScores:
     def ap(self) -> float:
         return float(np.mean(list(self.aps.values())))
 
+    @property
+    def best_score(self) -> float:
+        """From which score on the boxes have the best F1, hits counted to 2 m. NaN where there is no hit."""
+        curve = self.curves[_F1_DISTANCE]
+        sums = curve.precision + curve.recall
+        f1 = np.divide(2 * curve.precision * curve.recall, sums, out=np.zeros_like(sums), where=sums > 0)
+        return float(curve.score[f1.argmax()]) if f1.any() else float("nan")
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -104,6 +114,8 @@ class Scores:
         for name, entry in content["classes"].items():
             del entry["curves"]
             entry["ap"] = self.classes[name].ap
+            best_score = self.classes[name].best_score
+            entry["best_score"] = None if np.isnan(best_score) else best_score
             entry["aps"] = {str(distance): ap for distance, ap in entry["aps"].items()}
             entry["errors"] = {key: None if np.isnan(value) else value for key, value in entry["errors"].items()}
         return content

@@ -20,6 +20,10 @@ def score_table(scores: Scores, samples: int) -> str:
         values = [entry.ap, *entry.aps.values(), *entry.errors.values()]
         numbers = "".join(f"{'-' if math.isnan(value) else f'{value:.3f}':>8}" for value in values)
         lines.append(f"{name:<22}{entry.truths:>6}{entry.detections:>7}{numbers}")
+    best_scores = [entry.best_score for entry in scores.classes.values()]
+    if not any(map(math.isnan, best_scores)):
+        words = ",".join(f"{best_score:.2f}" for best_score in best_scores)
+        lines.append(f"Best F1 to 2 m, each class from its score on: --score-threshold {words}")
     absent = [name for name, entry in scores.classes.items() if entry.truths == 0]
     if absent:
         lines.append(f"No truth of {', '.join(absent)}: each counts as AP 0 and errors 1, as in the benchmark.")

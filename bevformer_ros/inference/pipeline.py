@@ -61,7 +61,7 @@ class Detector:
 
     network: as it runs; the one that was given, changed in place (network_preparation).
     trained: False while the weights are random, and the boxes mean nothing.
-    recommended_score_threshold: from which on boxes are worth showing, where the weights say so.
+    recommended_score_thresholds: of each class, from which on boxes are worth showing, where the weights say so.
     latencies_ms: of the last frame, by stage in the order in which the stages ran; on a GPU all stages up to the BEV
     map are "encode" and all from the history to the boxes "detect", because each runs as one CUDA graph.
     """
@@ -77,7 +77,7 @@ class Detector:
     ) -> None:
         self.config: ModelConfig = network.config
         self.trained = trained
-        self.recommended_score_threshold: float | None = None
+        self.recommended_score_thresholds: tuple[float, ...] | None = None
         self.latencies_ms: dict[str, float] = {}
         self._device = torch.device(device)
         self.precision = precision
@@ -246,7 +246,7 @@ def load_detector(
         fit_to_cameras(network, model_cameras)
     detector = Detector(network, checkpoint is not None, device, arithmetic, history)
     if checkpoint is not None:
-        detector.recommended_score_threshold = checkpoint.score_threshold
+        detector.recommended_score_thresholds = checkpoint.score_thresholds
     return detector
 
 

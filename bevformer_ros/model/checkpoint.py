@@ -10,7 +10,7 @@ import json
 import logging
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from bevformer_ros.config import from_dict
 from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.taxonomy import CLASS_NAMES, one_per_class
 
 LOGGER = logging.getLogger(__name__)
 
@@ -112,15 +113,15 @@ def weights_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class Checkpoint(NamedTuple):
     """weights: under our names. config: inside our own files; None from an official one.
 
-    left_out: official tensors the network does not use. source: "official" or "bevformer_ros". score_threshold: the
-    score from which on boxes are worth showing, as found in validation; None where the file says nothing.
+    left_out: official tensors the network does not use. source: "official" or "bevformer_ros". score_thresholds:
+    for each class the score from which on boxes are worth showing, found in validation; None where the file says none.
     """
 
     weights: dict[str, Tensor]
     config: ModelConfig | None
     left_out: tuple[str, ...]
     source: str
-    score_threshold: float | None = None
+    score_thresholds: tuple[float, ...] | None = None
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -141,16 +142,21 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def save_checkpoint(
-    path: str | Path, weights: Mapping[str, Tensor], config: ModelConfig, score_threshold: float | None = None
+    path: str | Path,
+    weights: Mapping[str, Tensor],
+    config: ModelConfig,
+    score_thresholds: float | Sequence[float] | None = None,
 ) -> None:
-    """Write weights (our names) and configuration as one .safetensors file. score_threshold: as in Checkpoint."""
+    """Write weights (our names) and configuration as one .safetensors file. score_thresholds: one for all classes, or
+    as in Checkpoint. Raises ValueError for what the file would be refused for."""
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: our checkpoints are safetensors, name it *.safetensors")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     metadata = {_CONFIG_KEY: json.dumps(asdict(config))}
-    if score_threshold is not None:
-        metadata[SCORE_THRESHOLD_KEY] = str(score_threshold)
+    if score_thresholds is not None:
+        metadata[SCORE_THRESHOLD_KEY] = json.dumps(score_thresholds)
+        _score_thresholds(path, metadata)
     save_file(tensors, path, metadata=metadata)
 
 
@@ -238,17 +244,20 @@ def _read_safetensors(path: Path) -> Checkpoint:
         config = from_dict(ModelConfig, json.loads(metadata[_CONFIG_KEY]))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
-    return Checkpoint(weights, config, (), "bevformer_ros", _score_threshold(path, metadata))
+    return Checkpoint(weights, config, (), "bevformer_ros", _score_thresholds(path, metadata))
 
 
-def _score_threshold(path: Path, metadata: Mapping[str, str]) -> float | None:
+def _score_thresholds(path: Path, metadata: Mapping[str, str]) -> tuple[float, ...] | None:
     text = metadata.get(SCORE_THRESHOLD_KEY)
     if text is None:
         return None
     try:
-        threshold = float(text)
-    except ValueError:
-        threshold = -1.0
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"{path}: {SCORE_THRESHOLD_KEY} in its metadata is {text!r}, expected a number from 0 to 1")
-    return threshold
+        thresholds = one_per_class(json.loads(text))
+    except (ValueError, RecursionError):
+        thresholds = ()
+    if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
+        raise ValueError(
+            f"{path}: {SCORE_THRESHOLD_KEY} in its metadata is {text!r}, expected a number from 0 to 1 or a list "
+            f"with one for each class: {', '.join(CLASS_NAMES)}"
+        )
+    return thresholds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,13 +48,13 @@ def convert(
     config: ModelConfig,
     partial: bool = False,
     half: bool = False,
-    score_threshold: float | None = None,
+    score_thresholds: float | Sequence[float] | None = None,
 ) -> Conversion:
     """Write a .pth as mmcv saved it, or a .safetensors of ours, as a .safetensors of ours.
 
-    partial: take what fits and leave the rest random. half: store float16. score_threshold: that the weights are to
-    recommend from now on; None leaves it as it is. Raises ValueError for a file that does not
-    fit the model, and for numbers too large for float16.
+    partial: take what fits and leave the rest random. half: store float16. score_thresholds: that the weights are to
+    recommend from now on, one for all classes or one for each; None leaves it as it is. Raises ValueError for a file
+    that does not fit the model, and for numbers too large for float16.
     """
     checkpoint = read_checkpoint(source)
     network = build_network(config)
@@ -61,7 +62,9 @@ def convert(
     weights = network.state_dict()
     if half:
         weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
-    save_checkpoint(output, weights, config, checkpoint.score_threshold if score_threshold is None else score_threshold)
+    save_checkpoint(
+        output, weights, config, checkpoint.score_thresholds if score_thresholds is None else score_thresholds
+    )
     return Conversion(output, config, weights, tuple(checkpoint.left_out), tuple(problems))
 
 

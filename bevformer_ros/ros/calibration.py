@@ -40,7 +40,7 @@ def camera_model(
     matrix = np.asarray(info.p, np.float64).reshape(3, 4)[:, :3] if rectified else np.asarray(info.k).reshape(3, 3)
     if not matrix.any():
         raise UncalibratedError(f"CameraInfo.{field} of {info.header.frame_id!r} is all zero; calibrate the camera")
-    check_size(info, image_size)
+    _check_size(info, image_size)
     full_size = (info.width, info.height) if info.width and info.height else image_size
     _check_matrix(matrix, full_size, f"CameraInfo.{field} of {info.header.frame_id!r}")
     distortion = np.zeros(0) if rectified else _distortion(info)
@@ -54,18 +54,38 @@ def camera_model(
     return image_from_full @ matrix, distortion
 
 
-def check_size(info: CameraInfo, image_size: tuple[int, int]) -> None:
+def check_pixel_count(info: CameraInfo, image_size: tuple[int, int], maximum_ratio: float, rectified: bool) -> None:
+    """Raises ValueError for an image of more than so many times the pixels that its CameraInfo describes; where that
+    says no size, the principal point is taken for the middle of the image."""
+    described = _described_size(info)
+    if described is None:
+        described = (2 * info.p[2], 2 * info.p[6]) if rectified else (2 * info.k[2], 2 * info.k[5])
+    pixels = described[0] * described[1]
+    if pixels > 0 and image_size[0] * image_size[1] > maximum_ratio * pixels:
+        raise ValueError(
+            f"image of {image_size[0]} x {image_size[1]} pixels, more than {maximum_ratio:g} times the "
+            f"{described[0]:g} x {described[1]:g} of its CameraInfo: the image's header is damaged, or the CameraInfo "
+            "is another camera's; an image that must be so large needs a higher maximum_image_pixel_ratio"
+        )
+
+
+def _check_size(info: CameraInfo, image_size: tuple[int, int]) -> None:
     """Raises WrongImageSizeError where the CameraInfo says another size than the image's width and height."""
-    if info.width == 0 or info.height == 0:
-        return
-    full, binning = (info.roi.width or info.width, info.roi.height or info.height), _binning(info)
-    expected = full[0] // binning[0], full[1] // binning[1]
-    if image_size != expected:
+    expected = _described_size(info)
+    if expected is not None and image_size != expected:
         raise WrongImageSizeError(
             f"image of {image_size[0]} x {image_size[1]} pixels, but the CameraInfo of {info.header.frame_id!r} "
             f"describes {expected[0]} x {expected[1]}; publish the CameraInfo that belongs to the image "
             "(a resizing node has to scale it too)"
         )
+
+
+def _described_size(info: CameraInfo) -> tuple[int, int] | None:
+    """Width and height of the image as it arrives; None where the CameraInfo says none."""
+    if info.width == 0 or info.height == 0:
+        return None
+    binning = _binning(info)
+    return (info.roi.width or info.width) // binning[0], (info.roi.height or info.height) // binning[1]
 
 
 def _binning(info: CameraInfo) -> tuple[int, int]:

@@ -83,11 +83,15 @@ def test_what_is_too_large_for_half_precision_is_named(tmp_path: Path, capsys: p
     assert "queries.embedding.weight holds 1e+06" in capsys.readouterr().err
 
 
+RISING = ",".join(f"{number / 10}" for number in range(10))
+
+
 def test_a_recommended_score_is_written_and_kept(tmp_path: Path) -> None:
     model = str(REPOSITORY / "test" / "smallest_two_stage.yaml")
     config = load_yaml(ModelConfig, Path(model))
     plain, recommending, half = (tmp_path / f"{name}.safetensors" for name in ("plain", "recommending", "half"))
     save_checkpoint(plain, build_network(config).state_dict(), config)
-    assert main(["convert", str(plain), "-o", str(recommending), "--model", model, "--score-threshold", "0.31"]) == 0
+    assert main(["convert", str(plain), "-o", str(recommending), "--model", model, "--score-threshold", RISING]) == 0
     assert main(["convert", str(recommending), "-o", str(half), "--model", model, "--half"]) == 0
-    assert [read_checkpoint(path).score_threshold for path in (plain, recommending, half)] == [None, 0.31, 0.31]
+    found = [read_checkpoint(path).score_thresholds for path in (plain, recommending, half)]
+    assert found == [None, *[tuple(map(float, RISING.split(",")))] * 2]

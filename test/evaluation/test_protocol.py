@@ -128,6 +128,19 @@ def test_a_velocity_that_is_not_known_is_not_compared():
     assert score([known]).classes["car"].errors["mAVE"] == pytest.approx(5.0)
 
 
+def test_the_score_of_the_best_f1():
+    """With the boxes from 0.7 on three of four cars are found and none is false, F1 = 6 / 7; with all, 6 / 9."""
+    places = [(10.0 * step, 0, 0) for step in range(-2, 2)]
+    truth = boxes([CAR] * 4, places)
+    found = boxes([CAR] * 5, [*places[:3], (5, 20, 0), (15, 20, 0)], [0.9, 0.8, 0.7, 0.4, 0.3])
+    scores = score([sample(found, truth)])
+    assert scores.classes["car"].best_score == pytest.approx(0.7, abs=0.01)  # of 101 recalls
+    assert scores.as_json()["classes"]["bus"]["best_score"] is None
+    assert "--score-threshold" not in score_table(scores, 1)
+    everything = score_table(score([sample(EVERYTHING, EVERYTHING)]), 1)
+    assert f"--score-threshold {','.join(['0.80'] * 10)}" in everything
+
+
 def test_table_names_what_the_numbers_rest_on():
     table = score_table(score([sample(EVERYTHING, boxes([CAR], HERE))]), 1)
     assert "NDS" in table and "mAAE" in table

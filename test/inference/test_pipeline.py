@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 from fake_recorder import FakeRecorder
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from bevformer_ros import geometry
 from bevformer_ros.inference.graphs import GraphRunner
@@ -394,8 +392,6 @@ def test_weights_of_another_configuration_are_refused(tmp_path):
 def test_weights_may_recommend_a_score(tmp_path):
     path = tmp_path / "small.safetensors"
     save_checkpoint(path, build_network(SMALL).state_dict(), SMALL)
-    assert load_detector(path).recommended_score_threshold is None
-    with safe_open(path, "pt") as file:
-        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    save_file(tensors, path, {**metadata, "score_threshold": "0.4"})
-    assert load_detector(path).recommended_score_threshold == 0.4
+    assert load_detector(path).recommended_score_thresholds is None
+    save_checkpoint(path, build_network(SMALL).state_dict(), SMALL, 0.4)
+    assert load_detector(path).recommended_score_thresholds == (0.4,) * 10

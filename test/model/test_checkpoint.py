@@ -151,12 +151,30 @@ def test_a_tensor_that_is_not_finite_is_named(tmp_path: Path, value: float) -> N
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize(("metadata", "threshold"), [({}, None), ({"score_threshold": "0.31"}, 0.31)])
-def test_what_score_weights_recommend(tmp_path: Path, metadata: dict[str, str], threshold: float | None) -> None:
-    assert read_checkpoint(saved(tmp_path / "a.safetensors", metadata)).score_threshold == threshold
+BY_CLASS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
-@pytest.mark.parametrize("text", ["high", "nan", "2", ""])
-def test_a_recommended_score_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ValueError, match="score_threshold in its metadata is"):
+@pytest.mark.parametrize(
+    ("metadata", "thresholds"),
+    [
+        ({}, None),
+        ({"score_threshold": "0.31"}, (0.31,) * 10),
+        ({"score_threshold": json.dumps(BY_CLASS)}, BY_CLASS),
+    ],
+)
+def test_what_scores_weights_recommend(tmp_path: Path, metadata: dict[str, str], thresholds) -> None:
+    assert read_checkpoint(saved(tmp_path / "a.safetensors", metadata)).score_thresholds == thresholds
+
+
+@pytest.mark.parametrize(
+    "text", ["high", "NaN", "2", "", "[0.1, 0.2]", json.dumps([*BY_CLASS[:-1], 1.1]), "true", "{}"]
+)
+def test_recommended_scores_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"score_threshold in its metadata is .* one for each class: barrier, bicycle"):
         read_checkpoint(saved(tmp_path / "a.safetensors", {"score_threshold": text}))
+
+
+def test_recommended_scores_that_are_none_are_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="score_threshold in its metadata is '1.5'"):
+        save_checkpoint(tmp_path / "a.safetensors", {}, load_yaml(ModelConfig, TINY), 1.5)
+    assert not (tmp_path / "a.safetensors").exists()

@@ -16,7 +16,7 @@ from bevformer_ros.config import RigConfig
 from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagMessage, BagReader, deserialize
-from bevformer_ros.ros.detector_loading import score_threshold
+from bevformer_ros.ros.detector_loading import score_thresholds, worth_showing
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.messages import DetectorStatus
 from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, SetDroppedError, SynchronizedSet
@@ -46,14 +46,16 @@ class BagReplay:
         _require_images(bag, rig, settings)
         self.status = DetectorStatus()
         self._rig, self._detector, self._write_message = rig, detector, write
-        self._score_threshold = score_threshold(settings, detector)
+        self._score_thresholds = score_thresholds(settings, detector)
         self._patience_ns = round(settings.transform_timeout_ms * MILLISECOND_NS)
         names = tuple(camera.name for camera in rig.cameras)
         self._record = DetectorRecord(names, detector.config.name, detector.trained)
         self._transforms = TransformTree(round(settings.transform_cache_s * SECOND_NS))
         ego_motion = EgoMotion(self._transforms, rig, settings.output_frame)
         sync = settings.synchronizer(rig)
-        self._assembler = FrameAssembler(rig.cameras, sync.minimum_cameras, ego_motion, self)
+        self._assembler = FrameAssembler(
+            rig.cameras, sync.minimum_cameras, settings.maximum_image_pixel_ratio, ego_motion, self
+        )
         self._results = ResultMessages(ego_motion.output_frame)
         self._tracker = Tracker(settings.tracker_config()) if settings.tracking else None
         self._tracks = TrackMessages(ego_motion.output_frame)
@@ -139,7 +141,7 @@ class BagReplay:
             ):
                 self._write_message(topics.resolved(topic), message, detections_bev.stamp_ns)
             clock.mark("track")
-        detections_bev = detections_bev.select(detections_bev.scores >= self._score_threshold)
+        detections_bev = worth_showing(detections_bev, self._score_thresholds)
         for topic, message in self._results.of(detections_bev, output_from_bev, period_ns, wanted=lambda _: True):
             self._write_message(topics.resolved(topic), message, detections_bev.stamp_ns)
         clock.mark("write")

@@ -14,7 +14,7 @@ from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.calibration import camera_model
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, SetPoses, StampedFrame
-from bevformer_ros.ros.image_decoding import decode_image
+from bevformer_ros.ros.image_decoding import decode_image, image_size
 from bevformer_ros.ros.messages import CameraInfo
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.topics import BoxTopics
@@ -118,9 +118,8 @@ class BagScene:
         info: CameraInfo | None = self._nearest(config.camera_info_topic, stamp_ns)
         if info is None:
             raise ValueError(f"{self._bag.path} has no CameraInfo near {stamp_ns} on {config.camera_info_topic}")
-        image = decode_image(message)
-        intrinsics, distortion = camera_model(info, (image.shape[1], image.shape[0]), config.rectified)
-        return CameraImage(config.name, stamp_ns, image, intrinsics, camera_from_bev, distortion)
+        intrinsics, distortion = camera_model(info, image_size(message), config.rectified)
+        return CameraImage(config.name, stamp_ns, decode_image(message), intrinsics, camera_from_bev, distortion)
 
 
 def scene_at(

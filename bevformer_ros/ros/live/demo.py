@@ -42,7 +42,6 @@ from bevformer_ros.simulation.drive import Drive
 NODE = f"/{topics.NODE_NAME}"
 RECORDED = (*OUTPUT, OUTPUT_STATUS, topics.resolved(topics.MARKERS))
 _START_TIMEOUT_S = 120.0
-_SCORE_THRESHOLD = 0.3  # of weights that recommend none
 _MEASURED_SETS = 3
 _BAG_SUFFIXES = {".yaml", ".mcap", ".db3"}
 _HEADROOM = 1.5  # what a set may take against what the detector alone took
@@ -93,10 +92,10 @@ def demonstrate(out: Path, drive: Drive, settings: Settings) -> tuple[Summary, T
     _say(f"1/4 simulating {drive.seconds:g} s of driving, {len(rig.cameras)} cameras at {drive.rate:g} Hz")
     simulate(drive_bag, rig, drive)
     detector = detector_for(settings, rig)
-    needed, threshold = _seconds_per_set(detector, drive_bag, rig), _score_threshold(detector)
+    needed = _seconds_per_set(detector, drive_bag, rig)
     speed = min(1.0, 1.0 / (drive.rate * (_HEADROOM * needed + _OVERHEAD_S)))
     _say(f"2/4 starting the detector, model {settings.model}, {needed:.2f} s a set here (log: {out / 'detector.log'})")
-    command = _detector_command(settings, threshold)
+    command = _detector_command(settings, detector.trained)
     _run_detector(out, drive_bag, result_bag, len(drive.reference_stamps), command, speed)
     _say("4/4 summing up")
     with BagReader(drive_bag) as played, BagReader(result_bag) as result:
@@ -118,14 +117,6 @@ def _seconds_per_set(detector: Detector, drive_bag: Path, rig: RigConfig) -> flo
             detector(frame)
             times.append(time.perf_counter() - start)
     return max(times[1:] or times)
-
-
-def _score_threshold(detector: Detector) -> float:
-    """What the weights recommend. Random scores are low: with any threshold no box would take the way out."""
-    if not detector.trained:
-        return 0.0
-    recommended = detector.recommended_score_threshold
-    return _SCORE_THRESHOLD if recommended is None else recommended
 
 
 def _remove_bag(path: Path) -> None:
@@ -169,11 +160,12 @@ def _pace(speed: float) -> str:
     return "its own pace" if speed == 1.0 else f"{speed:.2f} of its pace"
 
 
-def _detector_command(settings: Settings, threshold: float) -> list[str]:
+def _detector_command(settings: Settings, trained: bool) -> list[str]:
     names = ("rig", "model", "weights")
     parameters = {**{name: getattr(settings, name) for name in names}, "image_reliability": "reliable"}
     overrides = [word for name, value in parameters.items() for word in ("-p", f"{name}:='{value}'")]
-    overrides += ["-p", f"score_threshold:={threshold}"]
+    if not trained:  # random scores are low: with any threshold no box would take the way out
+        overrides += ["-p", "score_threshold:=0.0"]
     return [
         sys.executable,
         "-m",

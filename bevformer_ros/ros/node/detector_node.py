@@ -32,7 +32,7 @@ from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.inference.precision import resolve_device
 from bevformer_ros.resources import config_file, model_file
 from bevformer_ros.ros import topics
-from bevformer_ros.ros.detector_loading import detector_for, score_threshold
+from bevformer_ros.ros.detector_loading import detector_for, score_thresholds
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node import parameters
 from bevformer_ros.ros.node.health_reporter import TICK_S, HealthReporter
@@ -212,9 +212,11 @@ class DetectorNode(Node):
             raise
         self._session = session
         names = ", ".join(camera.name for camera in self._rig.cameras)
+        least, most = session.score_thresholds.min(), session.score_thresholds.max()
+        scores = f"{least:g}" if least == most else f"{least:g} to {most:g}, by class,"
         self.get_logger().info(
             f"detecting with {detector.config.name} in {detector.precision} on {resolve_device(settings.device)} after "
-            f"{time.monotonic() - begun_s:.1f} s, boxes with a score of {session.score_threshold:g} or more in "
+            f"{time.monotonic() - begun_s:.1f} s, boxes with a score of {scores} or more in "
             f"{self._ego_motion.output_frame}, cameras {names}"
         )
 
@@ -249,7 +251,7 @@ class DetectorNode(Node):
 
     def _after_parameters(self, changed: list[Parameter]) -> None:
         if self._session is not None:
-            self._session.score_threshold = score_threshold(parameters.read(self), self._session.detector)
+            self._session.score_thresholds = score_thresholds(parameters.read(self), self._session.detector)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._session is not None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros.config import CameraConfig
-from bevformer_ros.ros.calibration import UncalibratedError, WrongImageSizeError, camera_model, check_size
+from bevformer_ros.ros.calibration import UncalibratedError, WrongImageSizeError, camera_model, check_pixel_count
 from bevformer_ros.ros.conversions import stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
 from bevformer_ros.ros.image_decoding import BgrImage, GpuJpegDecoder, decode_image, image_size, is_jpeg
@@ -89,15 +89,18 @@ class FrameAssembler:
         self,
         cameras: Sequence[CameraConfig],
         minimum_cameras: int,
+        maximum_pixel_ratio: float,
         ego_motion: EgoMotion,
         patience: Waiting,
         jpeg_device: str = "cpu",
     ) -> None:
-        """minimum_cameras: a set with fewer usable images is dropped. jpeg_device: that decodes JPEGs, cpu or a CUDA
-        device. Raises ValueError where JPEGs cannot be decoded there."""
+        """minimum_cameras: a set with fewer usable images is dropped. maximum_pixel_ratio: an image of more than so
+        many times the pixels that its CameraInfo describes is not decoded. jpeg_device: that decodes JPEGs, cpu or a
+        CUDA device. Raises ValueError where JPEGs cannot be decoded there."""
         self.undecodable = 0
         self._cameras = cameras
         self._minimum_cameras = minimum_cameras
+        self._maximum_pixel_ratio = maximum_pixel_ratio
         self._ego_motion = ego_motion
         self._patience = patience
         self._infos: list[CameraInfo | None] = [None] * len(cameras)
@@ -115,20 +118,19 @@ class FrameAssembler:
         self._decoders.shutdown()
 
     def assemble(self, images: SynchronizedSet) -> AssembledFrame:
-        """Decode, calibrate and place the images of a set. Raises SetDroppedError where too few can be used."""
+        """Calibrate, decode and place the images of a set. Raises SetDroppedError where too few can be used.
+
+        Headers and calibration come first: what they refuse must not cost the memory of an image.
+        """
         self._sets += 1
         sieve = _Sieve(self._cameras, images)
-        for index, message in sieve.usable():
-            try:
-                self._check_header(index, message)
-            except _FaultError as error:
-                sieve.leave_out(index, error.reason, str(error))
+        sizes = self._read_headers(sieve)
+        self._require(sieve)
+        models = self._calibrate(sieve, sizes)
         self._require(sieve)
         pixels = self._decode(sieve)
         self._require(sieve)
         images.clock.mark("decode_images")
-        models = self._calibrate(sieve, pixels)
-        self._require(sieve)
         try:
             world_from_bev, output_from_bev = self._patience.retry(
                 lambda: (
@@ -160,21 +162,22 @@ class FrameAssembler:
             text = "; ".join(f"{fault.camera}: {fault.text}" for fault in faults)
             raise SetDroppedError(faults[0].reason, text, faults)
 
-    def _check_header(self, index: int, message: Message) -> None:
-        """What needs no decoding, and must not be decoded where it is wrong."""
-        if stamp_to_ns(message.header.stamp) == 0:  # which tf takes for "the latest pose"
-            raise _FaultError("unstamped", "the image's stamp is 0; its driver must set it")
-        try:
-            size = image_size(message)
-        except ValueError as error:
-            self.undecodable += 1
-            raise _FaultError("undecodable", str(error)) from error
-        info = self._infos[index]
-        if info is not None:
+    def _read_headers(self, sieve: _Sieve) -> dict[int, tuple[int, int]]:
+        """Width and height of the images."""
+        sizes: dict[int, tuple[int, int]] = {}
+        for index, message in sieve.usable():
+            if stamp_to_ns(message.header.stamp) == 0:  # which tf takes for "the latest pose"
+                sieve.leave_out(index, "unstamped", "the image's stamp is 0; its driver must set it")
+                continue
             try:
-                check_size(info, size)
-            except WrongImageSizeError as error:
-                raise _FaultError("wrong_size", str(error)) from error
+                sizes[index] = image_size(message)
+            except ValueError as error:
+                self._leave_out_undecodable(sieve, index, error)
+        return sizes
+
+    def _leave_out_undecodable(self, sieve: _Sieve, index: int, error: ValueError) -> None:
+        self.undecodable += 1
+        sieve.leave_out(index, "undecodable", str(error))
 
     def _decode(self, sieve: _Sieve) -> dict[int, BgrImage]:
         usable = dict(sieve.usable())
@@ -197,35 +200,29 @@ class FrameAssembler:
             try:
                 pixels[index] = task.result()
             except ValueError as error:
-                self.undecodable += 1
-                sieve.leave_out(index, "undecodable", str(error))
+                self._leave_out_undecodable(sieve, index, error)
         return pixels
 
-    def _calibrate(self, sieve: _Sieve, pixels: dict[int, BgrImage]) -> dict[int, tuple[Matrix, Matrix]]:
+    def _calibrate(self, sieve: _Sieve, sizes: dict[int, tuple[int, int]]) -> dict[int, tuple[Matrix, Matrix]]:
         """Intrinsics and distortion."""
-        self._wait_for(sieve, self._camera_info, LookupError)
-        models: dict[int, tuple[Matrix, Matrix]] = {}
-        for index, _ in sieve.usable():
-            height, width = pixels[index].shape[:2]
-            try:
-                models[index] = self._camera_model(index, (width, height))
-            except _FaultError as error:
-                sieve.leave_out(index, error.reason, str(error))
-        return models
-
-    def _camera_model(self, index: int, size: tuple[int, int]) -> tuple[Matrix, Matrix]:
-        camera = self._cameras[index]
-        try:
-            return camera_model(self._camera_info(index), size, camera.rectified)
-        except LookupError as error:
+        infos, missing = self._wait_for(sieve, self._camera_info, LookupError)
+        for index in missing:
+            camera = self._cameras[index]
             topic = f"{camera.camera_info_topic} (cameras.{camera.name}.camera_info_topic)"
-            raise _FaultError("no_camera_info", f"no CameraInfo on {topic}; publish one with the images") from error
-        except UncalibratedError as error:
-            raise _FaultError("uncalibrated", str(error)) from error
-        except WrongImageSizeError as error:
-            raise _FaultError("wrong_size", str(error)) from error
-        except ValueError as error:
-            raise _FaultError("unusable_camera_info", str(error)) from error
+            sieve.leave_out(index, "no_camera_info", f"no CameraInfo on {topic}; publish one with the images")
+        models: dict[int, tuple[Matrix, Matrix]] = {}
+        for index, info in infos.items():
+            rectified = self._cameras[index].rectified
+            try:
+                check_pixel_count(info, sizes[index], self._maximum_pixel_ratio, rectified)
+            except ValueError as error:
+                self._leave_out_undecodable(sieve, index, error)
+                continue
+            try:
+                models[index] = camera_model(info, sizes[index], rectified)
+            except ValueError as error:
+                sieve.leave_out(index, _calibration_fault(error), str(error))
+        return models
 
     def _camera_info(self, index: int) -> CameraInfo:
         info = self._infos[index]
@@ -275,10 +272,10 @@ class FrameAssembler:
         return found, missing
 
 
-class _FaultError(Exception):
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
+def _calibration_fault(error: ValueError) -> str:
+    if isinstance(error, UncalibratedError):
+        return "uncalibrated"
+    return "wrong_size" if isinstance(error, WrongImageSizeError) else "unusable_camera_info"
 
 
 class _Sieve:

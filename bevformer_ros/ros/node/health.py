@@ -35,9 +35,10 @@ REMEDIES = {
 }
 _RESET_REMEDIES = {
     "gap": "sets come too seldom; raise history_maximum_gap_s, or take a faster model",
-    "pose_jump": "the fixed frame jumps; take a continuous one (odom, not map) as the rig's fixed_frame",
+    "pose_jump": "the fixed frame jumps; take a continuous one (odom, not map) as the rig's fixed_frame, or raise "
+    "history_pose_noise_m or history_pose_noise_rad",
     "calibration_change": "CameraInfo or mounting transforms never rest; publish constant ones, or raise "
-    "history_calibration_tolerance",
+    "history_calibration_tolerance, history_mount_tolerance_m or history_mount_tolerance_rad",
     "backward_time": "stamps go back; play the bag without a loop, or with pauses",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 from collections.abc import Sequence
 from dataclasses import Field
 from typing import Any
@@ -28,6 +29,8 @@ def read(node: Node) -> Settings:
 
 
 def _as_declared(value: Any, entry: Field[Any]) -> Any:
+    if isinstance(value, (list, array.array)):
+        return tuple(map(float, value))
     return float(value) if isinstance(entry.default, float) else value
 
 
@@ -42,7 +45,7 @@ def check(parameters: Sequence[Parameter], configured: bool) -> SetParametersRes
 
 def _fault(name: str, value: Any) -> str:
     if name in SETTINGS:
-        return settings.fault(name, value)
+        return settings.fault(name, value.tolist() if isinstance(value, array.array) else value)
     if name.startswith(_CAMERA_PREFIX) and name.endswith(".exposure_offset_ms"):
         return settings.fault_of_number(name, value, _EXPOSURE_OFFSETS_MS)
     if name.startswith(_CAMERA_PREFIX) and name.endswith("_topic"):

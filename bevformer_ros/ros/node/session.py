@@ -21,7 +21,7 @@ from bevformer_ros.inference.pipeline import Detector, HistoryStatus
 from bevformer_ros.inference.preprocessing import PreparedFrame
 from bevformer_ros.resources import DDS_PROFILE_VARIABLE
 from bevformer_ros.ros.conversions import header_of, stamp_to_ns
-from bevformer_ros.ros.detector_loading import jpeg_device_of, score_threshold
+from bevformer_ros.ros.detector_loading import jpeg_device_of, score_thresholds, worth_showing
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node.camera_health import CameraFault
 from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, SetDroppedError, SynchronizedSet
@@ -56,7 +56,7 @@ class DetectionSession:
         detector: Detector,
     ) -> None:
         """Raises ValueError where JPEGs cannot be decoded as the settings say."""
-        self.score_threshold = score_threshold(settings, detector)
+        self.score_thresholds = score_thresholds(settings, detector)
         self.health = HealthModel(rig, settings.health_limits(), detector.trained, time.monotonic())
         self.qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
@@ -78,7 +78,12 @@ class DetectionSession:
         )
         sync = settings.synchronizer(rig)
         self._assembler = FrameAssembler(
-            rig.cameras, sync.minimum_cameras, ego_motion, self._patience, jpeg_device_of(settings)
+            rig.cameras,
+            sync.minimum_cameras,
+            settings.maximum_image_pixel_ratio,
+            ego_motion,
+            self._patience,
+            jpeg_device_of(settings),
         )
         self._worker = PipelinedWorker(self._prepare, self._process, lambda images: self._drop(images, "superseded"))
         self.synchronizer = SurroundSynchronizer(sync)
@@ -220,7 +225,7 @@ class DetectionSession:
             tracks = self._tracker(detections, world_from_bev, resets)
             self._outputs.publish_tracks(tracks, world_from_bev, assembled.output_from_bev, self._record.period_ns)
             clock.mark("track")
-        detections = detections.select(detections.scores >= self.score_threshold)
+        detections = worth_showing(detections, self.score_thresholds)
         self._outputs.publish_detections(detections, assembled.output_from_bev, self._record.period_ns)
         clock.mark("publish")
         node_ms = clock.latencies_ms()

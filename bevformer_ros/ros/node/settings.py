@@ -11,6 +11,7 @@ from bevformer_ros.inference.precision import PrecisionChoice
 from bevformer_ros.resources import DEFAULT_RIG
 from bevformer_ros.ros.node.health import HealthLimits
 from bevformer_ros.ros.node.synchronizer import SynchronizerConfig
+from bevformer_ros.taxonomy import CLASS_NAMES, one_per_class
 from bevformer_ros.tracking.config import TrackingConfig
 from bevformer_ros.types import MILLISECOND_NS
 
@@ -24,9 +25,17 @@ def _parameter(
     within: tuple[float, float] | None = None,
     choices: tuple[str, ...] = (),
     live: bool = False,
+    by_class: bool = False,
 ) -> Any:
-    """live: may change at any time; others only while the node is unconfigured, since configuring reads them."""
-    metadata = {"description": description, "within": within, "choices": choices, "live": live}
+    """live: may change at any time; others only while the node is unconfigured, since configuring reads them.
+    by_class: a number or one for each class."""
+    metadata = {
+        "description": description,
+        "within": within,
+        "choices": choices,
+        "live": live,
+        "by_class": by_class,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -46,15 +55,22 @@ class Settings:
     )
     autostart: bool = _parameter(True, "configure and activate by itself; false waits for a lifecycle manager")
     output_frame: str = _parameter("", "tf frame of the published boxes; empty for the rig's base frame")
-    score_threshold: float = _parameter(
+    score_threshold: float | tuple[float, ...] = _parameter(
         -1.0,
-        "boxes with a lower score are not published; may change while running; a negative value takes what the weights "
-        f"recommend, or {DEFAULT_SCORE_THRESHOLD} where they say nothing",
+        "boxes with a lower score are not published; may change while running; one number for all classes or one for "
+        f"each: {', '.join(CLASS_NAMES)}; a negative one takes what the weights recommend, or "
+        f"{DEFAULT_SCORE_THRESHOLD} where they say nothing",
         (-1.0, 1.0),
         live=True,
+        by_class=True,
     )
     minimum_cameras: int = _parameter(
         0, "a set with fewer images is dropped, with more it is used; 0 for all cameras of the rig", (0, 64)
+    )
+    maximum_image_pixel_ratio: float = _parameter(
+        8.0,
+        "an image of more than so many times the pixels that its CameraInfo describes is not decoded",
+        (1.0, 1000.0),
     )
     sync_tolerance_ms: float = _parameter(
         40.0, "farthest that an image may lie from its expected stamp; less than half a frame period", (0.1, 1000.0)
@@ -84,11 +100,41 @@ class Settings:
     history_maximum_gap_s: float = _parameter(
         HistoryConfig.maximum_gap_s, "a longer pause between sets makes the history begin anew", (0.1, 60.0)
     )
+    history_maximum_speed_mps: float = _parameter(
+        HistoryConfig.maximum_speed_mps,
+        "a faster motion of the car between sets makes the history begin anew",
+        (0.1, 1000.0),
+    )
+    history_maximum_turn_rate_rps: float = _parameter(
+        HistoryConfig.maximum_turn_rate_rps,
+        "a faster turn of the car between sets, in rad/s, makes the history begin anew",
+        (0.01, 100.0),
+    )
+    history_pose_noise_m: float = _parameter(
+        HistoryConfig.pose_noise_m,
+        "how much beyond that speed localisation may correct the position at once",
+        (0.0, 100.0),
+    )
+    history_pose_noise_rad: float = _parameter(
+        HistoryConfig.pose_noise_rad,
+        "how much beyond that turn localisation may correct the heading at once",
+        (0.0, 3.15),
+    )
     history_calibration_tolerance: float = _parameter(
         HistoryConfig.intrinsics_tolerance,
         "a larger change of a focal length or principal point, relative to the focal length, makes the history begin "
         "anew",
         (0.0, 1.0),
+    )
+    history_mount_tolerance_m: float = _parameter(
+        HistoryConfig.mount_tolerance_m,
+        "a larger change of a camera's place on the car makes the history begin anew",
+        (0.0, 100.0),
+    )
+    history_mount_tolerance_rad: float = _parameter(
+        HistoryConfig.mount_tolerance_rad,
+        "a larger change of a camera's direction on the car makes the history begin anew",
+        (0.0, 3.15),
     )
     transform_cache_s: float = _parameter(10.0, "how long tf is remembered", (1.0, 600.0))
     health_timeout_s: float = _parameter(
@@ -114,7 +160,13 @@ class Settings:
         return HistoryConfig(
             minimum_spacing_s=self.history_spacing_s,
             maximum_gap_s=self.history_maximum_gap_s,
+            maximum_speed_mps=self.history_maximum_speed_mps,
+            maximum_turn_rate_rps=self.history_maximum_turn_rate_rps,
+            pose_noise_m=self.history_pose_noise_m,
+            pose_noise_rad=self.history_pose_noise_rad,
             intrinsics_tolerance=self.history_calibration_tolerance,
+            mount_tolerance_m=self.history_mount_tolerance_m,
+            mount_tolerance_rad=self.history_mount_tolerance_rad,
         )
 
     def tracker_config(self) -> TrackingConfig:
@@ -144,6 +196,8 @@ def fault(name: str, value: Any) -> str:
     choices, within = entry.metadata["choices"], entry.metadata["within"]
     if choices and value not in choices:
         return f"{name} is {value!r}, expected one of {', '.join(choices)}"
+    if entry.metadata["by_class"]:
+        return _fault_by_class(name, value, within)
     if within is not None and (wrong := fault_of_number(name, value, within)):
         return wrong
     if name == "output_frame" and value.startswith("/"):
@@ -151,6 +205,14 @@ def fault(name: str, value: Any) -> str:
     if name == "device" and not _is_device(value):
         return f"device is {value!r}, expected {DEVICE_PATTERN}"
     return ""
+
+
+def _fault_by_class(name: str, value: Any, within: tuple[float, float]) -> str:
+    try:
+        numbers = one_per_class(value)
+    except ValueError as error:
+        return f"{name}: {error}"
+    return next(filter(None, (fault_of_number(name, number, within) for number in numbers)), "")
 
 
 def fault_of_number(name: str, value: Any, within: tuple[float, float]) -> str:
@@ -162,7 +224,8 @@ def fault_of_number(name: str, value: Any, within: tuple[float, float]) -> str:
 
 
 def type_text(entry: Field[Any]) -> str:
-    return {str: "string", float: "number", int: "integer", bool: "bool"}[type(entry.default)]
+    text = {str: "string", float: "number", int: "integer", bool: "bool"}[type(entry.default)]
+    return f"{text} or {len(CLASS_NAMES)}" if entry.metadata["by_class"] else text
 
 
 def _is_device(value: str) -> bool:

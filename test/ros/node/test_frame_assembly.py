@@ -43,7 +43,7 @@ def buffer():
 
 @pytest.fixture
 def assembler(buffer):
-    made = FrameAssembler(RIG.cameras, 6, EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0))
+    made = FrameAssembler(RIG.cameras, 6, 8.0, EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0))
     for index in range(len(RIG.cameras)):
         made.set_camera_info(index, info_of())
     yield made
@@ -82,6 +82,20 @@ def test_missing_cameras_stay_none_in_their_place(assembler):
     assert [camera is None for camera in cameras] == [False, True, False, False, True, False]
 
 
+def test_nothing_is_decoded_before_its_size_is_known_to_fit(buffer, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(frame_assembly, "decode_image", decoded.append)
+    assembler = FrameAssembler(RIG.cameras, 6, 8.0, EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0))
+    with pytest.raises(SetDroppedError, match="no CameraInfo on"):
+        assembler.assemble(image_set())
+    for index in range(len(RIG.cameras)):
+        assembler.set_camera_info(index, sizeless(cx=0.5))
+    with pytest.raises(SetDroppedError, match="more than 8 times the 1 x 1.6 of its CameraInfo"):
+        assembler.assemble(image_set())
+    assert not decoded
+    assembler.close()
+
+
 def test_skew():
     assert image_set().skew_ms == pytest.approx(43.0)
     assert image_set(missing=range(6)).skew_ms == 0.0
@@ -98,7 +112,7 @@ def broken(images):
 
 
 def test_a_damaged_image_is_left_out_where_enough_others_remain(buffer):
-    assembler = FrameAssembler(RIG.cameras, 5, EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0))
+    assembler = FrameAssembler(RIG.cameras, 5, 8.0, EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0))
     for index in range(len(RIG.cameras)):
         assembler.set_camera_info(index, info_of())
     images = image_set()
@@ -133,12 +147,28 @@ def too_late(images):
     images.messages[3].header.stamp.sec = 9
 
 
+def gigantic(images):
+    """By its header alone."""
+    images.messages[3].width, images.messages[3].height, images.messages[3].step = 800, 600, 2400
+
+
+def sizeless(cx):
+    return CameraInfo(k=[5.0, 0.0, cx, 0.0, 5.0, 0.8, 0.0, 0.0, 1.0])
+
+
 DEFECTS = [
     (broken, info_of(), "undecodable", "image holds 5 bytes"),
     (None, None, "no_camera_info", r"no CameraInfo on /cam_back/camera_info \(cameras.CAM_BACK.camera_info_topic"),
     (None, info_of(k=[0.0] * 9), "uncalibrated", "calibrate"),
     (None, info_of(k=[math.nan] * 9), "unusable_camera_info", "holds nan"),
     (None, info_of(distortion_model="equidistant", d=[0.1] * 4), "unusable_camera_info", "rectified"),
+    (
+        gigantic,
+        info_of(),
+        "undecodable",
+        r"image of 800 x 600 pixels, more than 8 times the 8 x 6.*maximum_image_pixel",
+    ),
+    (None, sizeless(cx=1.0), "undecodable", "more than 8 times the 2 x 1.6 of its CameraInfo"),
     (None, CameraInfo(width=16, height=12, k=info_of().k), "wrong_size", "image of 8 x 6 pixels.* describes 16 x 12"),
     (unknown_frame, info_of(), "no_transform", "no frame 'nowhere' .*only base_link"),
     (no_frame, info_of(), "no_transform", "empty"),
@@ -153,7 +183,9 @@ DEFECTS = [
 def test_the_defect_of_a_camera_is_that_cameras(buffer, spoil, info, reason, text):
     """Where all are wanted the set is lost, where five suffice it goes on with the others; and without the defect."""
     for minimum in (6, 5):
-        assembler = FrameAssembler(RIG.cameras, minimum, EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0))
+        assembler = FrameAssembler(
+            RIG.cameras, minimum, 8.0, EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0)
+        )
         for index in range(len(RIG.cameras)):
             if index != 3:
                 assembler.set_camera_info(index, info_of())
@@ -192,7 +224,7 @@ def test_a_camera_that_others_can_do_without_is_waited_for_once(buffer):
                 waits.append(late)
                 raise
 
-    assembler = FrameAssembler(RIG.cameras, 5, EgoMotion(TfTransforms(buffer), RIG), Counting())
+    assembler = FrameAssembler(RIG.cameras, 5, 8.0, EgoMotion(TfTransforms(buffer), RIG), Counting())
     for index in range(len(RIG.cameras)):
         assembler.set_camera_info(index, info_of())
     for _ in range(12):
@@ -216,7 +248,7 @@ def test_boxes_of_the_real_keyframe_land_where_its_own_matrices_say(shared_direc
         buffer.set_transform(message.transforms[0], "bag")
     for transform in messages["/tf_static"].transforms:
         buffer.set_transform_static(transform, "bag")
-    assembler = FrameAssembler(rig.cameras, 6, EgoMotion(TfTransforms(buffer), rig), Patience(0, lambda: 0))
+    assembler = FrameAssembler(rig.cameras, 6, 8.0, EgoMotion(TfTransforms(buffer), rig), Patience(0, lambda: 0))
     for index, camera in enumerate(rig.cameras):
         assembler.set_camera_info(index, messages[camera.camera_info_topic])
     keyframe = load_keyframe(folder)
@@ -247,7 +279,7 @@ def test_a_gpu_that_cannot_decode_what_the_cpu_can_is_asked_once(buffer, monkeyp
             raise ValueError("a compressed image cannot be decoded on the GPU: no nvjpeg")
 
     monkeypatch.setattr(frame_assembly, "GpuJpegDecoder", Refusing)
-    assembler = FrameAssembler(RIG.cameras, 6, EgoMotion(buffer, RIG), Patience(0, lambda: 0), "cuda:1")
+    assembler = FrameAssembler(RIG.cameras, 6, 8.0, EgoMotion(buffer, RIG), Patience(0, lambda: 0), "cuda:1")
     file = cv2.imencode(".jpg", np.full((6, 8, 3), 99, np.uint8))[1].tobytes()
     good = CompressedImage(format="jpeg", data=file)
     damaged = CompressedImage(format="jpeg", data=file[: len(file) // 2])

@@ -67,9 +67,20 @@ def test_overrides_are_read(make_node):
     assert (settings.model, settings.score_threshold, settings.minimum_cameras) == ("t8", 0.5, 4)
 
 
+def test_a_threshold_for_each_class(make_node):
+    for values in ([0.1 * number for number in range(10)], [0, 1] * 5):
+        node = make_node(score_threshold=values)
+        assert parameters.read(node).score_threshold == tuple(map(float, values))
+    node.configured = True
+    assert node.set_parameters([Parameter("score_threshold", value=[0.5] * 10)])[0].successful
+    assert parameters.read(node).score_threshold == (0.5,) * 10
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
+        ("score_threshold", [0.5] * 9, "expected one number or 10: barrier, bicycle"),
+        ("score_threshold", [0.5] * 9 + [1.5], "score_threshold is 1.5"),
         ("score_threshold", 1.5, "score_threshold"),
         ("score_threshold", "high", "score_threshold"),
         ("minimum_cameras", -1, "minimum_cameras"),

@@ -28,7 +28,7 @@ from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node.session import DetectionSession
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.node.tf_buffer import TfTransforms
-from bevformer_ros.taxonomy import NO_ATTRIBUTE
+from bevformer_ros.taxonomy import CLASS_NAMES, NO_ATTRIBUTE
 from bevformer_ros.types import SECOND_NS, Detections3D
 
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
@@ -43,7 +43,7 @@ class Detector:
 
     config = SimpleNamespace(name="double", bev=BevGridConfig())
     trained = False
-    recommended_score_threshold = None
+    recommended_score_thresholds = None
     latencies_ms = {"network": 5.0}  # noqa: RUF012
     history = HistoryStatus(depth=2, slots=3, bytes=7, resets={})
 
@@ -212,7 +212,7 @@ def test_a_reset_is_done_before_the_next_set_and_once(bench):
 
 
 def test_the_threshold_may_change(bench):
-    bench.session.score_threshold = 0.8
+    bench.session.score_thresholds = np.full(len(CLASS_NAMES), 0.8)
     bench.send(0)
     bench.wait(1)
     assert len(bench.outputs.detections[0]) == 1
@@ -263,10 +263,25 @@ def test_an_overlay_that_fails_costs_no_set(bench):
 
 def test_what_weights_recommend_is_the_threshold_unless_the_user_says_another(bench):
     arguments = (RIG, bench.session._ego_motion, bench.outputs, bench.detector)
-    for recommended, wanted, threshold in ((None, -1.0, 0.2), (0.35, -1.0, 0.35), (0.35, 0.0, 0.0)):
-        bench.detector.recommended_score_threshold = recommended
+    rising = tuple(number / 10 for number in range(10))
+    for recommended, wanted, thresholds in (
+        (None, -1.0, (0.2,) * 10),
+        (rising, -1.0, rising),
+        (rising, 0.0, (0.0,) * 10),
+        (rising, (0.9, *(-1.0,) * 9), (0.9, *rising[1:])),
+    ):
+        bench.detector.recommended_score_thresholds = recommended
         session = DetectionSession(bench.node, Settings(score_threshold=wanted), *arguments)
-        assert session.score_threshold == threshold
+        assert tuple(session.score_thresholds) == thresholds
+
+
+def test_a_box_needs_the_score_of_its_class(bench):
+    """All of the double's are barriers."""
+    for tenth, (barrier, others, count) in enumerate([(0.3, 1.0, 2), (1.0, 0.0, 0)]):
+        bench.session.score_thresholds = np.where(np.array(CLASS_NAMES) == "barrier", barrier, others)
+        bench.send(tenth)
+        bench.wait(tenth + 1)
+        assert len(bench.outputs.detections[tenth]) == count
 
 
 def test_health_knows_what_happened(bench):
