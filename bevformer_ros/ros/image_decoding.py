@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -141,11 +142,29 @@ def _decode_with_cv_bridge(message: Image) -> BgrImage:
             f"image encoding {message.encoding!r} is not supported without cv_bridge; publish one of "
             f"{', '.join(_CONVERSIONS)} or install cv_bridge"
         ) from error
+    bridge = CvBridge()
     try:
-        return np.asarray(CvBridge().imgmsg_to_cv2(message, "bgr8"))
-    # Upstream's raises the last two for data that do not fit the description.
+        plain = _plain(message, *bridge.encoding_to_dtype_with_channels(message.encoding))
+        return np.asarray(bridge.imgmsg_to_cv2(plain, "bgr8"))
+    # Upstream's raises the last two for what it does not expect.
     except (CvBridgeError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"cv_bridge cannot turn image encoding {message.encoding!r} into bgr8: {error}") from error
+
+
+def _plain(message: Image, element: str, channels: int) -> Image:
+    """The image with unpadded rows in the machine's byte order: upstream's cv_bridge shears rows that are padded by less
+    than a pixel, and its swapping of bytes fails with NumPy 2. element: name of a numpy type."""
+    theirs = np.dtype(element).newbyteorder(">" if message.is_bigendian else "<")
+    rows = np.ascontiguousarray(_pixel_view(message, channels * theirs.itemsize))
+    return type(message)(
+        header=message.header,
+        height=message.height,
+        width=message.width,
+        encoding=message.encoding,
+        is_bigendian=int(sys.byteorder == "big"),
+        step=message.width * channels * theirs.itemsize,
+        data=rows.view(theirs).astype(np.dtype(element)).tobytes(),
+    )
 
 
 def _decode_compressed(message: CompressedImage) -> BgrImage:

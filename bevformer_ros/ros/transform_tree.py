@@ -21,7 +21,6 @@ from bevformer_ros.ros.messages import TransformStamped
 Matrix = NDArray[np.float64]
 
 RESTART_NS = 500_000_000  # no publisher of transforms is out of order by this much
-_NORM_TOLERANCE = 0.01  # of the squared norm of a quaternion, as tf2 has it
 
 
 class NoTransformError(LookupError):
@@ -157,8 +156,8 @@ def _link(transform: TransformStamped) -> _Link:
 
 def _is_sound(child: str, link: _Link) -> bool:
     numbers = np.concatenate([link.translation, link.quaternion])
-    is_unit = abs(float(link.quaternion @ link.quaternion) - 1.0) < _NORM_TOLERANCE
-    return bool(child) and bool(link.parent) and child != link.parent and not np.isnan(numbers).any() and is_unit
+    is_rotation = float(link.quaternion @ link.quaternion) > 0.0  # tf2 normalises, whatever the length
+    return bool(child) and bool(link.parent) and child != link.parent and bool(np.isfinite(numbers).all()) and is_rotation
 
 
 def _between(before: _Link, after: _Link, stamp_ns: int) -> Matrix:

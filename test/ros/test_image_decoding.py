@@ -29,7 +29,7 @@ def colours():
 
 
 def message_of(pixels, encoding, padding=0):
-    rows = pixels.reshape(len(pixels), -1)
+    rows = pixels.reshape(len(pixels), -1).view(np.uint8)
     rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=255)
     return Image(height=len(pixels), width=WIDTH, encoding=encoding, step=rows.shape[1], data=rows.tobytes())
 
@@ -60,6 +60,32 @@ def packed_yuv(colours, luma_first):
 def test_colour_orders_and_padded_rows(colours, encoding, order, padding):
     colours[1:3, 2:4] = (9, 8, 7)
     assert np.array_equal(decode_image(message_of(colours[..., list(order)], encoding, padding)), colours)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 5, 12])
+@pytest.mark.parametrize(("encoding", "order"), [("bgr16", (0, 1, 2)), ("rgb16", (2, 1, 0))])
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_cv_bridge_sees_plain_rows(colours, encoding, order, big_endian, padding):
+    """Upstream's shears rows that are padded by less than a pixel, and fails on the other byte order with NumPy 2."""
+    colours[1:3, 2:4] = (9, 8, 7)
+    deep = (colours[..., list(order)].astype(np.uint16) * 257).astype(">u2" if big_endian else "<u2")
+    message = message_of(np.ascontiguousarray(deep), encoding, padding)
+    message.is_bigendian = int(big_endian)
+    assert np.array_equal(decode_image(message), colours)
+
+
+@pytest.mark.parametrize("error", [TypeError("buffer is too small"), AttributeError("newbyteorder")])
+def test_what_upstreams_cv_bridge_raises_is_understood(colours, monkeypatch, error):
+    class Bridge:
+        def encoding_to_dtype_with_channels(self, encoding):
+            return "uint8", 3
+
+        def imgmsg_to_cv2(self, message, encoding):
+            raise error
+
+    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=Bridge, CvBridgeError=TypeError))
+    with pytest.raises(ValueError, match=f"cv_bridge cannot turn image encoding 'nv12' into bgr8: {error}"):
+        decode_image(message_of(colours, "nv12"))
 
 
 def test_mono_becomes_grey():

@@ -82,12 +82,24 @@ def test_a_loop_is_an_error():
         stamped("", "base", 1),
         stamped("map", "", 1),
         stamped("map", "base", 1, (math.nan, 0, 0)),
+        stamped("map", "base", 1, (math.inf, 0, 0)),
         stamped("map", "base", 1, rotation=(0, 0, 0, 0)),
     ],
 )
 def test_senseless_transforms_are_left_out(senseless):
     with pytest.raises(NoTransformError):
         tree_of(senseless).look_up("map", "base", SECOND_NS)
+
+
+@pytest.mark.parametrize("length", [0.01, 1.006, 7.0])
+def test_quaternions_of_any_length_are_rotations(length):
+    long = stamped("map", "base", 1, rotation=tuple(length * part for part in about_z(30)))
+    unit = stamped("map", "base", 1, rotation=about_z(30))
+    buffer = Buffer()
+    buffer.set_transform(long, "test")
+    expected = tree_of(unit).look_up("map", "base", SECOND_NS)
+    assert np.allclose(tree_of(long).look_up("map", "base", SECOND_NS), expected)
+    assert np.allclose(TfTransforms(buffer).look_up("map", "base", SECOND_NS), expected)
 
 
 def test_only_the_cache_is_kept_and_a_step_back_in_time_begins_anew():

@@ -251,10 +251,11 @@ def test_data_older_than_the_cache_time_is_ignored_and_logged(buffer):
     assert not buffer.can_transform("map", "base", at(89.9))
 
 
-def test_the_default_cache_is_ten_seconds_and_upstream_prunes_before_it_inserts(buffer):
-    fill(buffer, stamped("map", "base", 1), stamped("map", "base", 11), stamped("map", "base", 12))
-    assert buffer.can_transform("map", "base", at(1)), "1 s is not yet older than 11 s by more than the cache time"
-    fill(buffer, stamped("map", "base", 13))
+def test_the_default_cache_is_ten_seconds(buffer):
+    """Whether data are pruned before or after an insertion differs between upstream's versions."""
+    fill(buffer, *(stamped("map", "base", second) for second in (1, 11)))
+    assert buffer.can_transform("map", "base", at(1))
+    fill(buffer, *(stamped("map", "base", second) for second in (12, 13)))
     assert not buffer.can_transform("map", "base", at(1))
     assert buffer.can_transform("map", "base", at(11.5))
 
@@ -265,10 +266,12 @@ def test_the_cache_time_can_be_chosen():
     assert short.can_transform("map", "base", at(2))
 
 
-def test_an_exact_repeat_changes_nothing(buffer):
+def test_an_exact_repeat_changes_no_answer(buffer):
+    """Upstream's older versions keep the repeat and word the exception otherwise."""
     once = stamped("map", "base", 1, (1, 0, 0))
     fill(buffer, once, once)
-    with pytest.raises(ExtrapolationException, match="only time"):
+    assert x_of(buffer, "map", "base", at(1)) == 1
+    with pytest.raises(ExtrapolationException):
         buffer.lookup_transform("map", "base", at(2))
 
 
@@ -320,9 +323,8 @@ def test_a_static_transform_is_replaced_by_the_next(buffer):
         stamped("map", "base", 1, (float("nan"), 0, 0)),
         stamped("map", "base", 1, rotation=(0, 0, float("nan"), 1)),
         stamped("map", "base", 1, rotation=(0, 0, 0, 0)),
-        stamped("map", "base", 1, rotation=(0, 0, 0, 1.006)),
     ],
-    ids=["self", "no child", "no parent", "nan translation", "nan rotation", "no rotation", "not of unit length"],
+    ids=["self", "no child", "no parent", "nan translation", "nan rotation", "no rotation"],
 )
 def test_faulty_transforms_are_ignored(buffer, faulty):
     buffer.set_transform(faulty, "test")
@@ -331,9 +333,10 @@ def test_faulty_transforms_are_ignored(buffer, faulty):
     assert buffer.all_frames_as_string() == ""
 
 
-def test_a_quaternion_slightly_off_unit_length_is_normalised(buffer):
-    fill(buffer, stamped("map", "base", 1, rotation=(0, 0, 0, 1.004)))
-    assert rotation_of(buffer.lookup_transform("map", "base", at(1))) == pytest.approx((0, 0, 0, 1))
+@pytest.mark.parametrize("length", [1.004, 0.5, 7.0])
+def test_upstream_normalises_quaternions_of_any_length(buffer, length):
+    fill(buffer, stamped("map", "base", 1, rotation=tuple(length * part for part in about_z(30))))
+    assert rotation_of(buffer.lookup_transform("map", "base", at(1))) == pytest.approx(about_z(30))
 
 
 def test_clear_forgets_moving_links_but_upstream_keeps_static_ones_and_names(buffer):

@@ -22,7 +22,6 @@ from tf2_ros.rigid import Rigid, normalise
 
 _DEFAULT_CACHE_TIME = Duration(seconds=10)
 _NO_WAIT = Duration()
-_NORM_TOLERANCE = 0.01  # of the squared norm of a quaternion, as upstream
 
 
 class Buffer:
@@ -175,10 +174,8 @@ def _fault(
         return "TF_NO_FRAME_ID (frame_id is not set)"
     if child == parent:
         return "TF_SELF_TRANSFORM (frame_id and child_frame_id are the same)"
-    if any(map(math.isnan, translation + rotation)):
+    if any(map(math.isnan, translation + rotation)) or not any(rotation):  # upstream divides the latter by 0
         return f"TF_NAN_INPUT (translation {translation}, rotation {rotation})"
-    if abs(sum(part * part for part in rotation) - 1.0) >= _NORM_TOLERANCE:
-        return f"TF_DENORMALIZED_QUATERNION (rotation {rotation} is not of unit length)"
     return ""
 
 
