@@ -152,8 +152,8 @@ def _decode_with_cv_bridge(message: Image) -> BgrImage:
 
 
 def _plain(message: Image, element: str, channels: int) -> Image:
-    """The image with unpadded rows in the machine's byte order: upstream's cv_bridge shears rows that are padded by less
-    than a pixel, and its swapping of bytes fails with NumPy 2. element: name of a numpy type."""
+    """The image with unpadded rows in the machine's byte order: upstream's cv_bridge shears rows that are padded by
+    less than a pixel, and its swapping of bytes fails with NumPy 2. element: name of a numpy type."""
     theirs = np.dtype(element).newbyteorder(">" if message.is_bigendian else "<")
     rows = np.ascontiguousarray(_pixel_view(message, channels * theirs.itemsize))
     return type(message)(

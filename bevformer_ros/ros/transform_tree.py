@@ -157,7 +157,8 @@ def _link(transform: TransformStamped) -> _Link:
 def _is_sound(child: str, link: _Link) -> bool:
     numbers = np.concatenate([link.translation, link.quaternion])
     is_rotation = float(link.quaternion @ link.quaternion) > 0.0  # tf2 normalises, whatever the length
-    return bool(child) and bool(link.parent) and child != link.parent and bool(np.isfinite(numbers).all()) and is_rotation
+    has_frames = bool(child) and bool(link.parent) and child != link.parent
+    return has_frames and is_rotation and bool(np.isfinite(numbers).all())
 
 
 def _between(before: _Link, after: _Link, stamp_ns: int) -> Matrix:

@@ -18,7 +18,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump  # type: ignore[attr-defined]
 from rclpy.duration import Duration
-from rclpy.exceptions import InvalidTopicNameException, ParameterException
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.lifecycle import LifecycleState, Node, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.task import Future
@@ -47,7 +47,7 @@ from bevformer_ros.types import MILLISECOND_NS, SECOND_NS
 _EXIT_PATIENCE_S = 1.5
 # Transitions that take long; the others belong into the executor's thread, as the callbacks that they end.
 _BESIDE = {Transition.TRANSITION_CONFIGURE: "configure", Transition.TRANSITION_ACTIVATE: "activate"}
-_UNDERSTOOD = (ValueError, OSError, ParameterException, InvalidTopicNameException)
+_UNDERSTOOD = (ValueError, OSError, ParameterException, NameValidationException)
 
 
 class DetectorNode(Node):
@@ -60,7 +60,7 @@ class DetectorNode(Node):
         super().__init__(topics.NODE_NAME)
         self._library_log = LibraryLog(self)
         self._rig: RigConfig | None = None
-        self._declared_rig: RigConfig | None = None
+        self._declared_cameras: dict[str, Any] = {}
         self._session: DetectionSession | None = None
         self._loading_since_s: float | None = None
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="lifecycle")
@@ -178,8 +178,7 @@ class DetectorNode(Node):
     def _configure(self) -> None:
         self._settings = parameters.read(self)
         rig = load_yaml(RigConfig, config_file("rigs", self._settings.rig))
-        parameters.declare_cameras(self, rig, self._declared_rig)
-        self._declared_rig = rig
+        self._declared_cameras = parameters.declare_cameras(self, rig, self._declared_cameras)
         rig = replace(rig, cameras=parameters.read_cameras(self, rig))
         self._settings.synchronizer(rig)  # refuses what cannot work before anything is built
         self._settings.tracker_config()  # so do these

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import Field
 from typing import Any
 
@@ -87,32 +87,26 @@ _CAMERA_PARAMETERS = {
 }
 
 
-def declare_cameras(node: Node, rig: RigConfig, before: RigConfig | None) -> None:
-    """Parameters cameras.<name>.<what>, whose defaults are the rig's.
+def declare_cameras(node: Node, rig: RigConfig, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters cameras.<name>.<what>, whose defaults are the rig's; returns their values before anybody sets them.
 
-    before: the rig that was declared last. What somebody has changed since then stays.
+    before: what the last call returned. What somebody has set since then stays.
     """
-    changed = _changed_cameras(node, before)
-    for name in list(node.get_parameters_by_prefix(_CAMERA_PREFIX.rstrip("."))):
-        node.undeclare_parameter(_CAMERA_PREFIX + name)
+    now = node.get_parameters_by_prefix(_CAMERA_PREFIX.rstrip("."))
+    values = {_CAMERA_PREFIX + name: parameter.value for name, parameter in now.items()}
+    changed = {name: value for name, value in values.items() if name in before and value != before[name]}
+    for name in values:
+        node.undeclare_parameter(name)
+    declared = {}
     for camera in rig.cameras:
         for what, description in _CAMERA_PARAMETERS.items():
             descriptor = ParameterDescriptor(description=f"{camera.name}: {description}; default from the rig")
             descriptor.dynamic_typing = what == "exposure_offset_ms"
             name = f"{_CAMERA_PREFIX}{camera.name}.{what}"
-            node.declare_parameter(name, getattr(camera, what), descriptor)
+            declared[name] = node.declare_parameter(name, getattr(camera, what), descriptor).value
             if name in changed:
                 node.set_parameters([Parameter(name, value=changed[name])])
-
-
-def _changed_cameras(node: Node, before: RigConfig | None) -> dict[str, Any]:
-    values = {
-        f"{_CAMERA_PREFIX}{camera.name}.{what}": getattr(camera, what)
-        for camera in (before.cameras if before is not None else ())
-        for what in _CAMERA_PARAMETERS
-    }
-    now = {name: node.get_parameter(name).value for name in values if node.has_parameter(name)}
-    return {name: value for name, value in now.items() if value != values[name]}
+    return declared
 
 
 def read_cameras(node: Node, rig: RigConfig) -> tuple[CameraConfig, ...]:

@@ -32,7 +32,7 @@ def main() -> int:
     _watch_signals(stopping, ready)
 
     import rclpy
-    from rclpy.exceptions import InvalidTopicNameException, ParameterException
+    from rclpy.exceptions import NameValidationException, ParameterException
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
     from rclpy.utilities import remove_ros_args
@@ -67,7 +67,7 @@ def main() -> int:
             del node, executor, start
             gc.collect()  # or the shared memory of the ROS context stays behind
         _leave(1 if failed else 0)
-    except (ParameterException, InvalidTopicNameException, ValueError) as error:
+    except (ParameterException, NameValidationException, ValueError) as error:
         print(f"detector: {error}", file=sys.stderr)
         return 1
     finally:

@@ -180,6 +180,7 @@ def test_a_set_that_cannot_be_used_is_counted_and_the_node_lives_on(start_detect
         ({"score_threshold": 1.5}, "score_threshold"),
         ({"rig": "no_such_rig"}, "cannot configure: 'no_such_rig' is neither a path"),
         ({"device": "cuda:99"}, "cannot configure: device is cuda:99, but"),
+        ({"cameras.CAM_BACK.image_topic": "'not a topic'"}, "is 'not a topic', expected the name of a topic"),
     ],
 )
 def test_wrong_parameters_end_the_start_with_a_clear_message(start_detector, wrong, message):

@@ -101,7 +101,7 @@ def test_wrong_ones_are_refused_at_start_and_at_run_time(make_node, name, value,
 
 def test_only_live_parameters_change_while_configured(make_node):
     node = make_node()
-    parameters.declare_cameras(node, RIG, None)
+    parameters.declare_cameras(node, RIG, {})
     node.configured = True
     assert node.set_parameters([Parameter("score_threshold", value=0.9)])[0].successful
     for name, value in (("model", "other"), ("cameras.CAM_BACK.image_topic", "/other")):
@@ -112,30 +112,39 @@ def test_only_live_parameters_change_while_configured(make_node):
 
 def test_the_rig_gives_defaults_and_parameters_override_them(make_node):
     node = make_node(cameras__CAM_BACK__image_topic="/rear/image", cameras__CAM_BACK__exposure_offset_ms=3.0)
-    parameters.declare_cameras(node, RIG, None)
+    parameters.declare_cameras(node, RIG, {})
     cameras = {camera.name: camera for camera in parameters.read_cameras(node, RIG)}
     assert cameras["CAM_FRONT"] == RIG.cameras[0]
     assert (cameras["CAM_BACK"].image_topic, cameras["CAM_BACK"].exposure_offset_ms) == ("/rear/image", 3.0)
 
 
 def test_what_somebody_changed_outlives_the_next_configuration(make_node):
-    node = make_node()
-    parameters.declare_cameras(node, RIG, None)
-    name = "cameras.CAM_BACK.image_topic"
-    assert node.set_parameters([Parameter(name, value="/rear/image")])[0].successful
+    node = make_node(cameras__CAM_FRONT__image_topic="/of/the/file")
+    declared = parameters.declare_cameras(node, RIG, {})
+    name, front = "cameras.CAM_BACK.image_topic", RIG.cameras[0]
+    for changed, topic in ((name, "/rear/image"), ("cameras.CAM_FRONT.image_topic", front.image_topic)):
+        assert node.set_parameters([Parameter(changed, value=topic)])[0].successful
     other = replace(RIG, cameras=tuple(replace(camera, rectified=True) for camera in RIG.cameras))
-    parameters.declare_cameras(node, other, RIG)
-    cameras = {camera.name: camera for camera in parameters.read_cameras(node, other)}
-    assert (cameras["CAM_BACK"].image_topic, cameras["CAM_BACK"].rectified) == ("/rear/image", True)
-    assert cameras["CAM_FRONT"] == other.cameras[0]
+    for _ in range(2):
+        declared = parameters.declare_cameras(node, other, declared)
+        cameras = {camera.name: camera for camera in parameters.read_cameras(node, other)}
+        assert (cameras["CAM_BACK"].image_topic, cameras["CAM_BACK"].rectified) == ("/rear/image", True)
+        assert cameras["CAM_FRONT"].image_topic == front.image_topic
     one = replace(other, cameras=other.cameras[:1])
-    parameters.declare_cameras(node, one, other)
+    parameters.declare_cameras(node, one, declared)
     assert not node.has_parameter(name)
+
+
+def test_a_configuration_that_failed_half_way_does_not_hinder_the_next(make_node):
+    node = make_node(cameras__CAM_BACK__image_topic="not a topic")
+    with pytest.raises(ParameterException, match="expected the name of a topic"):
+        parameters.declare_cameras(node, RIG, {})
+    assert parameters.declare_cameras(node, replace(RIG, cameras=RIG.cameras[:1]), {})
 
 
 def test_whole_numbers_are_numbers(make_node):
     node = make_node(score_threshold=1, sync_tolerance_ms=40, cameras__CAM_BACK__exposure_offset_ms=3)
-    parameters.declare_cameras(node, RIG, None)
+    parameters.declare_cameras(node, RIG, {})
     settings = parameters.read(node)
     assert (settings.score_threshold, settings.sync_tolerance_ms) == (1.0, 40.0)
     assert type(settings.score_threshold) is float
@@ -156,7 +165,7 @@ def test_wrong_camera_parameters_are_refused(make_node, wrong):
     ((what, value),) = wrong.items()
     node = make_node(**{f"cameras__CAM_BACK__{what}": value})
     with pytest.raises(ParameterException, match=what):
-        parameters.declare_cameras(node, RIG, None)
+        parameters.declare_cameras(node, RIG, {})
 
 
 def test_synchronizer_settings():

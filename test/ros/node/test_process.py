@@ -34,6 +34,7 @@ def test_help_starts_no_node(run, capsys, word):
     [
         (["--rig", "nuscenes"], "unknown arguments --rig nuscenes"),
         (["--ros-args", "-r", "/image:=bad!topic"], "Couldn't parse remap rule"),
+        (["--ros-args", "-r", "__ns:=/1"], "Couldn't parse remap rule"),
     ],
 )
 def test_what_it_does_not_understand(run, capsys, words, message):
