@@ -1,7 +1,13 @@
-"""Start the detector: ros2 launch bevformer_ros detector.launch.py rig:=nuscenes_compressed model:=tiny weights:=..."""
+"""Start the detector: ros2 launch bevformer_ros detector.launch.py rig:=nuscenes_compressed model:=tiny weights:=...
 
+Beside the arguments below, cameras.<name>.image_topic:=... and the other parameters of a camera (docs/node.md).
+"""
+
+import os
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -13,53 +19,36 @@ YES_OR_NO = ["true", "false", "True", "False"]  # the latter as Python launch fi
 AS_IN_PARAMETERS = "; empty: as in the parameter file, or else the node's own default (docs/node.md)"
 
 # Launch arguments that are node parameters of the same name.
-TEXT_PARAMETERS = ["rig", "model", "weights", "device", "precision"]
-SWITCH_PARAMETERS = ["autostart", "tracking", "use_sim_time"]
+PARAMETERS = {
+    "rig": (str, "cameras and frames: a name in config/rigs or the path of a rig YAML"),
+    "model": (str, "network: a name in weights or config/models, or the path of a .safetensors or YAML"),
+    "weights": (str, "path of the weights (.pth or .safetensors)"),
+    "device": (str, "auto, cpu, cuda or cuda:N"),
+    "precision": (str, "auto, float32, bfloat16 or float16"),
+    "output_frame": (str, "tf frame of the published boxes"),
+    "score_threshold": (float, "boxes with a lower score are not published"),
+    "minimum_cameras": (int, "a set with fewer images is dropped; 0 for all cameras of the rig"),
+    "sync_tolerance_ms": (float, "farthest that an image may lie from its expected stamp"),
+    "image_reliability": (str, "best_effort or reliable, of the subscriptions to the cameras"),
+    "autostart": (bool, "configure and activate by itself"),
+    "tracking": (bool, "follow boxes over time and publish tracks"),
+    "use_sim_time": (bool, "take time from /clock, as bags and simulators publish it"),
+}
 
 
 def generate_launch_description():
+    parameters = [
+        DeclareLaunchArgument(
+            name,
+            default_value="",
+            description=description + AS_IN_PARAMETERS,
+            choices=["", *YES_OR_NO] if kind is bool else None,
+        )
+        for name, (kind, description) in PARAMETERS.items()
+    ]
     return LaunchDescription(
         [
-            DeclareLaunchArgument(
-                "rig",
-                default_value="",
-                description="cameras and frames: a name in config/rigs or the path of a rig YAML" + AS_IN_PARAMETERS,
-            ),
-            DeclareLaunchArgument(
-                "model",
-                default_value="",
-                description="network: a name in weights or config/models, or the path of a .safetensors or YAML"
-                + AS_IN_PARAMETERS,
-            ),
-            DeclareLaunchArgument(
-                "weights",
-                default_value="",
-                description="path of the weights (.pth or .safetensors)" + AS_IN_PARAMETERS,
-            ),
-            DeclareLaunchArgument(
-                "device", default_value="", description="auto, cpu, cuda or cuda:N" + AS_IN_PARAMETERS
-            ),
-            DeclareLaunchArgument(
-                "precision", default_value="", description="auto, float32, bfloat16 or float16" + AS_IN_PARAMETERS
-            ),
-            DeclareLaunchArgument(
-                "autostart",
-                default_value="",
-                choices=["", *YES_OR_NO],
-                description="configure and activate by itself" + AS_IN_PARAMETERS,
-            ),
-            DeclareLaunchArgument(
-                "tracking",
-                default_value="",
-                choices=["", *YES_OR_NO],
-                description="follow boxes over time and publish tracks" + AS_IN_PARAMETERS,
-            ),
-            DeclareLaunchArgument(
-                "use_sim_time",
-                default_value="",
-                choices=["", *YES_OR_NO],
-                description="take time from /clock, as bags and simulators publish it" + AS_IN_PARAMETERS,
-            ),
+            *parameters,
             DeclareLaunchArgument(
                 "params_file",
                 default_value=str(SHARE / "config" / "detector.yaml"),
@@ -92,33 +81,40 @@ def start_nodes(context):
     def is_on(name):
         return value(name).lower() == "true"
 
-    given = {name: ParameterValue(value(name), value_type=str) for name in TEXT_PARAMETERS if value(name)}
-    given.update({name: is_on(name) for name in SWITCH_PARAMETERS if value(name)})
+    given = {}
+    for name, (kind, _) in PARAMETERS.items():
+        if value(name):
+            given[name] = is_on(name) if kind is bool else ParameterValue(value(name), value_type=kind)
+    of_cameras = {name: text for name, text in context.launch_configurations.items() if name.startswith("cameras.")}
+    given.update({name: ParameterValue(text) for name, text in of_cameras.items()})
     environment = process_settings() if is_on("tune_process") else {}
     if value("dds_profile"):
         environment[DDS_PROFILE_VARIABLE] = value("dds_profile")
 
-    nodes = [
-        Node(
-            package="bevformer_ros",
-            executable="detector",
-            name="detector",
-            namespace=value("namespace"),
-            parameters=[value("params_file"), given] if given else [value("params_file")],
-            additional_env=environment,
-            output="screen",
-        )
-    ]
-    if is_on("rviz"):
-        nodes.append(
-            Node(
-                package="rviz2",
-                executable="rviz2",
-                name="rviz",
-                namespace=value("namespace"),
-                arguments=["-d", str(SHARE / "rviz" / "detector.rviz")],
-                parameters=[{"use_sim_time": is_on("use_sim_time")}],
-                additional_env=environment,
-            )
-        )
-    return nodes
+    detector = Node(
+        package="bevformer_ros",
+        executable="detector",
+        name="detector",
+        namespace=value("namespace"),
+        parameters=[value("params_file"), given] if given else [value("params_file")],
+        additional_env=environment,
+        output="screen",
+    )
+    return [detector, rviz(value("namespace"), is_on("use_sim_time"), environment)] if is_on("rviz") else [detector]
+
+
+def rviz(namespace, use_sim_time, environment):
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        package = f"ros-{os.environ.get('ROS_DISTRO', '$ROS_DISTRO')}-rviz2"
+        return LogInfo(msg=f"rviz:=true, but there is no rviz2 here; install it with: sudo apt install {package}")
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz",
+        namespace=namespace,
+        arguments=["-d", str(SHARE / "rviz" / "detector.rviz")],
+        parameters=[{"use_sim_time": use_sim_time}],
+        additional_env=environment,
+    )

@@ -8,7 +8,7 @@ import runpy
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
@@ -34,6 +34,11 @@ class DeclareLaunchArgument:
         self.name, self.default_value, self.description, self.choices = name, default_value, description, choices
 
 
+@dataclass
+class LogInfo:
+    msg: str
+
+
 class OpaqueFunction:
     def __init__(self, *, function):
         self.function = function
@@ -44,7 +49,7 @@ class LaunchConfiguration:
     variable_name: str
 
     def perform(self, context):
-        return context[self.variable_name]
+        return context.launch_configurations[self.variable_name]
 
 
 class EnvironmentVariable:
@@ -74,7 +79,7 @@ class Node:
 
 STAND_INS: dict[str, list[type]] = {
     "launch": [LaunchDescription],
-    "launch.actions": [DeclareLaunchArgument, OpaqueFunction],
+    "launch.actions": [DeclareLaunchArgument, LogInfo, OpaqueFunction],
     "launch.substitutions": [EnvironmentVariable, LaunchConfiguration],
     "launch_ros": [],
     "launch_ros.actions": [Node],
@@ -84,36 +89,37 @@ STAND_INS: dict[str, list[type]] = {
 
 @pytest.fixture
 def launch(monkeypatch):
-    """launch(argument="value", ...): the nodes that would start; .arguments: those declared, by name."""
+    """launch(argument="value", ...): the actions that would follow; .arguments: those declared, by name."""
     for name, classes in STAND_INS.items():
         module = ModuleType(name)
         for entry in classes:
             setattr(module, entry.__name__, entry)
         monkeypatch.setitem(sys.modules, name, module)
-    entities = runpy.run_path(str(LAUNCH_FILE))["generate_launch_description"]().entities
+    launch_file = runpy.run_path(str(LAUNCH_FILE))
+    entities = launch_file["generate_launch_description"]().entities
     declared = {entry.name: entry for entry in entities if isinstance(entry, DeclareLaunchArgument)}
     (start,) = (entry.function for entry in entities if isinstance(entry, OpaqueFunction))
 
     def run(**given):
-        assert set(given) <= set(declared), f"no launch argument {sorted(set(given) - set(declared))}"
-        context = {}
+        given = {name.replace("__", "."): value for name, value in given.items()}
+        context = SimpleNamespace(launch_configurations=given)
         for name, argument in declared.items():
             default = argument.default_value
-            context[name] = given.get(name, default if isinstance(default, str) else default.perform(context))
-            assert argument.choices is None or context[name] in argument.choices
+            given.setdefault(name, default if isinstance(default, str) else default.perform(context))
+            assert argument.choices is None or given[name] in argument.choices
         return start(context)
 
     run.arguments = declared  # type: ignore[attr-defined]
+    run.parameters = launch_file["PARAMETERS"]  # type: ignore[attr-defined]
     return run
 
 
 def parameters_of(node):
-    """What the node is given beside the file; text is marked as such, or launch would read `1` as a number."""
+    """What the node is given beside the file, as launch would evaluate it."""
     values = {}
     for name, value in node.parameters[1].items() if len(node.parameters) > 1 else ():
-        if isinstance(value, ParameterValue):
-            assert value.value_type is str
-            value = value.value
+        if isinstance(value, ParameterValue):  # of no type: launch reads it as YAML
+            value = value.value_type(value.value) if value.value_type else yaml.safe_load(value.value)
         values[name] = value
     return values
 
@@ -122,7 +128,13 @@ def test_every_argument_is_described(launch):
     for name, argument in launch.arguments.items():
         assert argument.description, name
     expected = {"rig", "model", "weights", "device", "precision", "namespace", "use_sim_time", "rviz", "autostart"}
+    expected |= {"output_frame", "score_threshold", "minimum_cameras", "sync_tolerance_ms", "image_reliability"}
     assert expected | {"dds_profile", "tune_process"} <= set(launch.arguments)
+
+
+def test_arguments_have_the_types_of_the_parameters(launch):
+    for name, (kind, _) in launch.parameters.items():
+        assert name == "use_sim_time" or kind is type(SETTINGS[name].default), name
 
 
 def test_plain_launch_leaves_the_defaults_to_the_node(launch, monkeypatch):
@@ -139,7 +151,32 @@ def test_arguments_become_parameters_of_the_node(launch):
     (node,) = launch(**given, autostart="false", tracking="True", use_sim_time="true", namespace="car1")
     assert parameters_of(node) == {**given, "autostart": False, "tracking": True, "use_sim_time": True}
     assert node.namespace == "car1"
-    assert set(parameters_of(node)) <= {*SETTINGS, "use_sim_time"}
+
+
+def test_numbers_frames_and_topics(launch):
+    (node,) = launch(
+        output_frame="map",
+        score_threshold="0.5",
+        minimum_cameras="5",
+        cameras__CAM_FRONT__image_topic="/front/image",
+        cameras__CAM_FRONT__compressed="true",
+        of_the_parent="1",
+    )
+    assert parameters_of(node) == {
+        "output_frame": "map",
+        "score_threshold": 0.5,
+        "minimum_cameras": 5,
+        "cameras.CAM_FRONT.image_topic": "/front/image",
+        "cameras.CAM_FRONT.compressed": True,
+    }
+
+
+@pytest.mark.parametrize("value", ["True", "False", "true", "false"])
+def test_the_time_of_a_parent_is_taken(launch, value):
+    """As a Python launch file says it, and neither the parameter file nor anything else takes it back."""
+    (node,) = launch(use_sim_time=value)
+    assert parameters_of(node) == {"use_sim_time": value.lower() == "true"}
+    assert "use_sim_time" not in Path(node.parameters[0]).read_text()
 
 
 def test_environment_can_be_chosen(launch, monkeypatch):
@@ -150,14 +187,31 @@ def test_environment_can_be_chosen(launch, monkeypatch):
     assert node.additional_env == {}
 
 
-def test_rviz(launch):
+@pytest.fixture
+def rviz2(monkeypatch, tmp_path):
+    """As if it were installed."""
+    entry = tmp_path / "share" / "ament_index" / "resource_index" / "packages" / "rviz2"
+    entry.parent.mkdir(parents=True)
+    entry.touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+
+
+def test_without_rviz2_one_line_says_how_to_get_it(launch, monkeypatch):
+    monkeypatch.setenv("ROS_DISTRO", "lyrical")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(REPOSITORY))
+    node, line = launch(rviz="true")
+    assert node.executable == "detector"
+    assert line.msg == "rviz:=true, but there is no rviz2 here; install it with: sudo apt install ros-lyrical-rviz2"
+
+
+def test_rviz(launch, rviz2):
     _, rviz = launch(rviz="true", use_sim_time="true", namespace="car1")
     assert (rviz.package, rviz.executable, rviz.namespace) == ("rviz2", "rviz2", "car1")
     assert rviz.parameters == [{"use_sim_time": True}]
     assert rviz.arguments == ["-d", str(REPOSITORY / "rviz" / "detector.rviz")]
 
 
-def test_everything_that_is_named_exists(launch):
+def test_everything_that_is_named_exists(launch, rviz2):
     detector, rviz = launch(rviz="true")
     for path in (detector.parameters[0], rviz.arguments[1], detector.additional_env[DDS_PROFILE_VARIABLE]):
         assert Path(path).is_file(), path
@@ -168,7 +222,7 @@ def test_everything_that_is_named_exists(launch):
 def test_the_parameter_file_names_only_parameters_that_exist():
     data = yaml.safe_load((REPOSITORY / "config" / "detector.yaml").read_text())
     given = data["/**"]["ros__parameters"]
-    assert set(given) <= {*SETTINGS, "use_sim_time"}
+    assert set(given) <= set(SETTINGS)  # without use_sim_time, which would take back what a parent says
 
 
 def test_rviz_shows_topics_that_the_node_publishes():
