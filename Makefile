@@ -28,7 +28,7 @@ test: env $(if $(strip $(ARGS)),,lint)
 	@$(IN_ENVIRONMENT) python -m pytest $(ARGS)
 
 lint: env
-	@$(IN_ENVIRONMENT) ruff check . && ruff format --check . && mypy
+	@$(IN_ENVIRONMENT) ruff check . && ruff format --check . && hadolint docker/Dockerfile && mypy
 
 docs:
 	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs

@@ -21,6 +21,7 @@ setup(
     description=MANIFEST.findtext("description"),
     license=MANIFEST.findtext("license"),
     python_requires=">=3.10",
+    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)],
     packages=find_namespace_packages(include=["bevformer_ros*"]),
     package_data={"bevformer_ros": ["py.typed"]},
     data_files=[(f"share/bevformer_ros/{path.parent}", [str(path)]) for path in SHARED_FILES],

@@ -44,10 +44,27 @@ def dds_profile() -> Path:
     return share_directory() / "config" / "dds" / "fastdds_large_images.xml"
 
 
+def middleware_settings() -> dict[str, str]:
+    """Environment variables with which Cyclone DDS or zenoh, if one of them is chosen, carries large images; what the
+    environment says already is left out. Fast DDS has its profile."""
+    chosen = os.environ.get("RMW_IMPLEMENTATION", "")
+    folder = share_directory() / "config" / "dds"
+    settings = {}
+    if "cyclonedds" in chosen:
+        settings = {"CYCLONEDDS_URI": (folder / "cyclonedds_large_images.xml").as_uri()}
+    elif "zenoh" in chosen:
+        settings = _variables(folder / "zenoh_large_images.env")
+    return {name: value for name, value in settings.items() if name not in os.environ}
+
+
 def process_settings() -> dict[str, str]:
     """Environment variables for the node and whatever else handles large images (config/process.env)."""
-    lines = (share_directory() / "config" / "process.env").read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=") for line in lines if not line.startswith("#"))
+    return _variables(share_directory() / "config" / "process.env")
+
+
+def _variables(file: Path) -> dict[str, str]:
+    lines = (line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
 def config_file(kind: Literal["models", "rigs", "training"], name: str) -> Path:

@@ -12,7 +12,13 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from bevformer_ros.resources import DDS_PROFILE_VARIABLE, dds_profile, process_settings, share_directory
+from bevformer_ros.resources import (
+    DDS_PROFILE_VARIABLE,
+    dds_profile,
+    middleware_settings,
+    process_settings,
+    share_directory,
+)
 
 SHARE = share_directory()
 YES_OR_NO = ["true", "false", "True", "False"]  # the latter as Python launch files of a parent have them
@@ -88,6 +94,7 @@ def start_nodes(context):
     of_cameras = {name: text for name, text in context.launch_configurations.items() if name.startswith("cameras.")}
     given.update({name: ParameterValue(text) for name, text in of_cameras.items()})
     environment = process_settings() if is_on("tune_process") else {}
+    environment.update(middleware_settings())
     if value("dds_profile"):
         environment[DDS_PROFILE_VARIABLE] = value("dds_profile")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import runpy
 import shutil
@@ -40,7 +41,7 @@ ROSDEP_KEYS = {
     "PIL": "python3-pil",
     "autoware_perception_msgs": None,  # for autoware_bridge alone; package.xml says so
     "cv2": "python3-opencv",
-    "matplotlib": "python3-matplotlib",
+    "matplotlib": None,  # for curves alone; package.xml says so
     "motmetrics": None,  # as nuscenes
     "nuscenes": None,  # pip install --no-deps nuscenes-devkit; package.xml says so
     "numpy": "python3-numpy",
@@ -228,6 +229,43 @@ def test_dds_profile_has_room_for_six_large_images():
     declared = [element.text for element in root.iterfind(".//{*}transport_descriptor/{*}transport_id")]
     used = [element.text for element in root.iterfind(".//{*}userTransports/{*}transport_id")]
     assert declared == used
+
+
+def test_what_a_car_does_without_is_no_dependency_of_the_node():
+    declared = {element.text for element in MANIFEST if element.tag in ("depend", "exec_depend")}
+    assert declared & {"rviz2", "python3-matplotlib", "python3-sklearn"} == set()
+
+
+def test_what_comes_from_pip_is_the_same_everywhere():
+    """rosdep's keys for pip, which image, scripts and documentation skip in favour of a virtual environment."""
+    keys = " ".join(element.text for element in MANIFEST.findall("exec_depend") if element.text.endswith("-pip"))
+    for file in ("docker/Dockerfile", ".ci/ros/machine", "docs/ros.md"):
+        assert f'--skip-keys "{keys}"' in (REPOSITORY / file).read_text(encoding="utf-8"), file
+
+
+def test_the_image_enters_what_it_was_built_with(tmp_path):
+    entrypoint = (REPOSITORY / "docker" / "entrypoint").read_text(encoding="utf-8")
+    sourced = re.findall(r'^source "(.+)"$', entrypoint, re.MULTILINE)
+    for path in sourced:
+        script = tmp_path / path.replace("$ROS_DISTRO", "lyrical").lstrip("/")
+        script.parent.mkdir(parents=True)
+        script.write_text(f"export SEEN=$SEEN:{script.parent.name}", encoding="utf-8")
+    script = tmp_path / "entrypoint"
+    script.write_text(re.sub(r'source "', f'source "{tmp_path}', entrypoint), encoding="utf-8")
+    command = ["bash", script, "bash", "-c", "echo $SEEN $0 $1", "one", "two words"]
+    done = subprocess.run(
+        command, env={"ROS_DISTRO": "lyrical", "PATH": os.environ["PATH"]}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [":lyrical:bin:install", "one", "two", "words"], done.stderr
+
+
+def test_compose_builds_the_file_that_there_is():
+    compose = yaml.safe_load((REPOSITORY / "docker" / "compose.yaml").read_text(encoding="utf-8"))
+    assert set(compose["services"]) == {"detector", "detector-cuda", "demo"}
+    for service in compose["services"].values():
+        assert (REPOSITORY / service["build"]["dockerfile"]).is_file()
+    assert "shm_size" in compose["services"]["demo"]
+    assert compose["services"]["detector-cuda"]["build"]["args"].keys() == {"ROS_DISTRO", "TORCH_INDEX"}
 
 
 def test_share_directory_of_the_checkout():

@@ -187,6 +187,23 @@ def test_environment_can_be_chosen(launch, monkeypatch):
     assert node.additional_env == {}
 
 
+@pytest.mark.parametrize(
+    ("middleware", "variable", "setting"),
+    [
+        ("rmw_cyclonedds_cpp", "CYCLONEDDS_URI", f"file://{REPOSITORY}/config/dds/cyclonedds_large_images.xml"),
+        ("rmw_zenoh_cpp", "ZENOH_CONFIG_OVERRIDE", "transport/shared_memory/enabled=true;"),
+    ],
+)
+def test_other_middleware_gets_its_settings(launch, monkeypatch, middleware, variable, setting):
+    monkeypatch.setenv("RMW_IMPLEMENTATION", middleware)
+    monkeypatch.delenv(variable, raising=False)
+    (node,) = launch()
+    assert node.additional_env[variable].startswith(setting)
+    monkeypatch.setenv(variable, "mine")
+    (node,) = launch()
+    assert variable not in node.additional_env
+
+
 @pytest.fixture
 def rviz2(monkeypatch, tmp_path):
     """As if it were installed."""
@@ -223,6 +240,21 @@ def test_the_parameter_file_names_only_parameters_that_exist():
     data = yaml.safe_load((REPOSITORY / "config" / "detector.yaml").read_text())
     given = data["/**"]["ros__parameters"]
     assert set(given) <= set(SETTINGS)  # without use_sim_time, which would take back what a parent says
+
+
+# Of rviz_common and rviz_default_plugins, as their plugin descriptions register them.
+RVIZ_CLASSES = {
+    *(f"rviz_common/{name}" for name in ("Displays", "Time", "Views", "Tool Properties", "Selection")),
+    *(f"rviz_default_plugins/{name}" for name in ("Axes", "Grid", "Image", "MarkerArray", "TF")),
+    *(f"rviz_default_plugins/{name}" for name in ("FocusCamera", "MoveCamera", "Select", "Orbit")),
+}
+
+
+def test_rviz_knows_every_class_that_is_named():
+    text = (REPOSITORY / "rviz" / "detector.rviz").read_text()
+    named = set(re.findall(r"Class: (\S+)", text)) - {'""'}
+    assert len(named) >= 10
+    assert sorted(named - RVIZ_CLASSES) == []
 
 
 def test_rviz_shows_topics_that_the_node_publishes():

@@ -12,7 +12,7 @@ from bevformer_ros.msg import DetectorStatus, ReasonCount
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
-from vision_msgs.msg import Detection3DArray
+from vision_msgs.msg import Detection3D, Detection3DArray
 
 from bevformer_ros.ros.bag.files import BagReader, BagTopic, BagWriter, deserialize
 from bevformer_ros.ros.conversions import header_of
@@ -122,3 +122,27 @@ def test_type_names():
     assert message_class("bevformer_ros/msg/DetectorStatus") is DetectorStatus
     with pytest.raises(ValueError, match="nobody_msgs/msg/Thing is not installed"):
         message_class("nobody_msgs/msg/Thing")
+
+
+def test_foxglove_can_read_a_bag_as_it_is(tmp_path):
+    """Every message carries its definition (schema ros2msg, encoding cdr), of which a reader needs nothing else."""
+    reader = pytest.importorskip("mcap.reader", reason="needs mcap-ros2-support, which `make env` installs")
+    decoder = pytest.importorskip("mcap_ros2.decoder")
+    boxes = Detection3DArray(header=header_of(5, "base_link"), detections=[Detection3D(id="7")])
+    status = DetectorStatus(model="tiny", sets_dropped=[ReasonCount(reason="late tf", count=3)])
+    with BagWriter(tmp_path / "bag", "mcap") as bag:
+        bag.write("/boxes", boxes, 10)
+        bag.write("/status", status, 20)
+    (file,) = (tmp_path / "bag").glob("*.mcap")
+    with file.open("rb") as stream:
+        found = reader.make_reader(stream, decoder_factories=[decoder.DecoderFactory()])
+        entries = [
+            (schema.name, schema.encoding, channel.message_encoding, message)
+            for schema, channel, _, message in found.iter_decoded_messages()
+        ]
+    assert [entry[:3] for entry in entries] == [
+        ("vision_msgs/msg/Detection3DArray", "ros2msg", "cdr"),
+        ("bevformer_ros/msg/DetectorStatus", "ros2msg", "cdr"),
+    ]
+    assert (entries[0][3].header.frame_id, entries[0][3].detections[0].id) == ("base_link", "7")
+    assert (entries[1][3].model, entries[1][3].sets_dropped[0].count) == ("tiny", 3)
