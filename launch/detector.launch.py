@@ -24,7 +24,7 @@ SHARE = share_directory()
 YES_OR_NO = ["true", "false", "True", "False"]  # the latter as Python launch files of a parent have them
 AS_IN_PARAMETERS = "; empty: as in the parameter file, or else the node's own default (docs/node.md)"
 
-# Launch arguments that are node parameters of the same name.
+# Launch arguments that are node parameters of the same name: text, switches, and what is read as YAML (None).
 PARAMETERS = {
     "rig": (str, "cameras and frames: a name in config/rigs or the path of a rig YAML"),
     "model": (str, "network: a name in weights or config/models, or the path of a .safetensors or YAML"),
@@ -32,9 +32,12 @@ PARAMETERS = {
     "device": (str, "auto, cpu, cuda or cuda:N"),
     "precision": (str, "auto, float32, bfloat16 or float16"),
     "output_frame": (str, "tf frame of the published boxes"),
-    "score_threshold": (float, "boxes with a lower score are not published"),
-    "minimum_cameras": (int, "a set with fewer images is dropped; 0 for all cameras of the rig"),
-    "sync_tolerance_ms": (float, "farthest that an image may lie from its expected stamp"),
+    "score_threshold": (
+        None,
+        "boxes with a lower score are not published; a number, or a list with one for each class",
+    ),
+    "minimum_cameras": (None, "a set with fewer images is dropped; 0 for all cameras of the rig"),
+    "sync_tolerance_ms": (None, "farthest that an image may lie from its expected stamp"),
     "image_reliability": (str, "best_effort or reliable, of the subscriptions to the cameras"),
     "autostart": (bool, "configure and activate by itself"),
     "tracking": (bool, "follow boxes over time and publish tracks"),
