@@ -97,6 +97,16 @@ class GraphRunner:
         """Whether anything still to come is recorded."""
         return self._record is not None
 
+    def stop_recording(self) -> bool:
+        """Give back the memory of all recordings and run everything eagerly from now on; whether that changes
+        anything."""
+        if self._record is None:
+            return False
+        self._recordings.clear()
+        self._record.release()
+        self._record = None
+        return True
+
     def __call__(self, name: str, function: Callable[..., Any], mark: Mark, *arguments: Any) -> Any:
         """function(*arguments, mark=mark). Eagerly it marks its own stages, as a graph it is one stage of that name.
 
@@ -122,17 +132,11 @@ class GraphRunner:
                 replay, outputs = self._record(lambda: function(*tree_unflatten(statics, structure), mark=unmarked))
                 self._recordings[key] = Recording(_tensors(statics), replay, outputs)
             except Exception as error:  # of drivers, allocators and compilers; what is wrong eagerly too, fails there
-                self._end_recording(name, error)
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                LOGGER.warning("running without CUDA graphs, because %r cannot be recorded: %s", name, reason)
+                error.__traceback__ = None  # its frames hold tensors, for whose memory what runs eagerly may have need
+                self.stop_recording()
         return self._recordings.get(key)
-
-    def _end_recording(self, name: str, error: Exception) -> None:
-        assert self._record is not None
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        LOGGER.warning("running without CUDA graphs, because %r cannot be recorded: %s", name, reason)
-        error.__traceback__ = None  # its frames hold tensors, for whose memory what runs eagerly may have need
-        self._recordings.clear()
-        self._record.release()
-        self._record = None
 
 
 def _tensors(leaves: list[Tensor | None]) -> list[Tensor]:

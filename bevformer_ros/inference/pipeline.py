@@ -129,6 +129,10 @@ class Detector:
         self._depth = 0
         self.latencies_ms = {}
 
+    def use_less_memory(self) -> bool:
+        """Go on without CUDA graphs, whose memory is given back; False where there are none to give up."""
+        return self._run.stop_recording()
+
     def reset(self, reason: str = REQUEST) -> None:
         """Forget the past; counted under the reason."""
         self._buffer.reset(reason)

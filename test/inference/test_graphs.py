@@ -93,6 +93,15 @@ def test_what_cannot_be_recorded_runs_eagerly_and_the_log_says_once_why(caplog: 
     assert double.marks == 3 * ["inside"]
 
 
+def test_recordings_can_be_given_up_for_their_memory() -> None:
+    runner, double = GraphRunner(FakeRecorder()), Doubling()
+    assert double.run(runner, 1) == [2] and runner.recordings == 1
+    assert [runner.stop_recording(), runner.stop_recording()] == [True, False]
+    assert runner.recordings == 0 and not runner.records
+    assert double.run(runner, 1) == [2]
+    assert double.marks[-1] == "inside"
+
+
 class CompilationError(Exception):
     """Compilers have errors of their own, which are no RuntimeError."""
 

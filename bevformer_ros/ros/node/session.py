@@ -66,6 +66,7 @@ class DetectionSession:
         self._node, self._rig, self.detector, self._outputs = node, rig, detector, outputs
         self._ego_motion = ego_motion
         self._reset_requested = False
+        self._uses_less_memory = settings.on_cuda_oom == "use_less_memory"
         self._tracker = Tracker(settings.tracker_config()) if settings.tracking else None
         self._threads = torch.get_num_threads()
         self._profile_checked = False
@@ -162,6 +163,8 @@ class DetectionSession:
             if error.faults:
                 self._note_assembled(images, error.faults)
             self._drop(images, error.reason, detail=str(error))
+        except torch.cuda.OutOfMemoryError as error:
+            self._drop_for_memory(images, error)
         except Exception:  # the node must outlive a set that breaks it
             self._drop(images, "failed", traceback.format_exc())
         return None
@@ -203,8 +206,12 @@ class DetectionSession:
             self.detector.reset("not_finite")
             self._drop(images, "not_finite")
         except torch.cuda.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            self._drop(images, "out_of_memory", detail=f"{str(error).splitlines()[0]}; {REMEDIES['out_of_memory']}")
+            self._drop_for_memory(images, error)
+            if self._uses_less_memory and self.detector.use_less_memory():
+                self._node.get_logger().warning(
+                    "the GPU's memory does not suffice: running without CUDA graphs from now on, which need "
+                    "more of it; the next activation tries them again"
+                )
         except Exception:  # as above
             self._drop(images, "failed", traceback.format_exc())
         else:
@@ -246,6 +253,12 @@ class DetectionSession:
         if trace and not self._patience.stopped.is_set():
             self._node.get_logger().error(f"set dropped, {reason}: {trace}", throttle_duration_sec=_LOG_INTERVAL_S)
         self._publish_status(images, None, {}, 0.0, reason, detail)
+
+    def _drop_for_memory(self, images: SynchronizedSet, error: torch.cuda.OutOfMemoryError) -> None:
+        reason = str(error).splitlines()[0]
+        error.__traceback__ = None  # its frames hold tensors
+        torch.cuda.empty_cache()
+        self._drop(images, "out_of_memory", detail=f"{reason}; {REMEDIES['out_of_memory']}")
 
     def _publish_status(
         self,

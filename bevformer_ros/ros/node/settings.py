@@ -53,6 +53,12 @@ class Settings:
         "has units for it",
         choices=get_args(PrecisionChoice),
     )
+    on_cuda_oom: str = _parameter(
+        "use_less_memory",
+        "after a set for which the GPU's memory did not suffice: use_less_memory goes on without CUDA graphs, slower, "
+        "drop as before",
+        choices=("use_less_memory", "drop"),
+    )
     autostart: bool = _parameter(True, "configure and activate by itself; false waits for a lifecycle manager")
     output_frame: str = _parameter("", "tf frame of the published boxes; empty for the rig's base frame")
     score_threshold: float | tuple[float, ...] = _parameter(

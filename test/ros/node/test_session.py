@@ -49,8 +49,13 @@ class Detector:
 
     def __init__(self):
         self.fail, self.gate, self.resets, self.frames = None, None, [], []
+        self.graphs = False
         self.poison = 0.0
         self.threads = {"prepare": [], "detect": []}
+
+    def use_less_memory(self):
+        had, self.graphs = self.graphs, False
+        return had
 
     def reset(self, reason):
         self.resets.append((reason, len(self.frames)))
@@ -241,16 +246,43 @@ def test_boxes_that_are_not_finite_are_never_published(bench):
     assert bench.wait(2).sets_processed == 1
 
 
-def test_a_gpu_without_room_is_counted_and_the_next_set_tries_again(bench):
-    bench.detector.fail = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore")
-    bench.send(0)
-    assert drops(bench.wait(1)) == {"out_of_memory": 1}
+OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 2 GiB.\nMore"
+
+
+def test_a_gpu_without_room_goes_on_with_less_memory_once_and_says_so(bench, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(bench.node, "get_logger", lambda: SimpleNamespace(info=str, warning=warnings.append))
+    bench.detector.fail, bench.detector.graphs = torch.cuda.OutOfMemoryError(OUT_OF_MEMORY), True
+    for tenth in range(3):
+        bench.send(tenth)
+        bench.wait(tenth + 1)
+    assert drops(bench.outputs.statuses[-1]) == {"out_of_memory": 3}
+    assert not bench.detector.graphs
+    (line,) = warnings
+    assert "running without CUDA graphs from now on" in line
     problems = bench.session.health.assess(time.monotonic(), {}).problems
     (problem,) = (problem for problem in problems if problem.code == "sets_dropped")
     assert "Tried to allocate 2 GiB.; take a smaller model" in problem.text
     bench.detector.fail = None
-    bench.send(1)
-    assert bench.wait(2).sets_processed == 1
+    bench.send(3)
+    assert bench.wait(4).sets_processed == 1
+
+
+@pytest.mark.parametrize("settings", [Settings(on_cuda_oom="drop")])
+def test_a_gpu_without_room_keeps_its_graphs_where_the_user_says_so(bench):
+    bench.detector.fail, bench.detector.graphs = torch.cuda.OutOfMemoryError(OUT_OF_MEMORY), True
+    bench.send(0)
+    assert drops(bench.wait(1)) == {"out_of_memory": 1}
+    assert bench.detector.graphs
+
+
+def test_a_gpu_without_room_for_the_images_is_counted_as_such(bench):
+    def prepare(frame):
+        raise torch.cuda.OutOfMemoryError(OUT_OF_MEMORY)
+
+    bench.detector.prepare = prepare
+    bench.send(0)
+    assert drops(bench.wait(1)) == {"out_of_memory": 1}
 
 
 def test_an_overlay_that_fails_costs_no_set(bench):
