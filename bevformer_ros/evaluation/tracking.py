@@ -1,15 +1,17 @@
 """The nuScenes tracking protocol (AMOTA: Weng et al. 2020), computed by nuscenes-devkit's own code.
 
-Only the reading of files is ours. Tracks that are gone for a while and come back are interpolated, those of the truth
-too. Seven classes take part; barriers, cones and construction vehicles do not.
+The reading of files is ours, and the filling of gaps: tracks that are gone for a while and come back are interpolated,
+those of the truth too. Seven classes take part; barriers, cones and construction vehicles do not.
 """
 
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ try:
     from nuscenes.eval.common.config import config_factory
     from nuscenes.eval.tracking.data_classes import TrackingBox, TrackingConfig
     from nuscenes.eval.tracking.evaluate import TrackingEval
-    from nuscenes.eval.tracking.loaders import interpolate_tracks
+    from nuscenes.eval.tracking.loaders import interpolate_tracking_boxes
 except ImportError as error:
     raise ImportError(
         f"{error}: the metrics are nuscenes-devkit's; `make env` installs it, or: pip install --no-deps "
@@ -161,5 +163,20 @@ def _all(by_stamp: dict[int, list[TrackingBox]]) -> list[TrackingBox]:
 
 
 def _interpolated(by_stamp: dict[int, list[TrackingBox]]) -> dict[int, list[TrackingBox]]:
-    """The gaps of each track filled in."""
-    return interpolate_tracks(defaultdict(list, by_stamp))
+    """The gaps of each track filled in, each box weighed by how near it is in time.
+
+    The devkit's interpolate_tracks weighs them the other way round (nutonomy/nuscenes-devkit#1141): in a gap of more
+    than one set the object goes backwards, and a track that is where the object really was counts as false.
+    """
+    seen = defaultdict[str, list[tuple[int, TrackingBox]]](list)
+    for stamp_ns, boxes in by_stamp.items():
+        for box in boxes:
+            seen[box.tracking_id].append((stamp_ns, box))
+    stamps = list(by_stamp)
+    filled = {stamp_ns: list(boxes) for stamp_ns, boxes in by_stamp.items()}
+    for track in seen.values():
+        for (before_ns, before), (after_ns, after) in pairwise(track):
+            for stamp_ns in stamps[bisect_right(stamps, before_ns) : bisect_left(stamps, after_ns)]:
+                share = (stamp_ns - before_ns) / (after_ns - before_ns)
+                filled[stamp_ns].append(interpolate_tracking_boxes(before, after, share))
+    return filled

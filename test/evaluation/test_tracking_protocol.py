@@ -57,6 +57,23 @@ def test_a_gap_is_filled_in_as_the_benchmark_does():
     assert (scores.summary["fn"], scores.summary["ids"]) == (0, 0)
 
 
+@pytest.mark.parametrize("missing", [(1, 2, 3), (1, 2, 3, 4)])
+def test_in_a_long_gap_the_car_goes_on(missing):
+    """5 m a set: weighed the wrong way round, the second set of four would lie 10 m from the car."""
+    scores = score_tracks(car_drives("aaaaaa", missing=missing))
+    assert (scores.summary["fp"], scores.summary["fn"], scores.summary["ids"]) == (0, 0, 0)
+    assert scores.summary["motp"] == pytest.approx(1.0)
+
+
+def test_a_track_that_coasts_through_a_gap_of_the_truth_is_right():
+    samples = car_drives("aaaaaa")["drive"]
+    for step in (1, 2, 3):
+        hidden = IdentifiedBoxes(Detections3D.empty(samples[step].stamp_ns), ())
+        samples[step] = replace(samples[step], truth=hidden)
+    scores = score_tracks({"drive": samples})
+    assert (scores.summary["fp"], scores.summary["fn"]) == (0, 0)
+
+
 def test_a_track_that_begins_late_misses():
     scores = score_tracks(car_drives("aaaaaa", missing=(0, 1)))
     assert scores.summary["fn"] == 2
