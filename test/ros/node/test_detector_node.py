@@ -14,7 +14,7 @@ pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `m
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.parameter import Parameter
 from rig_publisher import PERIOD, START, START_TIMEOUT_S, DetectorListener, RigPublisher
 from support import REPOSITORY, SMALLEST, detector_command
@@ -104,6 +104,25 @@ def test_lifecycle(start_detector):
         assert rig.state() == "unconfigured"
         assert rig.change_state(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
     assert node.interrupt() == 0
+
+
+def test_parameters_of_cameras_change_between_configurations(start_detector):
+    start_detector(autostart="false")
+    front = Parameter("cameras.CAM_FRONT.image_topic", value="/front/image").to_parameter_msg()
+    with DetectorListener(outputs=[]) as listener:
+
+        def set_front():
+            request = SetParameters.Request(parameters=[front])
+            return listener.call(SetParameters, "/detector/set_parameters", request).results[0]
+
+        assert listener.change_state(Transition.TRANSITION_CONFIGURE)
+        assert "clean it up first" in set_front().reason
+        assert listener.change_state(Transition.TRANSITION_CLEANUP)
+        assert set_front().successful
+        assert listener.change_state(Transition.TRANSITION_CONFIGURE)
+        request = GetParameters.Request(names=[front.name])
+        (value,) = listener.call(GetParameters, "/detector/get_parameters", request).values
+        assert value.string_value == "/front/image"
 
 
 def test_an_interrupt_while_images_come_ends_cleanly(start_detector):
