@@ -135,7 +135,7 @@ def foreign_venv(sourced: list[str]) -> str:
 
 
 def make_venv(sourced: list[str]) -> None:
-    if (VENV / "bin" / "pip").exists():
+    if (VENV / "bin" / "activate").exists():  # the last that venv makes
         return
     say(f"Creating .venv with Python {PYTHON_VERSION} and {ros_in_words(sourced)}: {SIZES}. Details go to {LOG}")
     VENV.mkdir(exist_ok=True)

@@ -167,3 +167,12 @@ def test_on_a_ros_machine_nothing_of_the_underlay_is_in_sight(
         cwd=tmp_path,
     ).stdout.split()
     assert found == [str(prefix / "python" / name / "__init__.py") for name in names]
+
+
+def test_a_venv_whose_making_was_interrupted_is_made_again(install: ModuleType) -> None:
+    (install.VENV / "bin").mkdir(parents=True)
+    (install.VENV / "bin" / "pip").touch()
+    install.make_venv([])
+    (install.VENV / "bin" / "activate").touch()
+    install.make_venv([])
+    assert len(install.commands) == 1
