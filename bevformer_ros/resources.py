@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
@@ -10,13 +11,14 @@ from xml.etree import ElementTree
 DEFAULT_RIG = "nuscenes_compressed"
 
 
-def _has_fast_dds_2() -> bool:
-    """As Jazzy does; later releases have Fast DDS 3, whose package has another name."""
-    prefixes = filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(":"))
-    return any((Path(prefix) / "share" / "fastrtps").is_dir() for prefix in prefixes)
+def dds_profile_variable(prefixes: Iterable[str | Path]) -> str:
+    """What names the profile, in a ROS 2 at these prefixes. Jazzy's Fast DDS 2 knows only the old name, of which later
+    ones warn; their package has another name."""
+    is_old = any((Path(prefix) / "share" / "fastrtps").is_dir() for prefix in prefixes)
+    return f"{'FASTRTPS' if is_old else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
 
 
-DDS_PROFILE_VARIABLE = f"{'FASTRTPS' if _has_fast_dds_2() else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
+DDS_PROFILE_VARIABLE = dds_profile_variable(filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(":")))
 
 
 def share_directory() -> Path:

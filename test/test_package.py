@@ -21,7 +21,7 @@ from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import build_network
-from bevformer_ros.resources import config_file, model_file, share_directory
+from bevformer_ros.resources import config_file, dds_profile_variable, model_file, share_directory
 from bevformer_ros.training.config import TrainingConfig
 
 MANIFEST = ElementTree.parse(REPOSITORY / "package.xml").getroot()
@@ -229,6 +229,12 @@ def test_dds_profile_has_room_for_six_large_images():
     declared = [element.text for element in root.iterfind(".//{*}transport_descriptor/{*}transport_id")]
     used = [element.text for element in root.iterfind(".//{*}userTransports/{*}transport_id")]
     assert declared == used
+
+
+@pytest.mark.parametrize(("package", "prefix"), [("fastrtps", "FASTRTPS"), ("fastdds", "FASTDDS"), ("", "FASTDDS")])
+def test_the_variable_of_the_profile_is_the_one_that_this_fast_dds_knows(tmp_path, package, prefix):
+    (tmp_path / "ros" / "share" / package).mkdir(parents=True)
+    assert dds_profile_variable(["/nowhere", tmp_path / "ros"]) == f"{prefix}_DEFAULT_PROFILES_FILE"
 
 
 def test_what_a_car_does_without_is_no_dependency_of_the_node():

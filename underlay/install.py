@@ -261,8 +261,10 @@ def write_environment(sourced: list[str]) -> None:
     paths = [REPOSITORY] if sourced else [REPOSITORY, *(UNDERLAY / name for name in UNDERLAY_PYTHON)]
     (SITE_PACKAGES / "bevformer_ros_checkout.pth").write_text("".join(f"{path}\n" for path in paths))
     libraries = [VENV / "lib"] if sourced else [VENV / "lib", *sorted(SITE_PACKAGES.glob("ros_*.libs"))]
-    # Jazzy's Fast DDS 2 knows only the old name, later ones warn about it.
-    dds_variable = f"{'FASTRTPS' if wanted_distribution() == 'jazzy' else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
+    sys.path.append(str(REPOSITORY))
+    from bevformer_ros.resources import dds_profile_variable  # which needs no more than Python
+
+    dds_variable = dds_profile_variable([VENV, *sourced])
     lines = [
         "# Enter the environment: source .venv/bin/ros-activate",
         f'. "{VENV}/bin/activate"',
