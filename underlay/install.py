@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,7 @@ def main() -> int:
     if problem:
         print(problem, file=sys.stderr)
         return 1
+    fresh = not VENV.exists()
     try:
         make_venv(sourced)
         install_python_packages(sourced)
@@ -76,6 +78,8 @@ def main() -> int:
         print(*LOG.read_text().splitlines()[-30:], sep="\n", file=sys.stderr)
         print(f"Failed: {' '.join(map(str, error.cmd[:6]))} ...; all of its output is in {LOG}", file=sys.stderr)
         return 1
+    if fresh:
+        say(what_it_took())
     return 0
 
 
@@ -278,6 +282,18 @@ def write_environment(sourced: list[str]) -> None:
         lines.append(f"export ROS_DISTRO={wanted_distribution()}")
         lines.append("export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1  # the wheels need not set LD_LIBRARY_PATH again")
     (VENV / "bin" / "ros-activate").write_text("\n".join(lines) + "\n")
+
+
+def what_it_took() -> str:
+    """Downloads as pip reported them, and the blocks on disk."""
+    megabytes = {"Downloading": 0.0, "Using cached": 0.0}
+    for how, size, unit in re.findall(r"^ *(Downloading|Using cached) .*\(([\d.]+) ([kMG]B)\)", LOG.read_text(), re.M):
+        megabytes[how] += float(size) * {"kB": 1e-3, "MB": 1.0, "GB": 1e3}[unit]
+    blocks = sum(file.lstat().st_blocks for file in VENV.rglob("*"))
+    return (
+        f"Set up: pip downloaded {megabytes['Downloading']:.0f} MB and took {megabytes['Using cached']:.0f} MB from "
+        f"its cache; .venv takes {blocks * 512 / 1e6:.0f} MB on disk"
+    )
 
 
 def is_current(stamp: Path, key: str) -> bool:

@@ -176,3 +176,17 @@ def test_a_venv_whose_making_was_interrupted_is_made_again(install: ModuleType) 
     (install.VENV / "bin" / "activate").touch()
     install.make_venv([])
     assert len(install.commands) == 1
+
+
+def test_what_the_setup_took_is_told_in_the_end(
+    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "LOG", tmp_path / "install.log")
+    install.LOG.write_text("")
+    install.VENV.mkdir()
+    assert "downloaded 0 MB and took 0 MB from its cache; .venv takes 0 MB" in install.what_it_took()
+    install.LOG.write_text(
+        "  Downloading a-1.whl (54.0 MB)\n  Downloading b-1.whl (600 kB)\nUsing cached c.whl (1.2 GB)\n"
+    )
+    (install.VENV / "file").write_bytes(bytes(8_000_000))
+    assert "downloaded 55 MB and took 1200 MB from its cache; .venv takes 8 MB" in install.what_it_took()
