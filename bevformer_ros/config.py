@@ -167,11 +167,19 @@ class CameraConfig:
     rectified: bool = False
     """Whether the images on the topic are rectified already, so that P of their CameraInfo holds and its distortion
     does not."""
+    crop: tuple[int, int, int, int] | None = None
+    """Left, top, right, bottom in pixels of the images as they arrive: the part that is used. None for all."""
     model_camera: str | None = None
     """The model's camera whose learned embedding it takes; None for that of its own name. Cameras may share one."""
     exposure_offset_ms: float = 0.0
     """Expected stamp of its image relative to the reference camera's; used to pick the nearest image, never to alter a
     stamp."""
+
+    def __post_init__(self) -> None:
+        if self.crop is not None:
+            left, top, right, bottom = self.crop
+            if not (0 <= left < right and 0 <= top < bottom):
+                raise ValueError(f"crop of {self.name} is {self.crop}, expected left, top, right, bottom in pixels")
 
 
 @dataclass(frozen=True)

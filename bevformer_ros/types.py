@@ -59,6 +59,14 @@ class CameraImage:
         _check_transform(f"{self.name}: camera_from_bev", self.camera_from_bev)
         _check(f"{self.name}: distortion", self.distortion, (None,))
 
+    def cropped(self, crop: tuple[int, int, int, int] | None) -> CameraImage:
+        """The part of the image that is left, top, right, bottom in its pixels; all of it where None."""
+        if crop is None:
+            return self
+        left, top, right, bottom = crop
+        moved = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
+        return replace(self, image=self.image[top:bottom, left:right], intrinsics=moved @ self.intrinsics)
+
     def sees(self, points_bev: NDArray[np.float64]) -> NDArray[np.bool_]:
         """(n,): which of the points (n, 3) of the BEV frame lie in the image, what stands before them left aside."""
         pixels, depth = geometry.project(self.intrinsics, geometry.apply(self.camera_from_bev, points_bev))

@@ -19,6 +19,16 @@ def make_camera(**changes):
     return CameraImage(**(arguments | changes))
 
 
+def test_a_part_of_an_image_sees_what_it_saw():
+    whole = make_camera(image=np.arange(72, dtype=np.uint8).reshape(4, 6, 3))
+    assert whole.cropped(None) is whole
+    part = whole.cropped((1, 2, 5, 4))
+    assert np.array_equal(part.image, whole.image[2:4, 1:5])
+    point = np.array([[0.2, 0.1, 2.0]])
+    pixel = [geometry.project(camera.intrinsics, point)[0] for camera in (whole, part)]
+    np.testing.assert_allclose(pixel[0] - pixel[1], [[1.0, 2.0]])
+
+
 @pytest.mark.parametrize(
     ("points", "seen"),
     [

@@ -39,6 +39,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("evaluate", "Score results against the truth by the nuScenes protocol."),
     Command("export", "Write the network's two halves for ONNX, torch.export or AOTInductor."),
     Command("keyframe-to-bag", "Turn a folder with a frame.json into a bag."),
+    Command("make-rig", "Propose a rig YAML for the cameras of a bag or a running graph."),
     Command("nuscenes-to-bag", "Turn scenes of a nuScenes data set into bags."),
     Command("play", "Publish a bag over DDS, with /clock."),
     Command("record", "Record topics into a bag until interrupted."),

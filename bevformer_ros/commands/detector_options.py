@@ -7,8 +7,9 @@ import argparse
 from bevformer_ros.commands.options import Options
 from bevformer_ros.config import load_yaml
 from bevformer_ros.inference.precision import Precision, resolve_device, resolve_precision
+from bevformer_ros.model.checkpoint import read_checkpoint
 from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.resources import config_file
+from bevformer_ros.resources import config_file, model_file
 from bevformer_ros.ros.node.settings import SETTINGS, Settings, default_text
 
 # What has a meaning without a ROS graph.
@@ -45,6 +46,15 @@ def add_model(parser: Options, default: str) -> None:
 
 def model_of(arguments: argparse.Namespace) -> ModelConfig:
     return load_yaml(ModelConfig, config_file("models", arguments.model))
+
+
+def config_of(model: str) -> ModelConfig:
+    """Of whatever --model may name: weights that hold it, or a configuration."""
+    path = model_file(model)
+    config = read_checkpoint(path).config if path.suffix == ".safetensors" else load_yaml(ModelConfig, path)
+    if config is None:
+        raise ValueError(f"{path} holds weights without a configuration; name the configuration")
+    return config
 
 
 def add_model_with_weights(parser: Options, default: str = Settings.model) -> None:

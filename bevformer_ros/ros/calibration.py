@@ -88,6 +88,15 @@ def _described_size(info: CameraInfo) -> tuple[int, int] | None:
     return (info.roi.width or info.width) // binning[0], (info.roi.height or info.height) // binning[1]
 
 
+def check_crop(crop: tuple[int, int, int, int] | None, image_size: tuple[int, int]) -> None:
+    """Raises WrongImageSizeError where the rig's crop does not lie in an image of this width and height."""
+    if crop is not None and (crop[2] > image_size[0] or crop[3] > image_size[1]):
+        raise WrongImageSizeError(
+            f"image of {image_size[0]} x {image_size[1]} pixels, but the rig's `crop` reaches to {crop[2]}, {crop[3]}; "
+            "give it in pixels of the images as they arrive"
+        )
+
+
 def _binning(info: CameraInfo) -> tuple[int, int]:
     return max(info.binning_x, 1), max(info.binning_y, 1)
 

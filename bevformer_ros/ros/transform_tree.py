@@ -107,6 +107,20 @@ class TransformTree:
         parents = {link.parent for links in self._moving.values() for link in links}
         return {*self._moving, *self._static, *parents, *(link.parent for link in self._static.values())}
 
+    def ancestors(self, frame: str) -> list[tuple[str, bool]]:
+        """The frames above one, nearest first, each with whether what lies below moves in it."""
+        found: dict[str, bool] = {}
+        while True:
+            if frame in self._static:
+                frame, moves = self._static[frame].parent, False
+            elif self._moving.get(frame):
+                frame, moves = self._moving[frame][-1].parent, True
+            else:
+                return list(found.items())
+            if frame in found:  # a loop
+                return list(found.items())
+            found[frame] = moves
+
     def _climb(self, start: str, stamp_ns: int) -> Iterator[tuple[str, Matrix]]:
         """`start` and its ancestors, each with ancestor_from_start."""
         frame, frame_from_start = start, np.eye(4)

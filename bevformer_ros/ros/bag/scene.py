@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bevformer_ros import geometry
 from bevformer_ros.config import CameraConfig, RigConfig
 from bevformer_ros.ros.bag.files import BagReader, deserialize
-from bevformer_ros.ros.calibration import camera_model
+from bevformer_ros.ros.calibration import camera_model, check_crop
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, SetPoses, StampedFrame
 from bevformer_ros.ros.image_decoding import decode_image, image_size
@@ -118,8 +118,11 @@ class BagScene:
         info: CameraInfo | None = self._nearest(config.camera_info_topic, stamp_ns)
         if info is None:
             raise ValueError(f"{self._bag.path} has no CameraInfo near {stamp_ns} on {config.camera_info_topic}")
-        intrinsics, distortion = camera_model(info, image_size(message), config.rectified)
-        return CameraImage(config.name, stamp_ns, decode_image(message), intrinsics, camera_from_bev, distortion)
+        size = image_size(message)
+        check_crop(config.crop, size)
+        intrinsics, distortion = camera_model(info, size, config.rectified)
+        camera = CameraImage(config.name, stamp_ns, decode_image(message), intrinsics, camera_from_bev, distortion)
+        return camera.cropped(config.crop)
 
 
 def scene_at(

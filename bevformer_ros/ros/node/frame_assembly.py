@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros.config import CameraConfig
-from bevformer_ros.ros.calibration import UncalibratedError, WrongImageSizeError, camera_model, check_pixel_count
+from bevformer_ros.ros.calibration import (
+    UncalibratedError,
+    WrongImageSizeError,
+    camera_model,
+    check_crop,
+    check_pixel_count,
+)
 from bevformer_ros.ros.conversions import stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
 from bevformer_ros.ros.image_decoding import BgrImage, GpuJpegDecoder, decode_image, image_size, is_jpeg
@@ -149,8 +155,9 @@ class FrameAssembler:
         for index, message in sieve.usable():
             intrinsics, distortion = models[index]
             stamp_ns = stamp_to_ns(message.header.stamp)
-            name = self._cameras[index].name
-            cameras[index] = CameraImage(name, stamp_ns, pixels[index], intrinsics, poses[index], distortion)
+            config = self._cameras[index]
+            camera = CameraImage(config.name, stamp_ns, pixels[index], intrinsics, poses[index], distortion)
+            cameras[index] = camera.cropped(config.crop)
         frame = SurroundFrame(images.stamp_ns, tuple(cameras), world_from_bev)
         used = images.only([camera is not None for camera in cameras])
         return AssembledFrame(used, tuple(sieve.faults.values()), frame, output_from_bev)
@@ -219,6 +226,7 @@ class FrameAssembler:
                 self._leave_out_undecodable(sieve, index, error)
                 continue
             try:
+                check_crop(self._cameras[index].crop, sizes[index])
                 models[index] = camera_model(info, sizes[index], rectified)
             except ValueError as error:
                 sieve.leave_out(index, _calibration_fault(error), str(error))

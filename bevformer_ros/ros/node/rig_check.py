@@ -93,10 +93,20 @@ def _of_bev_frame(base_from_bev: NDArray[np.float64]) -> list[Problem]:
     return [Problem("", "bev_frame", Level.WARN, text)]
 
 
+def heading_of_name(name: str) -> float | None:
+    """Where a camera of this name should look, degrees to the left of forward; None if it does not say."""
+    words = name.lower()
+    return next((heading for parts, heading in _HEADINGS if all(part in words for part in parts)), None)
+
+
+def angle_between(first: float, second: float) -> float:
+    """Of two headings in degrees, 0 to 180."""
+    return abs((first - second + 180) % 360 - 180)
+
+
 def _heading_error(view: CameraView) -> float:
-    words = view.name.lower()
-    expected = next((heading for parts, heading in _HEADINGS if all(part in words for part in parts)), None)
-    return 0.0 if expected is None else abs((view.heading - expected + 180) % 360 - 180)
+    expected = heading_of_name(view.name)
+    return 0.0 if expected is None else angle_between(view.heading, expected)
 
 
 def unseen_share(frame: SurroundFrame, bev_range: tuple[float, float, float, float, float, float]) -> float:

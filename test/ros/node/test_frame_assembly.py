@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -265,6 +266,25 @@ def test_boxes_of_the_real_keyframe_land_where_its_own_matrices_say(shared_direc
         in_view = (depths > 0.5) & (np.abs(expected - (800, 450)) < (800, 450)).all(axis=-1)
         assert in_view.any(), seen.name
         assert np.abs(pixels - expected)[in_view].max() < 0.5, seen.name
+
+
+@pytest.mark.parametrize(("crop", "kept"), [((2, 1, 8, 6), 6), ((0, 0, 9, 6), 5)])
+def test_a_crop_is_part_of_the_image_and_one_beyond_it_the_cameras_fault(buffer, crop, kept):
+    cameras = [replace(camera, crop=crop if index == 3 else None) for index, camera in enumerate(RIG.cameras)]
+    assembler = FrameAssembler(cameras, 5, 8.0, EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0))
+    for index in range(len(cameras)):
+        assembler.set_camera_info(index, info_of())
+    assembled = assembler.assemble(image_set())
+    assembler.close()
+    back = assembled.frame.cameras[3]
+    assert len([camera for camera in assembled.frame.cameras if camera is not None]) == kept
+    if back is None:
+        (fault,) = assembled.faults
+        assert (fault.camera, fault.reason) == ("CAM_BACK", "wrong_size")
+        assert "image of 8 x 6 pixels, but the rig's `crop` reaches to 9, 6" in fault.text
+    else:
+        assert back.image.shape == (5, 6, 3)
+        assert back.intrinsics[:2, 2].tolist() == [4.0 - 2, 3.0 - 1]
 
 
 def test_a_gpu_that_cannot_decode_what_the_cpu_can_is_asked_once(buffer, monkeypatch, caplog):
