@@ -103,8 +103,7 @@ class RigSurvey:
         chosen = self._one_topic_per_camera(left_out)
         placed = {topic: info for topic, info in chosen.items() if self._is_placed(topic, left_out)}
         if not placed:
-            reasons = "; ".join(f"{topic}: {reason}" for topic, reason in left_out.items()) or "no images at all"
-            raise ValueError(f"found no camera to make a rig of: {reasons}")
+            raise _no_camera(left_out)
         base = base_frame or self._base_of([self._images[topic].frame_id for topic in placed])
         fixed = fixed_frame or self._fixed_above(base)
         names = _names(list(placed))
@@ -115,10 +114,10 @@ class RigSurvey:
             except (ValueError, NoTransformError) as error:
                 left_out[topic] = str(error)
         if not cameras:
-            raise ValueError("found no camera to make a rig of: " + "; ".join(f"{t}: {r}" for t, r in left_out.items()))
+            raise _no_camera(left_out)
         ground = self._ground(base, cameras[0].stamps_ns[0])
-        reasons = tuple(f"{topic}: {reason}" for topic, reason in left_out.items())
-        return Survey(tuple(cameras), base, fixed, ground, reasons)
+        why = tuple(f"{topic}: {reason}" for topic, reason in left_out.items())
+        return Survey(tuple(cameras), base, fixed, ground, why)
 
     def _one_topic_per_camera(self, left_out: dict[str, str]) -> dict[str, str]:
         """Image topic to CameraInfo topic. Of several of one camera that which is nearest to the sensor: undistorting
@@ -200,6 +199,11 @@ class RigSurvey:
             return float(self._transforms.look_up(base_frame, _GROUND_FRAME, stamp_ns)[2, 3])
         except NoTransformError:
             return None
+
+
+def _no_camera(left_out: dict[str, str]) -> ValueError:
+    reasons = "; ".join(f"{topic}: {reason}" for topic, reason in left_out.items())
+    return ValueError(f"found no camera to make a rig of: {reasons or 'no images at all'}")
 
 
 def _namespace(image_topic: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Mapping, Sequence
-from dataclasses import Field
+from dataclasses import Field, replace
 from typing import Any
 
 from rcl_interfaces.msg import IntegerRange, ParameterDescriptor, SetParametersResult
@@ -116,7 +116,7 @@ def read_cameras(node: Node, rig: RigConfig) -> tuple[CameraConfig, ...]:
 def _read_camera(node: Node, camera: CameraConfig) -> CameraConfig:
     values = {what: node.get_parameter(f"{_CAMERA_PREFIX}{camera.name}.{what}").value for what in _CAMERA_PARAMETERS}
     values["exposure_offset_ms"] = float(values["exposure_offset_ms"])
-    return CameraConfig(name=camera.name, **values)
+    return replace(camera, **values)
 
 
 def parameter_table() -> str:

@@ -118,6 +118,16 @@ def test_the_rig_gives_defaults_and_parameters_override_them(make_node):
     assert (cameras["CAM_BACK"].image_topic, cameras["CAM_BACK"].exposure_offset_ms) == ("/rear/image", 3.0)
 
 
+def test_what_is_no_parameter_stays_as_the_rig_has_it(make_node):
+    node = make_node(cameras__CAM_BACK__image_topic="/rear/image")
+    cameras = tuple(replace(camera, crop=(0, 1, 8, 6), model_camera="CAM_FRONT") for camera in RIG.cameras)
+    parameters.declare_cameras(node, replace(RIG, cameras=cameras), None)
+    read = parameters.read_cameras(node, replace(RIG, cameras=cameras))
+    assert read == tuple(
+        replace(camera, image_topic="/rear/image") if camera.name == "CAM_BACK" else camera for camera in cameras
+    )
+
+
 def test_what_somebody_changed_outlives_the_next_configuration(make_node):
     node = make_node(cameras__CAM_FRONT__image_topic="/of/the/file")
     declared = parameters.declare_cameras(node, RIG, {})
