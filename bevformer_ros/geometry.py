@@ -82,6 +82,14 @@ def box_corners(centers: ArrayLike, sizes: ArrayLike, yaws: ArrayLike) -> Array:
     return rotated + np.asarray(centers, dtype=np.float64).reshape(-1, 1, 3)
 
 
+def box_quaternions(target_from_source: ArrayLike, yaws: ArrayLike) -> Array:
+    """Orientations (n, 4), x, y, z, w, in the target frame of boxes with yaws (n,), n > 0, in the source frame.
+
+    target_from_source: 3x3, the rotation.
+    """
+    return (Rotation.from_matrix(target_from_source) * Rotation.from_euler("z", yaws)).as_quat()
+
+
 def yaw_of(matrix: ArrayLike) -> float:
     """Heading of a transform: the angle from the target's x axis to the source's, about the target's z."""
     rotation = np.asarray(matrix, dtype=np.float64)

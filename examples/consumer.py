@@ -12,9 +12,8 @@ from bevformer_ros.ros.stamped_pairs import StampedPairs
 
 
 def tell(boxes: Detection3DArray, kinematics: DetectionKinematicsArray) -> None:
-    extras = {extra.id: extra for extra in kinematics.detections}
-    for box in boxes.detections:
-        place, extra = box.bbox.center.position, extras[box.id]
+    for box, extra in zip(boxes.detections, kinematics.detections, strict=True):
+        place = box.bbox.center.position
         if place.x > 0 and abs(place.y) < 2:  # base_link: x forward, y left
             speed = hypot(extra.velocity.twist.linear.x, extra.velocity.twist.linear.y)
             print(f"{extra.class_name} {box.id}: {place.x:.1f} m ahead, {speed:.1f} m/s", flush=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from bevformer_ros.commands.detector_options import model_of, one_number_or_more
 from bevformer_ros.commands.options import add_output
+from bevformer_ros.config import load_yaml
+from bevformer_ros.error_model import ErrorModel
 from bevformer_ros.model.conversion import convert
 from bevformer_ros.taxonomy import CLASS_NAMES
 
@@ -29,12 +31,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="that the weights recommend for showing boxes, one for all classes or one for each: "
         f"{', '.join(CLASS_NAMES)} (default: as they did)",
     )
+    parser.add_argument(
+        "--error-model",
+        type=Path,
+        metavar="YAML",
+        help="how far boxes may be off, as evaluate --error-model writes it (default: as the weights say)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     config = model_of(arguments)
     converted = convert(
-        arguments.checkpoint, arguments.output, config, arguments.partial, arguments.half, arguments.score_threshold
+        arguments.checkpoint,
+        arguments.output,
+        config,
+        arguments.partial,
+        arguments.half,
+        arguments.score_threshold,
+        None if arguments.error_model is None else load_yaml(ErrorModel, arguments.error_model),
     )
     print(converted.table())
     return 0

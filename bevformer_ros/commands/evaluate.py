@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from bevformer_ros.commands.detector_options import add_device, add_precision, add_setting
@@ -20,6 +21,7 @@ from bevformer_ros.commands.options import (
     truth_of,
 )
 from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.evaluation.error_fit import fit_error_model
 from bevformer_ros.evaluation.simulated_world import KEYFRAME_RATE
 from bevformer_ros.evaluation.tracking import TrackingScores
 from bevformer_ros.resources import config_file
@@ -41,6 +43,12 @@ from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_results(parser, "*")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there too")
+    parser.add_argument(
+        "--error-model",
+        type=Path,
+        metavar="YAML",
+        help="write how far the boxes are off, by class and distance, for convert to put into the weights",
+    )
     parser.add_argument("--tracking", action="store_true", help="score tracks: AMOTA, AMOTP, identity switches")
     world = parser.add_argument_group("in place of results: the detector itself, on the simulated world")
     world.add_argument(
@@ -85,7 +93,17 @@ def run(arguments: argparse.Namespace) -> int:
     print(found.text())
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if arguments.error_model is not None:
+        _write_error_model(found, arguments.error_model)
     return 0
+
+
+def _write_error_model(found: Evaluation | WorldEvaluation | TrackingScores, file: Path) -> None:
+    if isinstance(found, TrackingScores):
+        raise ValueError("--error-model and --tracking exclude each other: the error model is of detections")
+    model = fit_error_model(found.samples)
+    file.write_text(json.dumps(asdict(model), indent=2) + "\n", encoding="utf-8")
+    print(f"{len(model.entries)} classes and distances in {file}")
 
 
 def of_results(arguments: argparse.Namespace) -> Evaluation | TrackingScores:

@@ -29,11 +29,13 @@ MICROSECOND = 1000
 @dataclass(frozen=True)
 class Annotations:
     """boxes: in the ego frame at the sample's lidar sweep; a velocity that is not known is 0. velocity_known: (n,).
-    instances: (n,) the token of each object, the same in all samples."""
+    instances: (n,) the token of each object, the same in all samples. visibility: (n,) from 1, up to 40 % of the object
+    in sight of the cameras, over 60 and 80 % to 4."""
 
     boxes: Detections3D
     velocity_known: NDArray[np.bool_]
     instances: tuple[str, ...]
+    visibility: NDArray[np.int64]
 
 
 def open_dataset(dataroot: Path, version: str) -> NuScenes:
@@ -122,6 +124,7 @@ def sample_annotations(dataset: NuScenes, sample: dict[str, Any]) -> Annotations
         boxes.transformed(geometry.invert(sample_pose(dataset, sample))),
         ~np.isnan(velocities).any(axis=1),
         tuple(row["instance_token"] for row in rows),
+        np.array([int(row["visibility_token"]) for row in rows], np.int64),
     )
 
 

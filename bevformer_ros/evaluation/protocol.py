@@ -53,7 +53,8 @@ class EvaluationSample:
     """Boxes and the truth about them at one time, both in the ego frame (x forward, level, origin at the ego).
 
     velocity_known: (truths,), where false a true velocity is not compared with. object_ids: of the truth, the same
-    for an object at all times; empty where it has none.
+    for an object at all times; empty where it has none. visibility: of the truth, 1 to 4 as nuScenes grades it, 0 where
+    it is not known; None where none is.
     """
 
     token: str
@@ -61,6 +62,7 @@ class EvaluationSample:
     truth: Detections3D
     velocity_known: NDArray[np.bool_]
     object_ids: tuple[str, ...] = ()
+    visibility: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,19 @@ def evaluate_world(
     reach: float | None = None,
     seen_by: Collection[str] | None = None,
 ) -> Scores:
-    """The nuScenes metrics over all sets of the drives.
+    """The nuScenes metrics over world_samples of the same arguments."""
+    return score(world_samples(detector, drives, proposals, workers, reach, seen_by))
+
+
+def world_samples(
+    detector: Detector,
+    drives: Sequence[Drive],
+    proposals: bool = False,
+    workers: int = 0,
+    reach: float | None = None,
+    seen_by: Collection[str] | None = None,
+) -> list[EvaluationSample]:
+    """All sets of the drives, with what a detector finds in them, in the ego frame.
 
     The detector gets the images of its cameras, one set after the other, as the node does; each drive is a new scene,
     so that history is kept within it alone. The truth is what `simulation.observe` calls visible, in the ego frame.
@@ -52,7 +64,7 @@ def evaluate_world(
             truth = truth.select(observed.shown_by(seen_by) & observed.in_view_of(seen_by, truth.centers))
             boxes = boxes.select(observed.in_view_of(seen_by, boxes.centers))
         samples.append(_sample(observed.scene, _within(truth, reach), _within(boxes, reach)))
-    return score(samples)
+    return samples
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_map_only
 
 from bevformer_ros import geometry
 from bevformer_ros.config import load_yaml
+from bevformer_ros.error_model import ErrorModel
 from bevformer_ros.inference import stages
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
 from bevformer_ros.inference.graphs import CudaGraphs, GraphRunner
@@ -62,6 +63,7 @@ class Detector:
     network: as it runs; the one that was given, changed in place (network_preparation).
     trained: False while the weights are random, and the boxes mean nothing.
     recommended_score_thresholds: of each class, from which on boxes are worth showing, where the weights say so.
+    error_model: how far boxes may be off, where the weights say so.
     latencies_ms: of the last frame, by stage in the order in which the stages ran; on a GPU all stages up to the BEV
     map are "encode" and all from the history to the boxes "detect", because each runs as one CUDA graph.
     """
@@ -78,6 +80,7 @@ class Detector:
         self.config: ModelConfig = network.config
         self.trained = trained
         self.recommended_score_thresholds: tuple[float, ...] | None = None
+        self.error_model: ErrorModel | None = None
         self.latencies_ms: dict[str, float] = {}
         self._device = torch.device(device)
         self.precision = precision
@@ -251,6 +254,7 @@ def load_detector(
     detector = Detector(network, checkpoint is not None, device, arithmetic, history)
     if checkpoint is not None:
         detector.recommended_score_thresholds = checkpoint.score_thresholds
+        detector.error_model = checkpoint.error_model
     return detector
 
 

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bevformer_ros.config import from_dict
+from bevformer_ros.error_model import ErrorModel
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.taxonomy import CLASS_NAMES, one_per_class
 
@@ -29,6 +30,7 @@ LOGGER = logging.getLogger(__name__)
 
 _CONFIG_KEY = "bevformer_ros.model_config"
 SCORE_THRESHOLD_KEY = "score_threshold"
+ERROR_MODEL_KEY = "error_model"
 _SECOND_STAGE = "proposal_queries."
 
 # Official tensors that the network does not use: code_weights are the weights of the box loss, a constant of training.
@@ -114,7 +116,8 @@ class Checkpoint(NamedTuple):
     """weights: under our names. config: inside our own files; None from an official one.
 
     left_out: official tensors the network does not use. source: "official" or "bevformer_ros". score_thresholds:
-    for each class the score from which on boxes are worth showing, found in validation; None where the file says none.
+    for each class the score from which on boxes are worth showing, error_model: how far boxes may be off, both found in
+    validation; None where the file says none.
     """
 
     weights: dict[str, Tensor]
@@ -122,6 +125,7 @@ class Checkpoint(NamedTuple):
     left_out: tuple[str, ...]
     source: str
     score_thresholds: tuple[float, ...] | None = None
+    error_model: ErrorModel | None = None
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -146,6 +150,7 @@ def save_checkpoint(
     weights: Mapping[str, Tensor],
     config: ModelConfig,
     score_thresholds: float | Sequence[float] | None = None,
+    error_model: ErrorModel | None = None,
 ) -> None:
     """Write weights (our names) and configuration as one .safetensors file. score_thresholds: one for all classes, or
     as in Checkpoint. Raises ValueError for what the file would be refused for."""
@@ -157,6 +162,8 @@ def save_checkpoint(
     if score_thresholds is not None:
         metadata[SCORE_THRESHOLD_KEY] = json.dumps(score_thresholds)
         _score_thresholds(path, metadata)
+    if error_model is not None:
+        metadata[ERROR_MODEL_KEY] = json.dumps(asdict(error_model))
     save_file(tensors, path, metadata=metadata)
 
 
@@ -242,9 +249,10 @@ def _read_safetensors(path: Path) -> Checkpoint:
         )
     try:
         config = from_dict(ModelConfig, json.loads(metadata[_CONFIG_KEY]))
+        errors = from_dict(ErrorModel, json.loads(metadata[ERROR_MODEL_KEY])) if ERROR_MODEL_KEY in metadata else None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
-    return Checkpoint(weights, config, (), "bevformer_ros", _score_thresholds(path, metadata))
+    return Checkpoint(weights, config, (), "bevformer_ros", _score_thresholds(path, metadata), errors)
 
 
 def _score_thresholds(path: Path, metadata: Mapping[str, str]) -> tuple[float, ...] | None:

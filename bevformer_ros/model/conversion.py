@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bevformer_ros.error_model import ErrorModel
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint, save_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import build_network
@@ -49,12 +50,14 @@ def convert(
     partial: bool = False,
     half: bool = False,
     score_thresholds: float | Sequence[float] | None = None,
+    error_model: ErrorModel | None = None,
 ) -> Conversion:
     """Write a .pth as mmcv saved it, or a .safetensors of ours, as a .safetensors of ours.
 
     partial: take what fits and leave the rest random. half: store float16. score_thresholds: that the weights are to
-    recommend from now on, one for all classes or one for each; None leaves it as it is. Raises ValueError for a file
-    that does not fit the model, and for numbers too large for float16.
+    recommend from now on, one for all classes or one for each. error_model: what they are to say of their errors. None
+    leaves either as it is. Raises ValueError for a file that does not fit the model, and for numbers too large for
+    float16.
     """
     checkpoint = read_checkpoint(source)
     network = build_network(config)
@@ -62,9 +65,8 @@ def convert(
     weights = network.state_dict()
     if half:
         weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
-    save_checkpoint(
-        output, weights, config, checkpoint.score_thresholds if score_thresholds is None else score_thresholds
-    )
+    thresholds = checkpoint.score_thresholds if score_thresholds is None else score_thresholds
+    save_checkpoint(output, weights, config, thresholds, error_model or checkpoint.error_model)
     return Conversion(output, config, weights, tuple(checkpoint.left_out), tuple(problems))
 
 

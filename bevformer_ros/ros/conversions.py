@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros import geometry
+from bevformer_ros.error_model import Covariances
 from bevformer_ros.ros.messages import (
     CameraInfo,
     CompressedImage,
@@ -17,6 +19,7 @@ from bevformer_ros.ros.messages import (
     DetectionKinematicsArray,
     Header,
     Image,
+    LabelInfo,
     ObjectHypothesisWithPose,
     Point,
     Pose,
@@ -25,13 +28,14 @@ from bevformer_ros.ros.messages import (
     Transform,
     TransformStamped,
     Vector3,
+    VisionClass,
     byte_array,
 )
 from bevformer_ros.taxonomy import ATTRIBUTE_ID, ATTRIBUTE_NAMES, CLASS_ID, CLASS_NAMES, NO_ATTRIBUTE
 from bevformer_ros.tracking.tracks import POSITION, VELOCITY, Tracks3D
 from bevformer_ros.types import SECOND_NS, Detections3D
 
-COVARIANCE_UNKNOWN = -1.0
+_SAME_FRAME = np.eye(4)
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -60,7 +64,7 @@ def transform_to_message(
 ) -> TransformStamped:
     message = TransformStamped(header=header_of(stamp_ns, target), child_frame_id=source)
     message.transform.translation = vector_message(target_from_source[:3, 3])
-    message.transform.rotation = _quaternion(geometry.quaternion_xyzw(target_from_source))
+    message.transform.rotation = quaternion_message(geometry.quaternion_xyzw(target_from_source))
     return message
 
 
@@ -85,71 +89,57 @@ def camera_info(header: Header, shape: tuple[int, ...], intrinsics: NDArray[np.f
     return info
 
 
-def detection_ids(detections: Detections3D) -> list[str]:
-    """One id per box, shared by every message made from the same detections; it says nothing about tracks."""
-    return [f"{detections.stamp_ns}-{index}" for index in range(len(detections))]
+def detections_to_message(
+    detections: Detections3D,
+    frame_id: str,
+    frame_from_boxes: NDArray[np.float64] = _SAME_FRAME,
+    ids: Sequence[str] | None = None,
+    covariances: Covariances | None = None,
+) -> Detection3DArray:
+    """Boxes as frame_id has them, with their full orientation; size.x is the length, y the width, z the height.
 
-
-def detections_to_message(detections: Detections3D, frame_id: str) -> Detection3DArray:
-    """Boxes of the frame frame_id at their stamp; size.x is the length, y the width, z the height."""
-    return _boxes_to_message(detections, detection_ids(detections), frame_id)
-
-
-def tracks_to_message(tracks: Tracks3D, frame_id: str) -> Detection3DArray:
-    """As detections_to_message; the pose of the hypothesis has the filter's covariance of x, y, z and yaw."""
-    message = _boxes_to_message(tracks.boxes, track_ids(tracks), frame_id)
-    for index, detection in enumerate(message.detections):
-        covariance = np.zeros((6, 6))
-        covariance[:2, :2] = tracks.covariances[index, POSITION, POSITION]
-        covariance[2, 2], covariance[5, 5] = tracks.z_variances[index], tracks.yaw_variances[index]
-        detection.results[0].pose.covariance = covariance.reshape(-1)
-    return message
-
-
-def track_ids(tracks: Tracks3D) -> list[str]:
-    return [str(identity) for identity in tracks.ids]
-
-
-def _boxes_to_message(detections: Detections3D, ids: list[str], frame_id: str) -> Detection3DArray:
+    frame_from_boxes: (4, 4), from the boxes' own frame. ids: of the objects, the same in all messages; empty strings
+    where None. covariances: in the boxes' own frame; zeros, which stand for unknown, where None.
+    """
     message = Detection3DArray(header=header_of(detections.stamp_ns, frame_id))
-    for index, identity in enumerate(ids):
-        pose = Pose(
-            position=point_message(detections.centers[index]), orientation=quaternion_of_yaw(detections.yaws[index])
-        )
+    if not len(detections):
+        return message
+    rotation = frame_from_boxes[:3, :3]
+    centers = geometry.apply(frame_from_boxes, detections.centers)
+    turns = geometry.box_quaternions(rotation, detections.yaws)
+    spread = None if covariances is None else covariances.turned(rotation).poses
+    for index in range(len(detections)):
+        pose = Pose(position=point_message(centers[index]), orientation=quaternion_message(turns[index]))
         hypothesis = ObjectHypothesisWithPose()
         hypothesis.hypothesis.class_id = CLASS_NAMES[detections.labels[index]]
         hypothesis.hypothesis.score = float(detections.scores[index])
         hypothesis.pose.pose = pose
-        detection = Detection3D(header=message.header, id=identity, results=[hypothesis])
+        if spread is not None:
+            hypothesis.pose.covariance = spread[index].reshape(-1)
+        detection = Detection3D(header=message.header, results=[hypothesis])
+        detection.id = "" if ids is None else ids[index]
         detection.bbox.center = pose
         detection.bbox.size = vector_message(detections.sizes[index])
         message.detections.append(detection)
     return message
 
 
-def kinematics_to_message(detections: Detections3D, frame_id: str) -> DetectionKinematicsArray:
-    return _kinematics_to_message(detections, detection_ids(detections), detections.velocities, frame_id)
-
-
-def track_kinematics_to_message(tracks: Tracks3D, frame_id: str) -> DetectionKinematicsArray:
-    """The filter's velocities with their covariances, and the model's beside them."""
-    message = _kinematics_to_message(tracks.boxes, track_ids(tracks), tracks.model_velocities, frame_id)
-    for index, entry in enumerate(message.detections):
-        covariance = np.zeros((6, 6))
-        covariance[:2, :2] = tracks.covariances[index, VELOCITY, VELOCITY]
-        entry.velocity.covariance = covariance.reshape(-1)
-        entry.coasted_s = float(tracks.coasted_s[index])
-    return message
-
-
-def _kinematics_to_message(
-    detections: Detections3D, ids: list[str], model_velocities: NDArray[np.float64], frame_id: str
+def kinematics_to_message(
+    detections: Detections3D,
+    frame_id: str,
+    frame_from_boxes: NDArray[np.float64] = _SAME_FRAME,
+    ids: Sequence[str] | None = None,
+    covariances: Covariances | None = None,
 ) -> DetectionKinematicsArray:
+    """What detections_to_message of the same arguments cannot carry, in the same order."""
     message = DetectionKinematicsArray(header=header_of(detections.stamp_ns, frame_id))
-    for index, identity in enumerate(ids):
+    rotation = frame_from_boxes[:3, :3]
+    velocities = detections.velocities @ rotation[:, :2].T
+    spread = None if covariances is None else covariances.turned(rotation).velocities
+    for index, velocity in enumerate(velocities):
         attribute = int(detections.attributes[index])
         entry = DetectionKinematics(
-            id=identity,
+            id="" if ids is None else ids[index],
             class_id=int(detections.labels[index]),
             class_name=CLASS_NAMES[detections.labels[index]],
             score=float(detections.scores[index]),
@@ -160,20 +150,58 @@ def _kinematics_to_message(
                 else DetectionKinematics.QUERY_LEARNED
             ),
         )
-        entry.velocity.twist.linear = _flat_vector(detections.velocities[index])
-        entry.model_velocity = _flat_vector(model_velocities[index])
-        entry.velocity.covariance[0] = COVARIANCE_UNKNOWN
+        entry.velocity.twist.linear = entry.model_velocity = vector_message(velocity)
+        if spread is not None:
+            entry.velocity.covariance = spread[index].reshape(-1)
         message.detections.append(entry)
     return message
+
+
+def label_info(header: Header, score_threshold: float) -> LabelInfo:
+    """The names of the numbers in DetectionKinematics.class_id, and the score from which boxes are published on."""
+    class_map = [VisionClass(class_id=number, class_name=name) for number, name in enumerate(CLASS_NAMES)]
+    return LabelInfo(header=header, class_map=class_map, threshold=float(score_threshold))
+
+
+def tracks_to_message(
+    tracks: Tracks3D, frame_id: str, frame_from_tracks: NDArray[np.float64] = _SAME_FRAME
+) -> Detection3DArray:
+    """As detections_to_message, with the tracks' ids and the filter's covariance of x, y, z and yaw."""
+    return detections_to_message(tracks.boxes, frame_id, frame_from_tracks, _ids(tracks), _covariances(tracks))
+
+
+def track_kinematics_to_message(
+    tracks: Tracks3D, frame_id: str, frame_from_tracks: NDArray[np.float64] = _SAME_FRAME
+) -> DetectionKinematicsArray:
+    """The filter's velocities with their covariances, and the model's beside them."""
+    message = kinematics_to_message(tracks.boxes, frame_id, frame_from_tracks, _ids(tracks), _covariances(tracks))
+    model_velocities = tracks.model_velocities @ frame_from_tracks[:3, :2].T
+    for index, entry in enumerate(message.detections):
+        entry.model_velocity = vector_message(model_velocities[index])
+        entry.coasted_s = float(tracks.coasted_s[index])
+    return message
+
+
+def _ids(tracks: Tracks3D) -> list[str]:
+    return [str(identity) for identity in tracks.ids]
+
+
+def _covariances(tracks: Tracks3D) -> Covariances:
+    poses, velocities = np.zeros((2, len(tracks), 6, 6))
+    poses[:, :2, :2] = tracks.covariances[:, POSITION, POSITION]
+    poses[:, 2, 2], poses[:, 5, 5] = tracks.z_variances, tracks.yaw_variances
+    velocities[:, :2, :2] = tracks.covariances[:, VELOCITY, VELOCITY]
+    return Covariances(poses, velocities)
 
 
 def detections_from_messages(
     boxes: Detection3DArray, kinematics: DetectionKinematicsArray | None = None
 ) -> Detections3D:
-    """The boxes in the frame of the header; without kinematics velocities are zero and attributes unknown. A velocity
-    that is not known, and stands in its message as NaN, is zero too.
+    """The boxes in the frame of the header, whose z axis theirs is taken to be; kinematics belong to them by index.
 
-    Raises ValueError for a class that the taxonomy lacks, a box without a hypothesis, and kinematics of other boxes.
+    Without kinematics velocities are zero and attributes unknown. A velocity that is not known, and stands in its
+    message as NaN, is zero too. Raises ValueError for a class that the taxonomy lacks, a box without a hypothesis, and
+    kinematics of other boxes.
     """
     stamp_ns = stamp_to_ns(boxes.header.stamp)
     entries = boxes.detections
@@ -183,8 +211,7 @@ def detections_from_messages(
     if kinematics is None:
         matched = [DetectionKinematics()] * len(entries)
     else:
-        by_id = {entry.id: entry for entry in kinematics.detections}
-        matched = [_matching(by_id, entry.id) for entry in entries]
+        matched = [extra for _, extra in joined(boxes, kinematics)]
     return Detections3D(
         stamp_ns=stamp_ns,
         centers=np.array([_xyz(entry.bbox.center.position) for entry in entries]),
@@ -198,6 +225,20 @@ def detections_from_messages(
     )
 
 
+def joined(
+    boxes: Detection3DArray, kinematics: DetectionKinematicsArray
+) -> list[tuple[Detection3D, DetectionKinematics]]:
+    """Each box with what is said about it, by index. Raises ValueError for messages about different boxes."""
+    ids = [[entry.id for entry in message.detections] for message in (boxes, kinematics)]
+    if ids[0] != ids[1] or boxes.header.stamp != kinematics.header.stamp:
+        stamps = [stamp_to_ns(message.header.stamp) for message in (boxes, kinematics)]
+        raise ValueError(
+            f"{len(ids[0])} boxes of {stamps[0]} and kinematics of {len(ids[1])} of {stamps[1]} do not belong "
+            "together; expected the same header, and the same objects in the same order"
+        )
+    return list(zip(boxes.detections, kinematics.detections, strict=True))
+
+
 def point_message(values: NDArray[np.float64]) -> Point:
     return Point(x=float(values[0]), y=float(values[1]), z=float(values[2]))
 
@@ -206,12 +247,9 @@ def vector_message(values: NDArray[np.float64]) -> Vector3:
     return Vector3(x=float(values[0]), y=float(values[1]), z=float(values[2]))
 
 
-def _flat_vector(values: NDArray[np.float64]) -> Vector3:
-    return Vector3(x=float(values[0]), y=float(values[1]))
-
-
-def quaternion_of_yaw(yaw: float) -> Quaternion:
-    return Quaternion(z=float(np.sin(yaw / 2)), w=float(np.cos(yaw / 2)))
+def quaternion_message(values: NDArray[np.float64]) -> Quaternion:
+    """Of x, y, z, w."""
+    return Quaternion(x=float(values[0]), y=float(values[1]), z=float(values[2]), w=float(values[3]))
 
 
 def yaw_of_quaternion(rotation: Quaternion) -> float:
@@ -230,15 +268,5 @@ def _class_id(name: str) -> int:
     return CLASS_ID[name]
 
 
-def _matching(by_id: dict[str, DetectionKinematics], identity: str) -> DetectionKinematics:
-    if identity not in by_id:
-        raise ValueError(f"the kinematics hold no detection {identity!r}; do both messages have the same header?")
-    return by_id[identity]
-
-
 def _xyz(value: Point | Vector3) -> tuple[float, float, float]:
     return value.x, value.y, value.z
-
-
-def _quaternion(values: NDArray[np.float64]) -> Quaternion:
-    return Quaternion(x=float(values[0]), y=float(values[1]), z=float(values[2]), w=float(values[3]))

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bevformer_ros.ros.conversions import header_of, point_message, quaternion_of_yaw, vector_message
+from bevformer_ros import geometry
+from bevformer_ros.ros.conversions import header_of, point_message, quaternion_message, vector_message
 from bevformer_ros.ros.messages import ColorRGBA, Duration, Header, Marker, MarkerArray, Pose, Vector3
 from bevformer_ros.taxonomy import CLASS_NAMES, CLASSES
 from bevformer_ros.tracking.tracks import Tracks3D
@@ -29,21 +30,28 @@ class MarkerWriter:
     def __init__(self) -> None:
         self._shown: set[tuple[str, int]] = set()
 
-    def write(self, detections: Detections3D, frame_id: str, lifetime_ns: int) -> MarkerArray:
-        """Markers of boxes given in frame_id; each vanishes by itself after the lifetime (0: never)."""
+    def write(
+        self, detections: Detections3D, frame_id: str, frame_from_boxes: NDArray[np.float64], lifetime_ns: int
+    ) -> MarkerArray:
+        """Markers in frame_id, (4, 4) from the boxes' own frame; each vanishes after the lifetime (0: never)."""
         rows = range(len(detections))
-        markers = [marker for row in rows for marker in _markers_of(detections, row, row, "")]
+        markers = [marker for row in rows for marker in _markers_of(detections, frame_from_boxes, row, row, "")]
         return self._changes(markers, header_of(detections.stamp_ns, frame_id), lifetime_ns)
 
     def write_tracks(
-        self, tracks: Tracks3D, trails: Sequence[NDArray[np.float64]], frame_id: str, lifetime_ns: int
+        self,
+        tracks: Tracks3D,
+        trails: Sequence[NDArray[np.float64]],
+        frame_id: str,
+        frame_from_tracks: NDArray[np.float64],
+        lifetime_ns: int,
     ) -> MarkerArray:
-        """The same of tracks, numbered by their ids, with trails (k, 3), one for each track, in frame_id too."""
+        """The same of tracks, numbered by their ids, with trails (k, 3), one for each track, in frame_id."""
         markers = []
         for row, (identity, trail) in enumerate(zip(tracks.ids.tolist(), trails, strict=True)):
             number = identity % _MARKER_NUMBERS
             markers += [
-                *_markers_of(tracks.boxes, row, number, f"{identity} "),
+                *_markers_of(tracks.boxes, frame_from_tracks, row, number, f"{identity} "),
                 _trail(tracks.boxes, row, number, trail),
             ]
         return self._changes(markers, header_of(tracks.stamp_ns, frame_id), lifetime_ns)
@@ -66,29 +74,31 @@ class MarkerWriter:
         return MarkerArray(markers=[Marker(header=header, action=Marker.DELETEALL)])
 
 
-def _markers_of(detections: Detections3D, index: int, number: int, prefix: str) -> Iterator[Marker]:
+def _markers_of(
+    detections: Detections3D, frame_from_boxes: NDArray[np.float64], index: int, number: int, prefix: str
+) -> Iterator[Marker]:
     """Of one box. number: the markers'. prefix: of the text."""
-    center, size, yaw = detections.centers[index], detections.sizes[index], float(detections.yaws[index])
+    size, yaw = detections.sizes[index], float(detections.yaws[index])
+    frame_from_box = frame_from_boxes @ geometry.transform_from_rpy(detections.centers[index], (0.0, 0.0, yaw))
+    center, quaternion = frame_from_box[:3, 3], geometry.quaternion_xyzw(frame_from_box)
     label = detections.labels[index]
     red, green, blue = (channel / 255 for channel in CLASSES[label].colour)
 
     box = Marker(ns="boxes", id=number, type=Marker.CUBE, action=Marker.ADD)
-    box.pose = Pose(position=point_message(center), orientation=quaternion_of_yaw(yaw))
+    box.pose = Pose(position=point_message(center), orientation=quaternion_message(quaternion))
     box.scale = vector_message(size)
     box.color = ColorRGBA(r=red, g=green, b=blue, a=BOX_OPACITY)
     yield box
 
     heading = Marker(ns="headings", id=number, type=Marker.LINE_STRIP, action=Marker.ADD)
-    up = np.array([0.0, 0.0, 1.0])
-    roof = center + up * size[2] / 2
-    forward = np.array([np.cos(yaw), np.sin(yaw), 0.0]) * size[0] / 2
-    side = np.array([-np.sin(yaw), np.cos(yaw), 0.0]) * size[1] / 2
-    heading.points = [point_message(point) for point in (roof + side, roof + forward, roof - side)]
+    length, width, height = size / 2
+    roof = geometry.apply(frame_from_box, [(0, width, height), (length, 0, height), (0, -width, height)])
+    heading.points = [point_message(point) for point in roof]
     heading.scale.x = _LINE_WIDTH
     heading.color = _HEADING_COLOUR
     yield heading
 
-    velocity = np.append(detections.velocities[index], 0.0)
+    velocity = frame_from_boxes[:3, :2] @ detections.velocities[index]
     if np.linalg.norm(velocity) >= SLOWEST_ARROW:
         arrow = Marker(ns="velocities", id=number, type=Marker.ARROW, action=Marker.ADD)
         arrow.points = [point_message(center), point_message(center + velocity)]  # where it will be in one second
@@ -97,7 +107,7 @@ def _markers_of(detections: Detections3D, index: int, number: int, prefix: str) 
         yield arrow
 
     text = Marker(ns="labels", id=number, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD)
-    text.pose.position = point_message(roof + up * _TEXT_GAP)
+    text.pose.position = point_message(geometry.apply(frame_from_box, (0, 0, height + _TEXT_GAP)))
     text.text = f"{prefix}{CLASS_NAMES[label]} {detections.scores[index]:.2f}"
     text.scale.z = _TEXT_HEIGHT
     text.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)

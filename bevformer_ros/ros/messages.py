@@ -32,7 +32,7 @@ if IN_ROS:
     from sensor_msgs.msg import CameraInfo, CompressedImage, Image
     from std_msgs.msg import ColorRGBA, Header
     from tf2_msgs.msg import TFMessage
-    from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
+    from vision_msgs.msg import Detection3D, Detection3DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass
     from visualization_msgs.msg import Marker, MarkerArray
 else:
     from bevformer_ros.ros.offline_messages import offline_class
@@ -60,7 +60,9 @@ else:
     TFMessage = offline_class("tf2_msgs/msg/TFMessage")
     Detection3D = offline_class("vision_msgs/msg/Detection3D")
     Detection3DArray = offline_class("vision_msgs/msg/Detection3DArray")
+    LabelInfo = offline_class("vision_msgs/msg/LabelInfo")
     ObjectHypothesisWithPose = offline_class("vision_msgs/msg/ObjectHypothesisWithPose")
+    VisionClass = offline_class("vision_msgs/msg/VisionClass")
     Marker = offline_class("visualization_msgs/msg/Marker")
     MarkerArray = offline_class("visualization_msgs/msg/MarkerArray")
 
@@ -79,6 +81,7 @@ __all__ = [
     "Header",
     "Image",
     "KeyValue",
+    "LabelInfo",
     "Marker",
     "MarkerArray",
     "ObjectHypothesisWithPose",
@@ -92,6 +95,7 @@ __all__ = [
     "Transform",
     "TransformStamped",
     "Vector3",
+    "VisionClass",
     "byte_array",
 ]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bevformer_ros.error_model import ErrorModel
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.conversions import detections_to_message, kinematics_to_message
 from bevformer_ros.ros.markers import MarkerWriter
@@ -32,20 +33,24 @@ class ResultMessages:
         output_from_bev: NDArray[np.float64],
         period_ns: float | None,
         wanted: Callable[[str], bool],
+        error_model: ErrorModel | None = None,
     ) -> Iterator[tuple[str, Any]]:
         """(topic, message). period_ns: time between sets, for the life of the markers; None while unknown. wanted:
-        whether anybody listens to a topic, asked for all but detections and kinematics."""
-        detections, lifetime = detections_bev.transformed(output_from_bev), marker_lifetime_ns(period_ns)
-        yield topics.DETECTIONS, detections_to_message(detections, self.frame)
-        yield topics.KINEMATICS, kinematics_to_message(detections, self.frame)
+        whether anybody listens to a topic, asked for all but detections and kinematics. error_model: of the weights,
+        where they have one."""
+        covariances = None if error_model is None else error_model.covariances(detections_bev)
+        place, lifetime = (self.frame, output_from_bev), marker_lifetime_ns(period_ns)
+        yield topics.DETECTIONS, detections_to_message(detections_bev, *place, covariances=covariances)
+        yield topics.KINEMATICS, kinematics_to_message(detections_bev, *place, covariances=covariances)
         if wanted(topics.MARKERS):
-            yield topics.MARKERS, self.markers.write(detections, self.frame, lifetime)
-        if detections.proposals is None:
+            yield topics.MARKERS, self.markers.write(detections_bev, *place, lifetime)
+        proposals = detections_bev.proposals
+        if proposals is None:
             return
         if wanted(topics.PROPOSALS):
-            yield topics.PROPOSALS, detections_to_message(detections.proposals, self.frame)
+            yield topics.PROPOSALS, detections_to_message(proposals, *place)
         if wanted(topics.PROPOSAL_MARKERS):
-            yield topics.PROPOSAL_MARKERS, self.proposal_markers.write(detections.proposals, self.frame, lifetime)
+            yield topics.PROPOSAL_MARKERS, self.proposal_markers.write(proposals, *place, lifetime)
 
 
 def marker_lifetime_ns(period_ns: float | None) -> int:

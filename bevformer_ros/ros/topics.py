@@ -9,6 +9,7 @@ NODE_NAME = "detector"
 
 DETECTIONS = "~/detections"  # vision_msgs/Detection3DArray
 KINEMATICS = "~/kinematics"  # bevformer_ros/DetectionKinematicsArray
+LABELS = "~/label_info"  # vision_msgs/LabelInfo, latched
 MARKERS = "~/markers"  # visualization_msgs/MarkerArray
 OVERLAY = "~/overlay"  # sensor_msgs/Image
 STATUS = "~/status"  # bevformer_ros/DetectorStatus
@@ -17,6 +18,7 @@ PROPOSAL_MARKERS = "~/proposal_markers"  # visualization_msgs/MarkerArray
 TRACKS = "~/tracks"  # vision_msgs/Detection3DArray, with the parameter tracking, as the two below
 TRACK_KINEMATICS = "~/track_kinematics"  # bevformer_ros/DetectionKinematicsArray
 TRACK_MARKERS = "~/track_markers"  # visualization_msgs/MarkerArray
+ALL_MARKERS = (MARKERS, PROPOSAL_MARKERS, TRACK_MARKERS)
 DIAGNOSTICS = "/diagnostics"  # diagnostic_msgs/DiagnosticArray
 RESET = "~/reset"  # std_srvs/Trigger
 

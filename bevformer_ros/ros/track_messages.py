@@ -37,15 +37,15 @@ class TrackMessages:
         wanted: Callable[[str], bool],
     ) -> Iterator[tuple[str, Any]]:
         """(topic, message), as ResultMessages.of; wanted is asked for the markers alone."""
-        tracks = tracks_bev.transformed(output_from_bev)
-        yield topics.TRACKS, tracks_to_message(tracks, self.frame)
-        yield topics.TRACK_KINEMATICS, track_kinematics_to_message(tracks, self.frame)
+        yield topics.TRACKS, tracks_to_message(tracks_bev, self.frame, output_from_bev)
+        yield topics.TRACK_KINEMATICS, track_kinematics_to_message(tracks_bev, self.frame, output_from_bev)
         self._trails.add(tracks_bev.transformed(world_from_bev))
         if wanted(topics.TRACK_MARKERS):
             output_from_world = output_from_bev @ geometry.invert(world_from_bev)
-            trails = [geometry.apply(output_from_world, points) for points in self._trails.of(tracks)]
+            trails = [geometry.apply(output_from_world, points) for points in self._trails.of(tracks_bev)]
             lifetime_ns = marker_lifetime_ns(period_ns)
-            yield topics.TRACK_MARKERS, self.markers.write_tracks(tracks, trails, self.frame, lifetime_ns)
+            markers = self.markers.write_tracks(tracks_bev, trails, self.frame, output_from_bev, lifetime_ns)
+            yield topics.TRACK_MARKERS, markers
 
 
 class Trails:

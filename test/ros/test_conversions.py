@@ -12,6 +12,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from bevformer_ros import geometry
+from bevformer_ros.error_model import Covariances
 from bevformer_ros.ros import conversions
 from bevformer_ros.taxonomy import ATTRIBUTE_ID, CLASS_ID, NO_ATTRIBUTE
 from bevformer_ros.types import Detections3D
@@ -67,21 +68,52 @@ def test_detections_in_the_layout_of_vision_msgs(detections):
     assert conversions.yaw_of_quaternion(first.bbox.center.orientation) == pytest.approx(0.5)
 
 
-def test_ids_are_unique_and_join_both_messages(detections):
-    boxes = conversions.detections_to_message(detections, "base_link")
-    kinematics = conversions.kinematics_to_message(detections, "base_link")
-    identities = [entry.id for entry in boxes.detections]
-    assert len(set(identities)) == 2
-    assert identities == [entry.id for entry in kinematics.detections]
-    later = conversions.detections_to_message(replace(detections, stamp_ns=STAMP + 1), "base_link")
-    assert not set(identities) & {entry.id for entry in later.detections}
+@pytest.mark.parametrize(("ids", "expected"), [(None, ["", ""]), (["7", "8"], ["7", "8"])])
+def test_ids_are_empty_where_nobody_follows_the_objects(detections, ids, expected):
+    for to_message in (conversions.detections_to_message, conversions.kinematics_to_message):
+        assert [entry.id for entry in to_message(detections, "base_link", ids=ids).detections] == expected
+
+
+def test_boxes_keep_their_full_orientation_in_a_tilted_frame(detections):
+    """As the box stands in its own frame, so it stands in the other; the message tells it as a whole."""
+    frame_from_boxes = geometry.transform_from_rpy((1.0, 2.0, 3.0), (0.1, -0.2, 1.5))
+    boxes = conversions.detections_to_message(detections, "map", frame_from_boxes)
+    kinematics = conversions.kinematics_to_message(detections, "map", frame_from_boxes)
+    for row, (box, extra) in enumerate(conversions.joined(boxes, kinematics)):
+        place, turn = box.bbox.center.position, box.bbox.center.orientation
+        found = geometry.transform((place.x, place.y, place.z), (turn.x, turn.y, turn.z, turn.w))
+        own = geometry.transform_from_rpy(detections.centers[row], (0.0, 0.0, detections.yaws[row]))
+        np.testing.assert_allclose(found, frame_from_boxes @ own, atol=1e-12)
+        linear = extra.velocity.twist.linear
+        expected = frame_from_boxes[:3, :2] @ detections.velocities[row]
+        np.testing.assert_allclose((linear.x, linear.y, linear.z), expected)
+
+
+def test_covariances_turn_with_the_frame(detections):
+    """4 m² along x and 1 m² along y in the boxes' frame, seen from a frame that is turned by a quarter."""
+    poses = np.tile(np.diag([4.0, 1.0, 0.25, 0.0, 0.0, 0.01]), (2, 1, 1))
+    velocities = np.tile(np.diag([9.0, 0.0, 0.0, 0.0, 0.0, 0.0]), (2, 1, 1))
+    turned = geometry.transform_from_rpy((0, 0, 0), (0, 0, np.pi / 2))
+    arguments = detections, "map", turned, None, Covariances(poses, velocities)
+    box = conversions.detections_to_message(*arguments).detections[0]
+    covariance = np.reshape(box.results[0].pose.covariance, (6, 6))
+    np.testing.assert_allclose(covariance, np.diag([1.0, 4.0, 0.25, 0.0, 0.0, 0.01]), atol=1e-12)
+    extra = conversions.kinematics_to_message(*arguments).detections[0]
+    assert np.reshape(extra.velocity.covariance, (6, 6))[1, 1] == pytest.approx(9.0)
+
+
+def test_labels():
+    labels = conversions.label_info(Header(frame_id="base_link"), 0.25)
+    assert labels.threshold == 0.25
+    assert {entry.class_id: entry.class_name for entry in labels.class_map}[CLASS_ID["car"]] == "car"
+    assert len(labels.class_map) == 10
 
 
 def test_kinematics(detections):
     first, second = conversions.kinematics_to_message(detections, "base_link").detections
     assert (first.class_id, first.class_name, first.attribute) == (3, "car", "vehicle.moving")
     assert (first.velocity.twist.linear.x, first.velocity.twist.linear.y) == (3.0, -1.0)
-    assert first.velocity.covariance[0] == -1.0
+    assert not first.velocity.covariance.any(), "zeros stand for unknown; -1 would mean that there is no velocity"
     assert first.query_source == DetectionKinematics.QUERY_PROPOSAL
     assert (second.attribute, second.query_source) == ("", DetectionKinematics.QUERY_LEARNED)
 
@@ -103,6 +135,9 @@ def test_messages_that_do_not_fit_are_refused(detections):
     others = conversions.kinematics_to_message(replace(detections, stamp_ns=1), "base_link")
     with pytest.raises(ValueError, match="same header"):
         conversions.detections_from_messages(boxes, others)
+    fewer = conversions.kinematics_to_message(detections.select(np.array([0])), "base_link")
+    with pytest.raises(ValueError, match="2 boxes of .* and kinematics of 1 of"):
+        conversions.detections_from_messages(boxes, fewer)
     boxes.detections[0].results[0].hypothesis.class_id = "tram"
     with pytest.raises(ValueError, match="class 'tram' is not one of barrier"):
         conversions.detections_from_messages(boxes)

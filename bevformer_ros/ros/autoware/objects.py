@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from unique_identifier_msgs.msg import UUID
 from vision_msgs.msg import Detection3D, Detection3DArray
 
-from bevformer_ros.ros.conversions import detections_from_messages, yaw_of_quaternion
+from bevformer_ros.ros.conversions import detections_from_messages, joined, yaw_of_quaternion
 from bevformer_ros.taxonomy import CLASS_ID, CLASS_NAMES
 from bevformer_ros.tracking.config import ClassMotions, TrackingConfig
 from bevformer_ros.tracking.kalman import measurement_noise
@@ -143,14 +142,12 @@ def tracked_objects(
 
 def _pairs(
     boxes: Detection3DArray, kinematics: DetectionKinematicsArray
-) -> Iterator[tuple[Detection3D, DetectionKinematics]]:
-    by_id = {entry.id: entry for entry in kinematics.detections}
-    for box in boxes.detections:
-        if box.id not in by_id:
-            raise ValueError(f"the kinematics hold nothing about {box.id!r}; do both messages have the same header?")
-        if by_id[box.id].class_name not in CLASS_ID:
-            raise ValueError(f"class {by_id[box.id].class_name!r} is not one of {', '.join(CLASS_NAMES)}")
-        yield box, by_id[box.id]
+) -> list[tuple[Detection3D, DetectionKinematics]]:
+    pairs = joined(boxes, kinematics)
+    unknown = sorted({extra.class_name for _, extra in pairs} - set(CLASS_ID))
+    if unknown:
+        raise ValueError(f"class {unknown[0]!r} is not one of {', '.join(CLASS_NAMES)}")
+    return pairs
 
 
 def _classification(name: str) -> ObjectClassification:

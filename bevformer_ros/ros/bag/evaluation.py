@@ -12,7 +12,7 @@ from bevformer_ros.class_map import ClassMap
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.evaluation.breakdown import Interval, by_distance, difference_interval, mean_ap_interval
 from bevformer_ros.evaluation.protocol import EvaluationSample, Scores, score
-from bevformer_ros.evaluation.simulated_world import detected, evaluate_world, true
+from bevformer_ros.evaluation.simulated_world import detected, true, world_samples
 from bevformer_ros.evaluation.table import part_table, score_table
 from bevformer_ros.evaluation.tracked_world import score_tracked
 from bevformer_ros.evaluation.tracking import TrackingScores, score_tracks
@@ -150,19 +150,16 @@ def evaluate_tracks(pairs: Sequence[tuple[Path, Path]], rig: RigConfig, truth: B
 
 @dataclass(frozen=True)
 class WorldEvaluation:
-    """scores: of a detector on the worlds of seeds. source: what its boxes are. seen_by: the cameras in whose view they
-    count, all where None."""
+    """scores, samples: of a detector on the worlds of seeds. source: what its boxes are. seen_by: the cameras in whose
+    view they count, all where None."""
 
     scores: Scores
+    samples: Sequence[EvaluationSample]
     drives: Sequence[Drive]
     model: str
     trained: bool
     source: str
     seen_by: Sequence[str] | None = None
-
-    @property
-    def samples(self) -> int:
-        return sum(len(drive.reference_stamps) for drive in self.drives)
 
     @property
     def seeds(self) -> list[int]:
@@ -173,7 +170,7 @@ class WorldEvaluation:
         view = f" to {', '.join(self.seen_by)}" if self.seen_by else ""
         parts = [
             f"{self.source} of {self.model}, worlds {first} to {last}, truth: what is visible{view}",
-            score_table(self.scores, self.samples),
+            score_table(self.scores, len(self.samples)),
         ]
         learnable = set(self.seeds).difference(EVALUATION_SEEDS)
         if learnable:
@@ -192,7 +189,7 @@ class WorldEvaluation:
             "seen_by": self.seen_by,
         }
         drive = {key: value for key, value in asdict(self.drives[0]).items() if key != "seed"}
-        return {**about, **drive, "samples": self.samples, **self.scores.as_json()}
+        return {**about, **drive, "samples": len(self.samples), **self.scores.as_json()}
 
 
 def evaluate_worlds(
@@ -204,9 +201,9 @@ def evaluate_worlds(
 ) -> WorldEvaluation:
     """Drive the detector of the settings through worlds, as evaluation.simulated_world has it."""
     detector = detector_for(settings, load_yaml(RigConfig, config_file("rigs", settings.rig)))
-    scores = evaluate_world(detector, drives, proposals, workers, seen_by=seen_by)
+    samples = world_samples(detector, drives, proposals, workers, seen_by=seen_by)
     source = "proposals" if proposals else "detections"
-    return WorldEvaluation(scores, drives, detector.config.name, detector.trained, source, seen_by)
+    return WorldEvaluation(score(samples), samples, drives, detector.config.name, detector.trained, source, seen_by)
 
 
 def evaluate_tracked_worlds(

@@ -20,7 +20,12 @@ from bevformer_ros.datasets.nuscenes_tables import (
 )
 from bevformer_ros.ros.bag.camera_messages import image_file_message, info_message
 from bevformer_ros.ros.bag.files import BagWriter, Storage
-from bevformer_ros.ros.conversions import detections_to_message, kinematics_to_message, transform_to_message
+from bevformer_ros.ros.conversions import (
+    detections_to_message,
+    kinematics_to_message,
+    transform_to_message,
+    vector_message,
+)
 from bevformer_ros.ros.messages import TFMessage
 from bevformer_ros.ros.topics import LIDAR_FRAME, TRUTH
 
@@ -106,12 +111,10 @@ def _camera_messages(records: _Scene, rig: RigConfig, record: dict[str, Any]) ->
 
 def _truth(records: _Scene, rig: RigConfig, sample: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     found = sample_annotations(records.dataset, sample)
-    boxes = detections_to_message(found.boxes, rig.base_frame)
-    kinematics = kinematics_to_message(found.boxes, rig.base_frame)
-    for index, instance in enumerate(found.instances):
-        boxes.detections[index].id = kinematics.detections[index].id = instance
-        if not found.velocity_known[index]:
-            linear = kinematics.detections[index].velocity.twist.linear
-            linear.x = linear.y = np.nan
-    yield TRUTH.boxes, boxes
+    kinematics = kinematics_to_message(found.boxes, rig.base_frame, ids=found.instances)
+    for row, extra in enumerate(kinematics.detections):
+        extra.visibility = int(found.visibility[row])
+        if not found.velocity_known[row]:
+            extra.velocity.twist.linear = vector_message(np.full(3, np.nan))
+    yield TRUTH.boxes, detections_to_message(found.boxes, rig.base_frame, ids=found.instances)
     yield TRUTH.kinematics, kinematics

@@ -15,7 +15,7 @@ from bevformer_ros.evaluation.tracking import IdentifiedBoxes, TrackedSample
 from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.bag.run_summary import Summary, summarise
 from bevformer_ros.ros.bag.scene import transforms_of
-from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
+from bevformer_ros.ros.conversions import detections_from_messages, joined, stamp_to_ns
 from bevformer_ros.ros.messages import Detection3DArray, DetectionKinematicsArray, DetectorStatus
 from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, OUTPUT_TRACKS, TRUTH, BoxTopics
 from bevformer_ros.ros.transform_tree import NoTransformError, TransformTree
@@ -27,12 +27,14 @@ NEAREST_NS = SECOND_NS // 24
 
 @dataclass(frozen=True)
 class StampedBoxes:
-    """Boxes as they lie in a bag. ids: (n,) as in the messages. velocity_known: (n,)."""
+    """Boxes as they lie in a bag. ids: (n,) as in the messages. velocity_known: (n,). visibility: (n,) 1 to 4, 0 where
+    it is not known."""
 
     frame_id: str
     boxes: Detections3D
     ids: tuple[str, ...]
     velocity_known: NDArray[np.bool_]
+    visibility: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -58,19 +60,26 @@ def read_boxes(bag: BagReader, names: BoxTopics, classes: ClassMap | None = None
     found = {}
     for entry in bag.messages([names.boxes]):
         message = deserialize(entry)
-        if classes is not None:
-            _rename(message, classes)
         extra = extras.get(stamp_to_ns(message.header.stamp))
+        if classes is not None:
+            _rename(message, extra, classes)
         boxes = detections_from_messages(message, extra)
         ids = tuple(box.id for box in message.detections)
-        found[boxes.stamp_ns] = StampedBoxes(message.header.frame_id, boxes, ids, _velocity_known(boxes, ids, extra))
+        extras_of_boxes = [] if extra is None else extra.detections
+        found[boxes.stamp_ns] = StampedBoxes(
+            message.header.frame_id,
+            boxes,
+            ids,
+            velocity_known=_velocity_known(boxes, extra),
+            visibility=np.array([entry.visibility for entry in extras_of_boxes] or [0] * len(boxes), np.int64),
+        )
     return found
 
 
-def _rename(message: Detection3DArray, classes: ClassMap) -> None:
-    """Give every box its best hypothesis by our name; take away those that have none here."""
-    kept = []
-    for detection in message.detections:
+def _rename(message: Detection3DArray, extra: DetectionKinematicsArray | None, classes: ClassMap) -> None:
+    """Give every box its best hypothesis by our name; take away those that have none here, with their kinematics."""
+    kept, rows = [], []
+    for row, detection in enumerate(message.detections):
         if not detection.results:
             raise ValueError(f"detection {detection.id!r} has no hypothesis, expected a class and a score")
         best = max(detection.results, key=lambda result: result.hypothesis.score)
@@ -79,16 +88,17 @@ def _rename(message: Detection3DArray, classes: ClassMap) -> None:
             best.hypothesis.class_id = name
             detection.results = [best]
             kept.append(detection)
+            rows.append(row)
+    if extra is not None:
+        joined(message, extra)
+        extra.detections = [extra.detections[row] for row in rows]
     message.detections = kept
 
 
-def _velocity_known(
-    boxes: Detections3D, ids: tuple[str, ...], extra: DetectionKinematicsArray | None
-) -> NDArray[np.bool_]:
+def _velocity_known(boxes: Detections3D, extra: DetectionKinematicsArray | None) -> NDArray[np.bool_]:
     if extra is None:
         return np.zeros(len(boxes), np.bool_)
-    known = {entry.id: not np.isnan(entry.velocity.twist.linear.x) for entry in extra.detections}
-    return np.array([known[identity] for identity in ids], np.bool_)
+    return np.array([not np.isnan(entry.velocity.twist.linear.x) for entry in extra.detections], np.bool_)
 
 
 def read_summary(bag: BagReader) -> Summary:
@@ -150,7 +160,7 @@ def evaluated(
         if nearest is None:
             missing.append(token)
         boxes, true_boxes = with_guessed_attributes(boxes), ego.boxes(true, stamp_ns)
-        samples.append(EvaluationSample(token, boxes, true_boxes, true.velocity_known, true.ids))
+        samples.append(EvaluationSample(token, boxes, true_boxes, true.velocity_known, true.ids, true.visibility))
     return Evaluated(tuple(samples), frozenset(missing), detections.kinematics in result.topics)
 
 

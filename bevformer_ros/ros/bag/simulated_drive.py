@@ -110,11 +110,9 @@ def _messages(observation: Observation, rig: RigConfig) -> Iterator[tuple[int, s
         yield camera.stamp_ns, config.image_topic, image
     stamp = observation.frame.stamp_ns
     truth = observation.truth.transformed(BASE_FROM_LIDAR)
-    boxes, kinematics = detections_to_message(truth, rig.base_frame), kinematics_to_message(truth, rig.base_frame)
-    for box, extra, identity in zip(boxes.detections, kinematics.detections, observation.object_ids, strict=True):
-        box.id = extra.id = str(identity)
-    yield stamp, TRUTH.boxes, boxes
-    yield stamp, TRUTH.kinematics, kinematics
+    ids = [str(identity) for identity in observation.object_ids]
+    yield stamp, TRUTH.boxes, detections_to_message(truth, rig.base_frame, ids=ids)
+    yield stamp, TRUTH.kinematics, kinematics_to_message(truth, rig.base_frame, ids=ids)
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

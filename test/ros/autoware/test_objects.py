@@ -142,7 +142,7 @@ def test_object_ids_stay_and_differ():
 def test_kinematics_of_other_boxes_are_refused():
     boxes = boxes_at(0, (20.0, 0.0))
     other = kinematics_to_message(replace(boxes, stamp_ns=1), "base_link")
-    with pytest.raises(ValueError, match="do both messages have the same header"):
+    with pytest.raises(ValueError, match="expected the same header"):
         detected_objects(detections_to_message(boxes, "base_link"), other, UNCERTAIN)
 
 

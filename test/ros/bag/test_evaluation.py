@@ -25,7 +25,7 @@ from bevformer_ros.model.network import build_network
 from bevformer_ros.resources import DEFAULT_RIG, config_file
 from bevformer_ros.ros.bag.evaluation import evaluate
 from bevformer_ros.ros.bag.files import BagReader, BagWriter
-from bevformer_ros.ros.bag.results import EgoFrame, StampedBoxes, read_boxes
+from bevformer_ros.ros.bag.results import EgoFrame, read_boxes
 from bevformer_ros.ros.bag.scene import transforms_of
 from bevformer_ros.ros.bag.simulated_drive import simulate
 from bevformer_ros.ros.conversions import (
@@ -159,7 +159,7 @@ def test_results_of_another_time_are_compared_where_the_ego_was_then(drive, trut
     found = []
     for stamp, entry in truth.items():
         later = stamp + 30 * MILLISECOND_NS
-        moved = ego.boxes(StampedBoxes(RIG.base_frame, entry.boxes, entry.ids, entry.velocity_known), later)
+        moved = ego.boxes(replace(entry, frame_id=RIG.base_frame), later)
         still = np.linalg.norm(entry.boxes.velocities, axis=1) == 0
         assert np.linalg.norm(moved.centers - entry.boxes.centers, axis=1).min() > 0.1
         found.append(replace(moved.select(still), stamp_ns=later))

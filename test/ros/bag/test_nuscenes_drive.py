@@ -103,6 +103,7 @@ def test_truth_lies_at_the_keyframes(dataset, bags):
         assert len(sample["anns"]) > len(expected.boxes) > 10, "those without points are left out"
         np.testing.assert_allclose(entry.boxes.centers, expected.boxes.centers, atol=1e-9)
         np.testing.assert_array_equal(entry.velocity_known, expected.velocity_known)
+        np.testing.assert_array_equal(entry.visibility, expected.visibility)
         assert tuple(names) == expected.instances
         assert np.linalg.norm(entry.boxes.centers[:, :2], axis=1).max() < 45.1
     assert any(not entry.velocity_known.all() for entry in found.values()), "the case must occur"
@@ -172,6 +173,12 @@ def test_the_devkit_agrees_on_boxes_from_bags(dataset, bags, tmp_path):
     assert scores.errors["mATE"] == pytest.approx(0.45, abs=0.02)
     assert scores.mean_ap == pytest.approx(expected.mean_ap, abs=1e-9)
     assert scores.nds == pytest.approx(expected.nd_score, abs=1e-9)
+
+
+@pytest.mark.parametrize("words", [["--scene", "all"], ["--split", SPLIT]])
+def test_many_scenes_become_a_folder_of_bags(root, tmp_path, words):
+    assert main(["nuscenes-to-bag", str(root), "-o", str(tmp_path / "bags"), *words]) == 0
+    assert sorted(path.name for path in (tmp_path / "bags").iterdir()) == sorted(SCENES)
 
 
 @pytest.mark.parametrize(
