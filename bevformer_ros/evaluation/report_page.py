@@ -123,12 +123,15 @@ def _within_range(sample: EvaluationSample) -> EvaluationSample:
         sample.truth.select(seen),
         sample.velocity_known[seen],
         tuple(np.array(sample.object_ids, object)[seen]) if sample.object_ids else (),
+        None if sample.visibility is None else sample.visibility[seen],
     )
 
 
 def _frame(moment: Moment, sample: EvaluationSample) -> dict[str, Any]:
-    """The truth as rows of statistics.js, the object's id last."""
+    """The truth as rows of statistics.js; last stand the object's id and its visibility."""
     identities = sample.object_ids or ("",) * len(sample.truth)
+    visibility = [0] * len(sample.truth) if sample.visibility is None else sample.visibility.tolist()
+    last = zip(identities, visibility, strict=True)
     velocities = np.where(sample.velocity_known[:, None], sample.truth.velocities, np.nan)
     world = moment.world_from_ego
     heading = float(np.arctan2(world[1, 0], world[0, 0]))
@@ -139,7 +142,7 @@ def _frame(moment: Moment, sample: EvaluationSample) -> dict[str, Any]:
         "stamp": f"{moment.stamp_ns // SECOND_NS}.{moment.stamp_ns % SECOND_NS:09d}",
         "seconds": moment.seconds,
         "ego": [round(float(world[0, 3]), 2), round(float(world[1, 3]), 2), round(heading, 4)],
-        "truths": [[*row, identity] for row, identity in zip(_rows(sample.truth, velocities), identities, strict=True)],
+        "truths": [[*row, *more] for row, more in zip(_rows(sample.truth, velocities), last, strict=True)],
         "views": [
             {
                 "camera": view.camera,

@@ -133,6 +133,7 @@ function describe(key) {
   const detection = key[0] === "d" ? one : null, truth = detection ? detection.hit : one;
   const lines = [`${report.classes[one.label].name}${detection ? ` ${detection.score.toFixed(2)}` : ""}`, detection ? (truth ? "found" : "false") : isFound(truth, run()) ? "truth, found" : "missed",
     `${one.distance.toFixed(1)} m away`, one.vx === null ? "velocity unknown" : `${Math.hypot(one.vx, one.vy).toFixed(1)} m/s`];
+  if (truth && truth.visibility) lines.push(`visible ${["", "up to 40 %", "40 to 60 %", "60 to 80 %", "over 80 %"][truth.visibility]}`);
   if (truth && truth.id) lines.push(`object ${truth.id}`);
   if (detection && truth) lines.push(`${Math.hypot(one.x - truth.x, one.y - truth.y).toFixed(2)} m off`);
   return lines.join(" · ");
@@ -167,6 +168,7 @@ function listen() {
   on("threshold", "input", () => setThreshold(Number(byId("threshold").value)));
   on("balanced", "click", () => setThreshold(bestThreshold(run())));
   for (const id of ["near", "far"]) on(id, "input", () => refresh(() => { filters[id] = Number(byId(id).value); }));
+  on("visibility", "change", () => refresh(() => { filters.visibility = Number(byId("visibility").value); }));
   on("colour", "change", () => show(position));
   on("run", "change", () => refresh());
   on("stage", "pointerover", (event) => { const hit = event.target.closest("[data-key]"); light(hit && hit.dataset.key); });
@@ -195,6 +197,7 @@ function onKey(event) {
 }
 
 report.runs.forEach((entry, index) => byId("run").append(element("option", { value: index }, entry.name)));
+byId("visibility-choice").hidden = !frames.some((frame) => frame.truths.some((truth) => truth.visibility));
 byId("run-choice").hidden = report.runs.length < 2;
 byId("stage").classList.toggle("two", report.runs.length > 1);
 const asked = new URLSearchParams(location.hash.slice(1));

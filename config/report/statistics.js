@@ -2,18 +2,19 @@
 
 // What the filters leave of window.REPORT, and what can be counted in it. Nothing here draws.
 const report = window.REPORT;
-const filters = { classes: new Set(report.classes.map((_, label) => label)), near: 0, far: 60, threshold: report.threshold };
+const filters = { classes: new Set(report.classes.map((_, label) => label)), near: 0, far: 60, visibility: 0, threshold: report.threshold };
 
 // Written out, since a page of 600 frames makes tens of thousands of them before it shows anything.
 function box(row, frame, key) {
   const [label, x, y, z, length, width, height, yaw, vx, vy] = row;
   const distance = Math.sqrt(x * x + y * y);
-  return { frame, key, label, x, y, z, length, width, height, yaw, vx, vy, distance, id: "", by: null, score: 0, hit: null, turned: null };
+  return { frame, key, label, x, y, z, length, width, height, yaw, vx, vy, distance, id: "", visibility: 0, by: null, score: 0, hit: null, turned: null };
 }
 
 function truthOf(row, frame, key) {
   const made = box(row, frame, key);
   made.id = row[10];
+  made.visibility = row[11];
   made.by = report.runs.map(() => null); // the box that found it, by run
   return made;
 }
@@ -36,7 +37,9 @@ const frames = report.frames.map((entry, index) => {
   return { ...entry, index, truths, detections };
 });
 
-const keepsPlace = (one) => filters.classes.has(one.label) && one.distance >= filters.near && one.distance < filters.far;
+// How visible a truth is may not be known, and never is of a false box.
+const keepsPlace = (one) => filters.classes.has(one.label) && one.distance >= filters.near && one.distance < filters.far
+  && (one.visibility === 0 || one.visibility >= filters.visibility);
 // A right box follows its object, so that no filter tears a pair apart.
 const keepsBox = (one) => keepsPlace(one.hit || one);
 const isShown = (one) => one.score >= filters.threshold && keepsBox(one);

@@ -45,8 +45,10 @@ def cars(*centers, score=0.8):
     )
 
 
-def sample(detections, truth, token, ids=()):
-    return EvaluationSample(token, detections, truth, np.ones(len(truth), np.bool_), ids)
+def sample(detections, truth, token, ids=(), visibility=()):
+    return EvaluationSample(
+        token, detections, truth, np.ones(len(truth), np.bool_), ids, np.array(visibility, np.int64)
+    )
 
 
 # Nothing there; one car found and a far one missed; a near one missed, the far one again, one found that is out of
@@ -54,8 +56,14 @@ def sample(detections, truth, token, ids=()):
 FAR = (40, 0, 0)
 SAMPLES = [
     sample(cars(), cars(), "a"),
-    sample(cars((5, 1, 0)), cars((5, 0, 0), FAR), "b", ("one", "far")),
-    sample(cars((60, 0, 0), (20, 9, 0), score=0.4), cars((8, 0, 0), (60, 0, 0), FAR), "c", ("near", "out", "far")),
+    sample(cars((5, 1, 0)), cars((5, 0, 0), FAR), "b", ("one", "far"), (4, 1)),
+    sample(
+        cars((60, 0, 0), (20, 9, 0), score=0.4),
+        cars((8, 0, 0), (60, 0, 0), FAR),
+        "c",
+        ("near", "out", "far"),
+        (3, 4, 1),
+    ),
 ]
 CAMERA_FROM_EGO = np.array([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]])
 
@@ -86,7 +94,7 @@ def content(folder: Path, *runs: Run) -> ReportContent:
 def test_every_moment_is_in_the_data_with_what_belongs_together(tmp_path):
     data = report_data(content(tmp_path))
     assert [len(frame["truths"]) for frame in data["frames"]] == [0, 2, 2]
-    assert data["frames"][2]["truths"][1] == [CLASS_ID["car"], 40, 0, 0, 4, 2, 1.5, 0, 0, 0, "far"]
+    assert data["frames"][2]["truths"][1] == [CLASS_ID["car"], 40, 0, 0, 4, 2, 1.5, 0, 0, 0, "far", 1]
     assert [frame["stamp"] for frame in data["frames"]] == ["7.000000001", "7.000000002", "7.000000003"]
     found = [[row[-3:] for row in boxes] for boxes in data["runs"][0]["boxes"]]
     assert found == [[], [[0.8, 0, 0.0]], [[0.4, -1, None]]]  # score, row of the truth, error of the heading
@@ -96,6 +104,12 @@ def test_an_unknown_velocity_is_none(tmp_path):
     unknown = [replace(entry, velocity_known=np.zeros(len(entry.truth), np.bool_)) for entry in SAMPLES]
     data = report_data(content(tmp_path, run(samples=unknown)))
     assert {tuple(row[8:10]) for frame in data["frames"] for row in frame["truths"]} == {(None, None)}
+
+
+def test_visibility_that_nobody_told_is_zero(tmp_path):
+    untold = [replace(entry, visibility=None) for entry in SAMPLES]
+    data = report_data(content(tmp_path, run(samples=untold)))
+    assert {row[-1] for frame in data["frames"] for row in frame["truths"]} == {0}
 
 
 def test_only_results_about_the_same_truths_are_compared(tmp_path):
@@ -148,6 +162,8 @@ ACT = """<script>
   document.querySelector(".bev").dispatchEvent(new WheelEvent("wheel", turn));
   seen.zoomed = document.querySelector(".bev").getAttribute("viewBox") !== before;
   seen.tally = text("tally");
+  change("visibility", 4, "change"); seen.visible = text("tally");
+  change("visibility", 0, "change");
   change("threshold", 0.5, "input"); seen.strict = text("tally");
   change("far", 30, "input"); seen.near = text("tally");
   document.getElementById("balanced").click(); seen.balanced = text("threshold-value");
@@ -210,6 +226,7 @@ def test_the_page_works_from_the_file_system(tmp_path, start_process):
         "bevformer-ros draw /bags/drive --at 1.000 --boxes /truth -o moment.png   # stamp 7.000000003"
     )
     assert "precision 50 %, recall 25 %: 1 of 4 objects found, 1 of 2 boxes false" in seen["tally"]
+    assert "precision 50 %, recall 100 %: 1 of 1 objects found, 1 of 2 boxes false" in seen["visible"]
     assert "precision 100 %, recall 25 %: 1 of 4 objects found, 0 of 1 boxes false" in seen["strict"]
     assert "precision 100 %, recall 50 %: 1 of 2 objects found, 0 of 1 boxes false" in seen["near"]
     assert seen["balanced"] == "0.80" and "0 of 0 objects found" in seen["withoutCars"]

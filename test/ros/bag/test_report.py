@@ -44,7 +44,7 @@ def test_report_of_a_replay(result, tmp_path, capsys, frames, count):
     for frame in pictured:
         assert [view["camera"] for view in frame["views"]][:2] == ["CAM_FRONT_LEFT", "CAM_FRONT"]
         assert all(cv2.imread(str(folder / view["picture"])).shape[:2] == (90, 160) for view in frame["views"])
-    identities = [{row[-1] for row in frame["truths"]} for frame in data["frames"]]
+    identities = [{row[-2] for row in frame["truths"]} for frame in data["frames"]]
     assert identities[0] & identities[1] and "" not in identities[0]
     assert {path.name for path in folder.iterdir()} > {
         "index.html",
