@@ -15,13 +15,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output(parser, "OUT", "bag to create; of several a folder of bags")
     add_workers(parser, 1, "each take a bag")
     parser.add_argument("--ray", action="store_true", help="each bag a task of the Ray cluster that RAY_ADDRESS names")
+    parser.add_argument("--markers", action="store_true", help="write markers too, for RViz and Foxglove")
     add_storage(parser)
     add_rig(parser)
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    tasks = tasks_of(arguments.bags, arguments.output, settings_of(arguments), arguments.storage)
+    settings, storage = settings_of(arguments), arguments.storage
+    tasks = tasks_of(arguments.bags, arguments.output, settings, storage, arguments.markers)
     empty = 0
     for outcome in run_tasks(tasks, arguments.workers, arguments.ray):
         print(outcome)

@@ -17,7 +17,7 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, ReaderError, StoragePlugin, Writer
 
 from bevformer_ros.ros import message_bytes
 from bevformer_ros.ros.message_definitions import typestore_with
@@ -54,12 +54,15 @@ class BagWriter:
     Raises ValueError where something lies at the path already: a bag is never overwritten or added to.
     """
 
-    def __init__(self, path: str | Path, storage: Storage = "mcap") -> None:
+    def __init__(self, path: str | Path, storage: Storage = "mcap", compressed: bool = False) -> None:
+        """compressed: mcap chunks by zstd; sqlite3 has no such thing. Of little use for JPEGs."""
         if storage not in _PLUGINS:
             raise ValueError(f"storage is {storage!r}, expected one of {', '.join(_PLUGINS)}")
         if Path(path).exists():
             raise ValueError(f"{path} exists already; remove it or name another bag")
         self._writer = Writer(path, version=_BAG_VERSION, storage_plugin=_PLUGINS[storage])
+        if compressed and storage == "mcap":
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._connections: dict[str, Connection] = {}
 
     def __enter__(self) -> BagWriter:

@@ -16,6 +16,7 @@ from bevformer_ros.config import RigConfig
 from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagMessage, BagReader, deserialize
+from bevformer_ros.ros.conversions import header_of, label_info
 from bevformer_ros.ros.detector_loading import score_thresholds, worth_showing
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.messages import DetectorStatus
@@ -38,14 +39,23 @@ Write = Callable[[str, Any, int], None]
 class BagReplay:
     """Replays an open bag once. Memory does not grow with the bag's length.
 
-    write(topic, message, stamp_ns) receives what the node would publish, at the reference stamps of the sets.
-    Raises ValueError for a bag without the rig's images.
+    write(topic, message, stamp_ns) receives what the node would publish, at the reference stamps of the sets; markers
+    only where they are wanted. Raises ValueError for a bag without the rig's images.
     """
 
-    def __init__(self, bag: BagReader, rig: RigConfig, settings: Settings, detector: Detector, write: Write) -> None:
+    def __init__(
+        self,
+        bag: BagReader,
+        rig: RigConfig,
+        settings: Settings,
+        detector: Detector,
+        write: Write,
+        markers: bool = False,
+    ) -> None:
         _require_images(bag, rig, settings)
         self.status = DetectorStatus()
         self._rig, self._detector, self._write_message = rig, detector, write
+        self._markers = markers
         self._score_thresholds = score_thresholds(settings, detector)
         self._patience_ns = round(settings.transform_timeout_ms * MILLISECOND_NS)
         names = tuple(camera.name for camera in rig.cameras)
@@ -80,6 +90,8 @@ class BagReplay:
 
     def run(self) -> Iterator[DetectorStatus]:
         """Process every set; yields the status of each, in the order in which they are done."""
+        labels = label_info(header_of(self._now_ns, self._results.frame), min(self._score_thresholds))
+        self._write_message(topics.resolved(topics.LABELS), labels, self._now_ns)
         try:
             for detections in self._detector.replay(self._frames()):
                 self._write(detections)
@@ -136,17 +148,20 @@ class BagReplay:
         if self._tracker is not None:
             world_from_bev, resets = assembled.frame.world_from_bev, sum(self._detector.history.resets.values())
             tracks = self._tracker(detections_bev, world_from_bev, resets)
-            for topic, message in self._tracks.of(
-                tracks, world_from_bev, output_from_bev, period_ns, wanted=lambda _: True
-            ):
+            for topic, message in self._tracks.of(tracks, world_from_bev, output_from_bev, period_ns, self._is_wanted):
                 self._write_message(topics.resolved(topic), message, detections_bev.stamp_ns)
             clock.mark("track")
         detections_bev = worth_showing(detections_bev, self._score_thresholds)
-        for topic, message in self._results.of(detections_bev, output_from_bev, period_ns, wanted=lambda _: True):
+        for topic, message in self._results.of(
+            detections_bev, output_from_bev, period_ns, self._is_wanted, self._detector.error_model
+        ):
             self._write_message(topics.resolved(topic), message, detections_bev.stamp_ns)
         clock.mark("write")
         stages = stage_latencies(clock.latencies_ms(), self._detector.latencies_ms)
         self._write_status(assembled.images, stages)
+
+    def _is_wanted(self, topic: str) -> bool:
+        return self._markers or topic not in topics.ALL_MARKERS
 
     def _on_set(self, stamp_ns: int, messages: tuple[Any, ...]) -> None:
         self._waiting.append(SynchronizedSet(stamp_ns, messages))

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.inference.precision import resolve_device, resolve_precision
 from bevformer_ros.resources import config_file, model_file
+from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagReader, BagWriter, Storage
 from bevformer_ros.ros.bag.replay import BagReplay
 from bevformer_ros.ros.bag.replay_record import RECORD_FILE
@@ -29,12 +30,13 @@ from bevformer_ros.ros.node.settings import Settings
 
 @dataclass(frozen=True)
 class Task:
-    """One bag, and where its results go."""
+    """One bag, and where its results go. markers: whether those for RViz and Foxglove are among them."""
 
     bag: Path
     output: Path
     settings: Settings
     storage: Storage = "mcap"
+    markers: bool = False
 
     def record(self) -> dict[str, Any]:
         """What the results depend on, as stored beside them."""
@@ -46,6 +48,7 @@ class Task:
             "bag": str(self.bag.resolve()),
             "settings": {**asdict(self.settings), "device": device, "precision": precision},
             "storage": self.storage,
+            "markers": self.markers,
             "files": {str(file): file.stat().st_mtime_ns for file in files if file.is_file()},
         }
 
@@ -93,7 +96,8 @@ def replay(task: Task) -> Iterator[DetectorStatus]:
     with BagReader(task.bag) as bag:
         detector = detector_for(task.settings, rig)
         with _result_bag(task) as result:
-            replaying = BagReplay(bag, rig, task.settings, detector, result.write)
+            result.add_topic(topics.resolved(topics.LABELS), "vision_msgs/msg/LabelInfo", latched=True)
+            replaying = BagReplay(bag, rig, task.settings, detector, result.write, task.markers)
             yield from replaying.run()
         _note(task, replaying.status)
 
@@ -103,7 +107,7 @@ def _result_bag(task: Task) -> Iterator[BagWriter]:
     if (task.output / RECORD_FILE).is_file():
         shutil.rmtree(task.output)
     task.output.parent.mkdir(parents=True, exist_ok=True)
-    with BagWriter(task.output, task.storage) as bag:
+    with BagWriter(task.output, task.storage, compressed=True) as bag:
         _note(task, None)
         yield bag
 
@@ -181,15 +185,15 @@ def _replay_silently(task: Task) -> Outcome:
     return _outcome(task)
 
 
-def tasks_of(bags: list[Path], output: Path, settings: Settings, storage: Storage) -> list[Task]:
+def tasks_of(bags: list[Path], output: Path, settings: Settings, storage: Storage, markers: bool = False) -> list[Task]:
     """One bag goes to the output itself, several go into it by their names."""
     if len(bags) == 1:
-        return [Task(bags[0], output, settings, storage)]
+        return [Task(bags[0], output, settings, storage, markers)]
     names = [bag.stem if bag.is_file() else bag.name for bag in (bag.resolve() for bag in bags)]
     doubles = sorted({name for name in names if names.count(name) > 1})
     if doubles:
         raise ValueError(f"several bags are called {', '.join(doubles)}; replay each to its own output")
-    return [Task(bag, output / name, settings, storage) for bag, name in zip(bags, names, strict=True)]
+    return [Task(bag, output / name, settings, storage, markers) for bag, name in zip(bags, names, strict=True)]
 
 
 def run_tasks(tasks: Sequence[Task], workers: int = 1, ray: bool = False) -> Iterator[Outcome]:

@@ -28,6 +28,7 @@ from bevformer_ros.ros.bag.simulated_drive import simulate
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_from_ns, stamp_to_ns
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.simulation.drive import Drive
+from bevformer_ros.taxonomy import CLASS_NAMES
 
 DRIVE = Drive(seed=3, seconds=2.0, rate=4.0, size=(160, 90))
 SETTINGS = Settings(rig=DEFAULT_RIG, model=str(SMALLEST), device="cpu", score_threshold=0.0)
@@ -45,8 +46,8 @@ def drive(tmp_path_factory):
     return path
 
 
-def replayed(bag, output, settings=SETTINGS):
-    for _ in replay_task(Task(bag, output, settings)):
+def replayed(bag, output, settings=SETTINGS, markers=False):
+    for _ in replay_task(Task(bag, output, settings, markers=markers)):
         pass
     return output
 
@@ -84,7 +85,8 @@ def test_every_set_comes_out_at_its_stamp(drive, tmp_path):
     assert [stamp_to_ns(deserialize(entry).header.stamp) for entry in boxes] == DRIVE.reference_stamps
     assert [deserialize(entry).header for entry in boxes] == [deserialize(entry).header for entry in extra]
     assert all(deserialize(entry).detections for entry in boxes)
-    assert len(messages(output, topics.resolved(topics.MARKERS))) == len(boxes)
+    (labels,) = messages(output, topics.resolved(topics.LABELS))
+    assert [entry.class_name for entry in deserialize(labels).class_map] == list(CLASS_NAMES)
     last = deserialize(statuses[-1])
     assert (last.sets_processed, len(last.sets_dropped), last.history_depth) == (8, 0, 1)
     assert [entry.stage for entry in last.latencies][:2] == ["decode_images", "wait_for_transforms"]
@@ -102,8 +104,23 @@ def tracking_config(tmp_path):
 def test_two_runs_give_identical_bytes(drive, tmp_path, tracking_config):
     names = (DETECTIONS, KINEMATICS, topics.resolved(topics.MARKERS), TRACKS, TRACK_KINEMATICS, TRACK_MARKERS)
     settings = replace(SETTINGS, tracking=True, tracking_config=tracking_config)
-    first, second = (messages(replayed(drive, tmp_path / name, settings), *names) for name in ("first", "second"))
+    first, second = (messages(replayed(drive, tmp_path / name, settings, True), *names) for name in ("first", "second"))
     assert first == second
+    assert len(first) == len(names) * len(DRIVE.reference_stamps)
+
+
+def test_no_markers_unless_asked_for(drive, tmp_path):
+    with BagReader(replayed(drive, tmp_path / "out", replace(SETTINGS, tracking=True))) as bag:
+        assert TRACKS in bag.topics
+        assert not [name for name in bag.topics if "markers" in name]
+        assert bag.topics[topics.resolved(topics.LABELS)].latched
+
+
+def test_results_are_compressed(drive, tmp_path):
+    """As the header of each chunk says."""
+    (file,) = replayed(drive, tmp_path / "out").glob("*.mcap")
+    assert b"zstd" in file.read_bytes()
+    assert messages(tmp_path / "out", DETECTIONS)
 
 
 def test_tracks_go_on_from_set_to_set(drive, tmp_path, tracking_config):
