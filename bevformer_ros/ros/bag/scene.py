@@ -49,8 +49,8 @@ class BagScene:
         self._bag, self._rig = bag, rig
         self.transforms = transforms_of(bag)
 
-    def box_stamps(self, topic: str) -> list[int]:
-        """Header stamps of all box messages of a topic."""
+    def stamps(self, topic: str) -> list[int]:
+        """Header stamps of all messages of a topic."""
         return [stamp_to_ns(deserialize(message).header.stamp) for message in self._bag.messages([topic])]
 
     def frame(self, stamp_ns: int) -> SurroundFrame:
@@ -131,7 +131,7 @@ def scene_at(
     """The frame and the boxes of a topic nearest to `seconds` after the bag's start; its middle where None."""
     with BagReader(path) as bag:
         scene = BagScene(bag, rig)
-        stamps = scene.box_stamps(topics.boxes)
+        stamps = scene.stamps(topics.boxes)
         if not stamps:
             raise ValueError(f"{path} has no message on {topics.boxes}")
         wanted = (bag.start_ns + bag.end_ns) / 2 if seconds is None else bag.start_ns + seconds * SECOND_NS

@@ -111,7 +111,7 @@ def _seconds_per_set(detector: Detector, drive_bag: Path, rig: RigConfig) -> flo
     times = []
     with BagReader(drive_bag) as bag:
         scene = BagScene(bag, rig)
-        for stamp_ns in scene.box_stamps(TRUTH.boxes)[:_MEASURED_SETS]:
+        for stamp_ns in scene.stamps(TRUTH.boxes)[:_MEASURED_SETS]:
             frame = scene.frame(stamp_ns)
             start = time.perf_counter()
             detector(frame)

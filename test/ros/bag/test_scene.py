@@ -49,7 +49,7 @@ def test_frame_and_boxes_are_those_simulated(rig, bag_path):
     expected = observe(World.make(4, 2.0), surround_rig(*DRIVE.size), BASE_FROM_LIDAR, stamp)
     with BagReader(bag_path) as bag:
         scene = BagScene(bag, rig)
-        assert scene.box_stamps(TRUTH.boxes) == DRIVE.reference_stamps
+        assert scene.stamps(TRUTH.boxes) == DRIVE.reference_stamps
         frame, boxes = scene.frame(stamp), scene.boxes(TRUTH, stamp)
         with pytest.raises(ValueError, match="no boxes of stamp 1 on /ground_truth/detections"):
             scene.boxes(TRUTH, 1)
