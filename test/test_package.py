@@ -40,6 +40,7 @@ ROSDEP_KEYS = {
     "rerun": None,  # for `view` alone, which says how to get it
     "PIL": "python3-pil",
     "autoware_perception_msgs": None,  # for autoware_bridge alone; package.xml says so
+    "bondpy": None,  # under a lifecycle manager of nav2 alone; docs/node.md says so
     "cv2": "python3-opencv",
     "matplotlib": None,  # for curves alone; package.xml says so
     "motmetrics": None,  # as nuscenes

@@ -13,7 +13,8 @@ from bevformer_ros.resources import config_file, model_file
 from bevformer_ros.ros.node.settings import SETTINGS, Settings, default_text
 
 # What has a meaning without a ROS graph.
-_OFFLINE = tuple(name for name in SETTINGS if name not in ("rig", "autostart", "image_reliability", "image_depth"))
+_LIVE = ("autostart", "image_reliability", "image_depth", "publish_rate_limit", "skip_if_unsubscribed")
+_OFFLINE = tuple(name for name in SETTINGS if name not in ("rig", *_LIVE))
 
 
 def one_number_or_more(text: str) -> float | tuple[float, ...]:

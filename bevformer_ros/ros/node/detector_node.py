@@ -37,6 +37,7 @@ from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node import parameters
 from bevformer_ros.ros.node.health_reporter import TICK_S, HealthReporter
 from bevformer_ros.ros.node.library_log import LibraryLog
+from bevformer_ros.ros.node.manager_bond import bond_with_manager
 from bevformer_ros.ros.node.outputs import Outputs
 from bevformer_ros.ros.node.session import DetectionSession
 from bevformer_ros.ros.node.settings import Settings
@@ -63,6 +64,7 @@ class DetectorNode(Node):
         self._declared_cameras: dict[str, Any] = {}
         self._session: DetectionSession | None = None
         self._loading_since_s: float | None = None
+        self._bond: Any = None
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="lifecycle")
         self._work: Work[Any] | None = None
         self._change_state = self._service_change_state.callback
@@ -124,7 +126,12 @@ class DetectorNode(Node):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = self._attempt("activate", self._activate, undo=self._deactivate)
-        return super().on_activate(state) if result == TransitionCallbackReturn.SUCCESS else result
+        if result != TransitionCallbackReturn.SUCCESS:
+            return result
+        result = super().on_activate(state)
+        self._publish_labels()
+        self._bond = bond_with_manager(self)
+        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._deactivate()
@@ -228,6 +235,9 @@ class DetectorNode(Node):
         return detector
 
     def _deactivate(self) -> None:
+        if self._bond is not None:
+            self._bond.shutdown()
+            self._bond = None
         if self._session is None:
             return
         self._session.close()
@@ -251,6 +261,11 @@ class DetectorNode(Node):
     def _after_parameters(self, changed: list[Parameter]) -> None:
         if self._session is not None:
             self._session.score_thresholds = score_thresholds(parameters.read(self), self._session.detector)
+            self._publish_labels()
+
+    def _publish_labels(self) -> None:
+        if self._session is not None:
+            self._outputs.publish_labels(min(self._session.score_thresholds))
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._session is not None

@@ -24,6 +24,7 @@ _RATE_SETS = 10
 _RESET_WINDOW_S = 60.0
 _MOST_RESETS = 3  # in that time
 _RESTED_S = 5.0  # without any, all is well again
+_SKIPPED = ("rate_limit", "unsubscribed")  # by the user's wish
 _OTHER_CLOCK_S = 600.0  # a stamp farther from now than this is of another clock
 
 REMEDIES = {
@@ -92,6 +93,7 @@ class HealthModel:
         self._outcomes: deque[SetOutcome] = deque(maxlen=1000)
         self._processed_s: deque[float] = deque(maxlen=_RATE_SETS)
         self._begun_s: float | None = None
+        self._skipped_s = started_s
         self._history = HistoryStatus(depth=0, slots=0, bytes=0, resets={})
         self._resets: deque[tuple[float, Counter[str]]] = deque()
         self._reset_s = started_s
@@ -129,6 +131,9 @@ class HealthModel:
     def note_set(self, outcome: SetOutcome, history: HistoryStatus | None) -> None:
         """history: None where the set never came to the network."""
         with self._lock:
+            if outcome.drop_reason in _SKIPPED:
+                self._skipped_s = outcome.at_s
+                return
             self._outcomes.append(outcome)
             if not outcome.drop_reason:
                 self._processed_s.append(outcome.at_s)
@@ -202,6 +207,8 @@ class HealthModel:
 
     def _silence(self, now_s: float, clock_stands: bool) -> list[Problem]:
         since = self._processed_s[-1] if self._processed_s else self._started_s
+        if self._begun_s is None:
+            since = max(since, self._skipped_s)
         if now_s - since <= max(self._limits.timeout_s, _WINDOW_PERIODS * (self._period_s() or 0.0)):
             return []
         if clock_stands and all(camera.silent(now_s) for camera in self._cameras.values()):

@@ -16,6 +16,7 @@ from bevformer_ros.ros.conversions import header_of
 from bevformer_ros.ros.node.camera_health import Level, Problem
 from bevformer_ros.ros.node.health import Assessment
 from bevformer_ros.ros.node.health_log import HealthLog
+from bevformer_ros.ros.node.qos import publisher_overrides
 from bevformer_ros.ros.node.session import DetectionSession, image_type
 from bevformer_ros.ros.node.topic_check import Expected, Publisher, topic_fault
 from bevformer_ros.ros.status import diagnostics_of
@@ -33,7 +34,9 @@ class HealthReporter:
 
     def __init__(self, node: Node, rig: RigConfig) -> None:
         self._node, self._rig = node, rig
-        self._publisher = node.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
+        self._publisher = node.create_publisher(
+            DiagnosticArray, topics.DIAGNOSTICS, QoSProfile(depth=10), qos_overriding_options=publisher_overrides()
+        )
         self._log = HealthLog()
         self._published_s = self._graph_s = self._names_s = 0.0
         self._namesakes = 0  # other nodes of our name
@@ -53,7 +56,7 @@ class HealthReporter:
             mute = session.health.mute_topics(now_s)
             if mute != self._mute or now_s - self._graph_s >= _GRAPH_S:
                 self._mute, self._graph_s = mute, now_s
-                self._topic_faults = self._ask_graph(mute, session.qos)
+                self._topic_faults = self._ask_graph(mute, session.qos_by_topic())
             stands = now_s - self._clock_moved_s > _CLOCK_STANDS_S
             assessment = session.health.assess(now_s, self._topic_faults, surroundings, stands)
             session.note_health(assessment)
@@ -110,7 +113,7 @@ class HealthReporter:
             problems.append(Problem("", "double_name", Level.WARN, text))
         return problems
 
-    def _ask_graph(self, mute: Sequence[tuple[str, str]], qos: QoSProfile) -> dict[str, str]:
+    def _ask_graph(self, mute: Sequence[tuple[str, str]], qos: Mapping[str, QoSProfile]) -> dict[str, str]:
         """What is wrong with topics, each with its camera, on which nothing arrives."""
         if not mute:
             return {}
@@ -123,7 +126,7 @@ class HealthReporter:
             type_name = f"sensor_msgs/msg/{kind.__name__}"
             resolved = self._node.resolve_topic_name(topic)
             expected = Expected(name, "image_topic" if is_image else "camera_info_topic", resolved, type_name)
-            fault = topic_fault(expected, self._publishers(resolved, qos), graph)
+            fault = topic_fault(expected, self._publishers(resolved, qos[topic]), graph)
             if fault:
                 faults[topic] = fault
         return faults

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from bevformer_ros.msg import DetectionKinematicsArray, DetectorStatus
 from numpy.typing import NDArray
 from rclpy.lifecycle import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
-from vision_msgs.msg import Detection3DArray
+from vision_msgs.msg import Detection3DArray, LabelInfo
 from visualization_msgs.msg import MarkerArray
 
 from bevformer_ros.drawing import draw_surround
+from bevformer_ros.error_model import ErrorModel
 from bevformer_ros.ros import topics
-from bevformer_ros.ros.conversions import header_of, image_to_message
+from bevformer_ros.ros.conversions import header_of, image_to_message, label_info
+from bevformer_ros.ros.node.qos import publisher_overrides
 from bevformer_ros.ros.result_messages import ResultMessages
 from bevformer_ros.ros.track_messages import TrackMessages
 from bevformer_ros.tracking.tracks import Tracks3D
@@ -40,20 +45,36 @@ class Outputs:
         self._messages = ResultMessages(output_frame)
         self._track_messages = TrackMessages(output_frame)
         self._publishers = {
-            topic: node.create_lifecycle_publisher(kind, topic, QUEUE_DEPTH) for topic, kind in _TYPES.items()
+            topic: self._make_publisher(kind, topic, QoSProfile(depth=QUEUE_DEPTH)) for topic, kind in _TYPES.items()
         }
-        self._overlay = node.create_lifecycle_publisher(Image, topics.OVERLAY, 1)
+        self._overlay = self._make_publisher(Image, topics.OVERLAY, QoSProfile(depth=1))
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._labels = self._make_publisher(LabelInfo, topics.LABELS, latched)
+
+    def _make_publisher(self, kind: type, topic: str, qos: QoSProfile) -> Any:
+        return self._node.create_lifecycle_publisher(kind, topic, qos, qos_overriding_options=publisher_overrides())
 
     def destroy(self) -> None:
-        for publisher in (*self._publishers.values(), self._overlay):
+        for publisher in (*self._publishers.values(), self._overlay, self._labels):
             self._node.destroy_lifecycle_publisher(publisher)
 
     def publish_detections(
-        self, detections_bev: Detections3D, output_from_bev: NDArray[np.float64], period_ns: float | None
+        self,
+        detections_bev: Detections3D,
+        output_from_bev: NDArray[np.float64],
+        period_ns: float | None,
+        error_model: ErrorModel | None,
     ) -> None:
-        """period_ns: time between sets, for the life of the markers; None while unknown."""
-        for topic, message in self._messages.of(detections_bev, output_from_bev, period_ns, self._has_listener):
+        """period_ns: time between sets, for the life of the markers; None while unknown. error_model: the weights'."""
+        for topic, message in self._messages.of(
+            detections_bev, output_from_bev, period_ns, self._has_listener, error_model
+        ):
             self._publishers[topic].publish(message)
+
+    def publish_labels(self, score_threshold: float) -> None:
+        """What the numbers of the classes mean, for whoever listens now or later."""
+        header = header_of(self._node.get_clock().now().nanoseconds, self._messages.frame)
+        self._labels.publish(label_info(header, score_threshold))
 
     def publish_tracks(
         self,
@@ -67,6 +88,11 @@ class Outputs:
             tracks_bev, world_from_bev, output_from_bev, period_ns, self._has_listener
         ):
             self._publishers[topic].publish(message)
+
+    def has_listeners(self) -> bool:
+        """Whether anybody takes what the network finds; who watches the status does not."""
+        publishers = [publisher for topic, publisher in self._publishers.items() if topic != topics.STATUS]
+        return any(publisher.get_subscription_count() for publisher in (*publishers, self._overlay))
 
     def _has_listener(self, topic: str) -> bool:
         return self._publishers[topic].get_subscription_count() > 0

@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 from rclpy.validate_topic_name import validate_topic_name
 
 from bevformer_ros.config import CameraConfig, RigConfig
-from bevformer_ros.ros.node import settings
+from bevformer_ros.ros.node import qos, settings
 from bevformer_ros.ros.node.settings import SETTINGS, Settings
 
 
@@ -46,6 +46,8 @@ def check(parameters: Sequence[Parameter], configured: bool) -> SetParametersRes
 def _fault(name: str, value: Any) -> str:
     if name in SETTINGS:
         return settings.fault(name, value.tolist() if isinstance(value, array.array) else value)
+    if name.startswith(qos.PREFIX):
+        return qos.fault(name, value)
     if name.startswith(_CAMERA_PREFIX) and name.endswith(".exposure_offset_ms"):
         return settings.fault_of_number(name, value, _EXPOSURE_OFFSETS_MS)
     if name.startswith(_CAMERA_PREFIX) and name.endswith("_topic"):

@@ -28,6 +28,8 @@ from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler
 from bevformer_ros.ros.node.health import REMEDIES, UNTRAINED, Assessment, HealthModel, SetOutcome
 from bevformer_ros.ros.node.outputs import Outputs
 from bevformer_ros.ros.node.patience import Patience
+from bevformer_ros.ros.node.qos import subscription_overrides
+from bevformer_ros.ros.node.rate_limit import RateLimit
 from bevformer_ros.ros.node.rig_check import description, suspicions
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.node.synchronizer import SurroundSynchronizer
@@ -58,11 +60,9 @@ class DetectionSession:
         """Raises ValueError where JPEGs cannot be decoded as the settings say."""
         self.score_thresholds = score_thresholds(settings, detector)
         self.health = HealthModel(rig, settings.health_limits(), detector.trained, time.monotonic())
-        self.qos = QoSProfile(
-            history=HistoryPolicy.KEEP_LAST,
-            depth=settings.image_depth,
-            reliability=ReliabilityPolicy[settings.image_reliability.upper()],
-        )
+        self._depth, self._reliability = settings.image_depth, ReliabilityPolicy[settings.image_reliability.upper()]
+        self._rate_limit = RateLimit(settings.publish_rate_limit)
+        self._skips_if_unsubscribed = settings.skip_if_unsubscribed
         self._node, self._rig, self.detector, self._outputs = node, rig, detector, outputs
         self._ego_motion = ego_motion
         self._reset_requested = False
@@ -99,15 +99,32 @@ class DetectionSession:
         """Begin to work, and to subscribe."""
         self._worker.start()
         for index, camera in enumerate(self._rig.cameras):
-            image = message_filters.Subscriber(self._node, image_type(camera), camera.image_topic, qos_profile=self.qos)
+            image = message_filters.Subscriber(
+                self._node, image_type(camera), camera.image_topic, **self._qos(camera.image_topic)
+            )
             image.registerCallback(partial(self._note_image, camera.name))
             self._images.append(image)
             take = partial(self._assembler.set_camera_info, index)
-            self._infos.append(self._node.create_subscription(CameraInfo, camera.camera_info_topic, take, self.qos))
+            topic = camera.camera_info_topic
+            self._infos.append(self._node.create_subscription(CameraInfo, topic, take, **self._qos(topic)))
         self.synchronizer.connectInput(*self._images)
         self._timer = self._node.create_timer(
             self._expire_period_s, lambda: self.synchronizer.expire(self._patience.now_ns())
         )
+
+    def _qos(self, topic: str) -> dict[str, Any]:
+        """A profile of its own for each: the overrides are written into it."""
+        profile = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=self._depth, reliability=self._reliability)
+        return {"qos_profile": profile, "qos_overriding_options": subscription_overrides(self._node, topic)}
+
+    def qos_by_topic(self) -> dict[str, QoSProfile]:
+        """Of the subscriptions as they are, by their names in the rig."""
+        images = zip(self._rig.cameras, self._images, strict=True)
+        infos = zip(self._rig.cameras, self._infos, strict=True)
+        return {
+            **{camera.image_topic: image.sub.qos_profile for camera, image in images},
+            **{camera.camera_info_topic: info.qos_profile for camera, info in infos},
+        }
 
     def close(self, timeout_s: float | None = None) -> bool:
         """End everything; whether the current set was finished within the timeout (None: wait for it)."""
@@ -144,7 +161,13 @@ class DetectionSession:
             warn_without_dds_profile(self._node)
 
     def _on_set(self, stamp_ns: int, messages: tuple[Any, ...]) -> None:
-        self._worker.put(SynchronizedSet(stamp_ns, messages))
+        images = SynchronizedSet(stamp_ns, messages)
+        if self._skips_if_unsubscribed and not self._outputs.has_listeners():
+            self._drop(images, "unsubscribed")
+        elif not self._rate_limit.admits(stamp_ns):
+            self._drop(images, "rate_limit")
+        else:
+            self._worker.put(images)
 
     def _on_set_dropped(self, stamp_ns: int, messages: tuple[Any, ...], reason: str) -> None:
         self._drop(SynchronizedSet(stamp_ns, messages), reason)
@@ -233,7 +256,9 @@ class DetectionSession:
             self._outputs.publish_tracks(tracks, world_from_bev, assembled.output_from_bev, self._record.period_ns)
             clock.mark("track")
         detections = worth_showing(detections, self.score_thresholds)
-        self._outputs.publish_detections(detections, assembled.output_from_bev, self._record.period_ns)
+        self._outputs.publish_detections(
+            detections, assembled.output_from_bev, self._record.period_ns, self.detector.error_model
+        )
         clock.mark("publish")
         node_ms = clock.latencies_ms()
         latencies_ms = stage_latencies(node_ms, self.detector.latencies_ms)

@@ -91,6 +91,12 @@ class Settings:
         "QoS of the image and CameraInfo subscriptions; reliable receives nothing from a best-effort publisher",
         choices=("best_effort", "reliable"),
     )
+    publish_rate_limit: float = _parameter(
+        0.0, "sets a second that are worked on at most, the others are skipped; 0 for all", (0.0, 1000.0)
+    )
+    skip_if_unsubscribed: bool = _parameter(
+        False, "skip sets while nobody subscribes to boxes, tracks, markers or overlay"
+    )
     jpeg_decoder: str = _parameter(
         "cpu",
         "what decodes sets of JPEGs: cpu, in threads, or cuda, which needs torchvision for CUDA",

@@ -16,6 +16,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.parameter import Parameter
+from rclpy.qos import ReliabilityPolicy
 from rig_publisher import PERIOD, START, START_TIMEOUT_S, DetectorListener, RigPublisher
 from support import REPOSITORY, SMALLEST, detector_command
 
@@ -214,11 +215,16 @@ def test_another_output_frame_topics_no_clock_and_no_dds_profile(start_process):
     topics = {f"cameras.{camera.name}.image_topic": camera.image_topic for camera in cameras[1:]}
     words = detector_command(output_frame="odom", image_reliability="reliable", **topics)
     words += ["--remap", f"{RIG.cameras[0].image_topic}:={cameras[0].image_topic}"]
+    words += ["--remap", "~/kinematics:=/perception/kinematics"]
+    words += ["-p", "qos_overrides./perception/kinematics.publisher.reliability:=best_effort"]
+    words += ["-p", f"qos_overrides.{cameras[1].image_topic}.subscription.depth:=3"]
     node = start_process(words, **{DDS_PROFILE_VARIABLE: ""}, OMP_NUM_THREADS="1")
     with RigPublisher(replace(RIG, cameras=cameras), outputs=["detections", "status"]) as rig:
         rig.warm_up()
         rig.publish_next()
         assert rig.wait_for("detections", 1)[0].header.frame_id == "odom"
+        (publisher,) = rig.node.get_publishers_info_by_topic("/perception/kinematics")
+        assert publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
         rig.now_ns -= 10 * SECOND_NS  # a bag that starts again, and no /clock to tell
         rig.publish_next()
         first, second = rig.wait_for("status", 2)

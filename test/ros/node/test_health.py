@@ -196,6 +196,17 @@ def test_the_graph_explains_missing_camera_infos():
     assert problem.code == "no_camera_info" and "nobody publishes it" in problem.text
 
 
+@pytest.mark.parametrize("reason", ["unsubscribed", "rate_limit"])
+def test_sets_that_are_skipped_by_wish_are_no_fault(reason):
+    drive = Drive()
+    drive.go(1)
+    drive.go(10, reason=reason)
+    assert drive.assess().problems == ()
+    drive.now_s += 2
+    drive.images()
+    assert codes(drive.assess()) == {("", "no_detection")}, "sets that stop coming are one"
+
+
 def test_a_network_that_never_ends_is_named():
     drive = Drive()
     drive.go(3, reason="superseded")

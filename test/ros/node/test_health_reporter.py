@@ -54,7 +54,7 @@ def test_what_the_graph_tells_of_a_mute_topic(graph, kind, topic, offered, wante
     reporter, node, other = graph
     other.create_publisher(kind, topic, offered)
     wait_until(lambda: node.count_publishers(topic), "the publisher to be discovered")
-    fault = reporter._ask_graph([("CAM_FRONT", TOPIC)], wanted).get(TOPIC, "")
+    fault = reporter._ask_graph([("CAM_FRONT", TOPIC)], {TOPIC: wanted}).get(TOPIC, "")
     assert bool(fault) == bool(text)
     assert text in fault
 

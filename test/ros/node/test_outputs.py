@@ -8,10 +8,12 @@ import pytest
 pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `make test` makes")
 
 import rclpy
+from bevformer_ros.msg import DetectorStatus
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from support import wait_until
-from vision_msgs.msg import Detection3DArray
+from vision_msgs.msg import Detection3DArray, LabelInfo
 from visualization_msgs.msg import Marker, MarkerArray
 
 from bevformer_ros import geometry
@@ -60,7 +62,7 @@ def test_boxes_and_proposals_in_the_output_frame(node):
     wait_until(lambda: node.count_subscribers("/outputs/proposal_markers"), "the subscriptions")
 
     def arrived():
-        outputs.publish_detections(detections, base_from_bev, SECOND_NS // 10)
+        outputs.publish_detections(detections, base_from_bev, SECOND_NS // 10, None)
         executor.spin_once(timeout_sec=0.1)
         return all(received.values())
 
@@ -73,4 +75,35 @@ def test_boxes_and_proposals_in_the_output_frame(node):
         assert len(cubes) == count
         assert cubes[0].lifetime.nanosec == SECOND_NS // 4
     executor.shutdown()
+    outputs.destroy()
+
+
+def test_labels_reach_who_comes_later(node):
+    outputs = Outputs(node, "base_link")
+    node.trigger_configure()
+    node.trigger_activate()
+    outputs.publish_labels(0.25)
+    received = []
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    node.create_subscription(LabelInfo, "~/label_info", received.append, latched)
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+
+    def arrived():
+        executor.spin_once(timeout_sec=0.1)
+        return received
+
+    wait_until(arrived, "the labels")
+    assert (len(received[0].class_map), received[0].threshold) == (10, 0.25)
+    executor.shutdown()
+    outputs.destroy()
+
+
+def test_who_watches_the_status_is_no_listener(node):
+    outputs = Outputs(node, "base_link")
+    node.create_subscription(DetectorStatus, "~/status", lambda message: None, 10)
+    wait_until(lambda: node.count_subscribers("/outputs/status"), "the subscription")
+    assert not outputs.has_listeners()
+    node.create_subscription(Detection3DArray, "~/detections", lambda message: None, 10)
+    wait_until(outputs.has_listeners, "the other subscription")
     outputs.destroy()

@@ -44,6 +44,7 @@ class Detector:
     config = SimpleNamespace(name="double", bev=BevGridConfig())
     trained = False
     recommended_score_thresholds = None
+    error_model = None
     latencies_ms = {"network": 5.0}  # noqa: RUF012
     history = HistoryStatus(depth=2, slots=3, bytes=7, resets={})
 
@@ -87,11 +88,15 @@ class Detector:
 class Outputs:
     def __init__(self):
         self.detections, self.statuses, self.warnings, self.tracks = [], [], [], []
+        self.listeners = True
+
+    def has_listeners(self):
+        return self.listeners
 
     def publish_tracks(self, tracks, world_from_bev, output_from_bev, period_ns):
         self.tracks.append(tracks)
 
-    def publish_detections(self, detections, output_from_bev, period_ns):
+    def publish_detections(self, detections, output_from_bev, period_ns, error_model):
         self.detections.append(detections)
 
     def publish_status(self, status):
@@ -348,3 +353,24 @@ def test_no_tracks_unless_asked_for(bench):
     bench.send(0)
     bench.wait(1)
     assert bench.outputs.tracks == []
+
+
+@pytest.mark.parametrize("settings", [Settings(skip_if_unsubscribed=True)])
+def test_nothing_is_computed_while_nobody_listens(bench):
+    bench.outputs.listeners = False
+    bench.send(0)
+    assert drops(bench.wait(1)) == {"unsubscribed": 1}
+    bench.outputs.listeners = True
+    bench.send(1)
+    assert (bench.wait(2).sets_processed, len(bench.detector.frames)) == (1, 1)
+
+
+@pytest.mark.parametrize("settings", [Settings(publish_rate_limit=5.0)])
+def test_sets_beyond_the_rate_limit_are_dropped(bench):
+    for tenth in range(4):
+        bench.send(tenth)
+        status = bench.wait(tenth + 1)
+    assert (status.sets_processed, drops(status)) == (2, {"rate_limit": 2})
+    assert [stamp_to_ns(entry.header.stamp) for entry in bench.outputs.statuses] == [
+        SECOND_NS + tenth * SECOND_NS // 10 for tenth in range(4)
+    ]
