@@ -1,61 +1,21 @@
-"""The launch file on stand-ins that take the arguments upstream's classes take."""
+"""The launch file without launch."""
 
 from __future__ import annotations
 
 import re
 import runpy
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from launch_stand_ins import LaunchConfiguration, stand_in_for_launch
 from support import REPOSITORY
 
 LAUNCH_FILE = REPOSITORY / "launch" / "autoware_bridge.launch.py"
 
 
-@dataclass
-class LaunchDescription:
-    entities: list
-
-
-@dataclass
-class LaunchConfiguration:
-    variable_name: str
-
-
-@dataclass
-class DeclareLaunchArgument:
-    name: str
-    default_value: str
-    description: str
-
-
-@dataclass(kw_only=True)
-class Node:
-    package: str
-    executable: str
-    name: str
-    parameters: list
-    remappings: list
-    output: str
-
-
 @pytest.fixture
 def entities(monkeypatch):
-    modules: dict[str, list[type]] = {
-        "launch": [LaunchDescription],
-        "launch.actions": [DeclareLaunchArgument],
-        "launch.substitutions": [LaunchConfiguration],
-        "launch_ros": [],
-        "launch_ros.actions": [Node],
-    }
-    for name, classes in modules.items():
-        module = ModuleType(name)
-        for entry in classes:
-            setattr(module, entry.__name__, entry)
-        monkeypatch.setitem(sys.modules, name, module)
+    stand_in_for_launch(monkeypatch)
     return runpy.run_path(str(LAUNCH_FILE))["generate_launch_description"]().entities
 
 

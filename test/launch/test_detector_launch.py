@@ -1,17 +1,15 @@
-"""The launch file without launch: it runs on stand-ins that take exactly the arguments upstream's classes take."""
+"""The launch file without launch; with it: test_real_launch."""
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
-import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from launch_stand_ins import DeclareLaunchArgument, OpaqueFunction, ParameterValue, stand_in_for_launch
 from support import DDS_PROFILE, REPOSITORY
 
 pytest.importorskip("rclpy", reason="needs the ROS environment that `make test` makes")
@@ -24,77 +22,10 @@ LAUNCH_FILE = REPOSITORY / "launch" / "detector.launch.py"
 CMAKE = (REPOSITORY / "CMakeLists.txt").read_text()
 
 
-@dataclass
-class LaunchDescription:
-    entities: list
-
-
-class DeclareLaunchArgument:
-    def __init__(self, name, *, default_value=None, description=None, choices=None):
-        self.name, self.default_value, self.description, self.choices = name, default_value, description, choices
-
-
-@dataclass
-class LogInfo:
-    msg: str
-
-
-class OpaqueFunction:
-    def __init__(self, *, function):
-        self.function = function
-
-
-@dataclass
-class LaunchConfiguration:
-    variable_name: str
-
-    def perform(self, context):
-        return context.launch_configurations[self.variable_name]
-
-
-class EnvironmentVariable:
-    def __init__(self, name, *, default_value=None):
-        self.name, self.default_value = name, default_value
-
-    def perform(self, context):
-        return os.environ.get(self.name, self.default_value)
-
-
-class ParameterValue:
-    def __init__(self, value, *, value_type=None):
-        self.value, self.value_type = value, value_type
-
-
-@dataclass(kw_only=True)
-class Node:
-    executable: str
-    package: str
-    name: str = ""
-    namespace: str = ""
-    parameters: list = field(default_factory=list)
-    arguments: list = field(default_factory=list)
-    additional_env: dict = field(default_factory=dict)
-    output: str = "log"
-
-
-STAND_INS: dict[str, list[type]] = {
-    "launch": [LaunchDescription],
-    "launch.actions": [DeclareLaunchArgument, LogInfo, OpaqueFunction],
-    "launch.substitutions": [EnvironmentVariable, LaunchConfiguration],
-    "launch_ros": [],
-    "launch_ros.actions": [Node],
-    "launch_ros.parameter_descriptions": [ParameterValue],
-}
-
-
 @pytest.fixture
 def launch(monkeypatch):
     """launch(argument="value", ...): the actions that would follow; .arguments: those declared, by name."""
-    for name, classes in STAND_INS.items():
-        module = ModuleType(name)
-        for entry in classes:
-            setattr(module, entry.__name__, entry)
-        monkeypatch.setitem(sys.modules, name, module)
+    stand_in_for_launch(monkeypatch)
     launch_file = runpy.run_path(str(LAUNCH_FILE))
     entities = launch_file["generate_launch_description"]().entities
     declared = {entry.name: entry for entry in entities if isinstance(entry, DeclareLaunchArgument)}
