@@ -40,7 +40,9 @@ def _is_overridden(node: Node, name: str, kind: Parameter.Type) -> bool:
 
 
 def fault(name: str, value: Any) -> str:
-    """What is wrong with such a parameter; empty where nothing is."""
+    """What is wrong with such a parameter; empty where nothing is, or nothing was set."""
+    if value is None:
+        return ""
     policy = name.rpartition(".")[2]
     words = _WORDS.get(policy, ())
     if words and value not in words:

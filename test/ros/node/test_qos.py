@@ -72,6 +72,7 @@ def test_publishers(make_node):
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
+        ("qos_overrides./a.subscription.history", None, ""),
         ("qos_overrides./a.publisher.depth", 1, ""),
         ("qos_overrides./a.publisher.depth", 0, "is 0, expected 1 or more"),
         ("qos_overrides./a.publisher.reliability", "reliable", ""),
