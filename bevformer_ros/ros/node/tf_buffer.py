@@ -83,7 +83,7 @@ class LoopingBuffer(Buffer):
             newest_ns = stamp_to_ns(kept[-1].header.stamp) if kept else stamp_ns
             if newest_ns - stamp_ns > RESTART_NS:
                 self._forget(child)
-            if not kept or stamp_ns >= newest_ns:
+            if not kept or stamp_ns > newest_ns:
                 kept.append(transform)
             while stamp_to_ns(kept[0].header.stamp) < stamp_ns - self._cache_ns:
                 kept.popleft()
