@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -43,6 +43,23 @@ def _port_is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+@contextlib.contextmanager
+def memory_growth_below(mebibytes: float) -> Iterator[None]:
+    """Asserts that this process never needs so much more than at the beginning, whoever allocates it."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak counts anew
+    before = _memory_kibibytes("VmRSS")
+    try:
+        yield
+    finally:
+        grown = (_memory_kibibytes("VmHWM") - before) / 1024
+        assert grown < mebibytes, f"{grown:.0f} MiB were needed, expected less than {mebibytes:g}"
+
+
+def _memory_kibibytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -138,6 +139,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise ValueError(f"{path}: no such file")
     checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_official(path)
     for name, tensor in checkpoint.weights.items():
+        if tensor.nbytes > path.stat().st_size:
+            raise ValueError(f"{path}: {name} has {tensor.nbytes} bytes, more than the file; take other weights")
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(
                 f"{path}: {name} holds NaN or infinity; training diverged or the file is damaged, take other weights"
@@ -209,6 +212,18 @@ def _read_official(path: Path) -> Checkpoint:
     return Checkpoint(weights_from_official(state), None, left_out, "official")
 
 
+def _require_uncompressed(path: Path) -> None:
+    """torch never compresses, and what is compressed may unfold to more than memory holds."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unfolded = sum(entry.file_size for entry in archive.infolist())
+    if unfolded > path.stat().st_size:
+        raise ValueError(
+            f"its records unfold to {unfolded} bytes, more than the file has; torch.save does not compress"
+        )
+
+
 def _unpickle_safely(path: Path) -> Any:
     # Beside the weights mmcv stores what its hooks left behind, among it numpy numbers: harmless, so admitted.
     scalar: Any = np.float64(0).__reduce__()[0]
@@ -218,6 +233,7 @@ def _unpickle_safely(path: Path) -> Any:
         *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # before and since numpy 2
     ]
     try:
+        _require_uncompressed(path)
         with torch.serialization.safe_globals(numpy_numbers):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

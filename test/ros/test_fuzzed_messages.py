@@ -13,9 +13,10 @@ pytest.importorskip("sensor_msgs.msg", reason="needs the ROS environment that `m
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
+from support import memory_growth_below
 
 from bevformer_ros.ros.calibration import ImplausibleDistortionError, camera_model
-from bevformer_ros.ros.image_decoding import MAXIMUM_PIXELS, decode_image
+from bevformer_ros.ros.image_decoding import MAXIMUM_PIXELS, decode_image, image_size
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (12, 16, 3), np.uint8)
 FILES = [cv2.imencode(extension, PICTURE)[1].tobytes() for extension in (".jpg", ".png")]
@@ -26,11 +27,21 @@ QUICK = settings(max_examples=100, deadline=2000)
 
 def decoded(message):
     try:
-        image = decode_image(message)
+        with memory_growth_below(allowed_mebibytes(message)):
+            image = decode_image(message)
     except ValueError:
         return
     assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
     assert 0 < image.shape[0] * image.shape[1] <= MAXIMUM_PIXELS
+
+
+def allowed_mebibytes(message):
+    """For the image that the header describes, as it is decoded and while its colours are converted; else for none."""
+    try:
+        width, height = image_size(message)
+    except ValueError:
+        return 10
+    return 10 + 2 * 4 * width * height / 2**20
 
 
 @QUICK
@@ -86,7 +97,8 @@ def test_camera_infos(k, p, d, model, numbers, rectified):
         RegionOfInterest(**dict(zip(names, region, strict=True))),
     )
     try:
-        intrinsics, distortion = camera_model(info, (64, 48), rectified)
+        with memory_growth_below(10):
+            intrinsics, distortion = camera_model(info, (64, 48), rectified)
     except ValueError:
         return
     assert np.isfinite(intrinsics).all() and np.isfinite(distortion).all()
