@@ -16,7 +16,8 @@ def tell(boxes: Detection3DArray, kinematics: DetectionKinematicsArray) -> None:
         place = box.bbox.center.position
         if place.x > 0 and abs(place.y) < 2:  # base_link: x forward, y left
             speed = hypot(extra.velocity.twist.linear.x, extra.velocity.twist.linear.y)
-            print(f"{extra.class_name} {box.id}: {place.x:.1f} m ahead, {speed:.1f} m/s", flush=True)
+            name = f"{extra.class_name} {box.id}".rstrip()  # only tracks have ids
+            print(f"{name}: {place.x:.1f} m ahead, {speed:.1f} m/s", flush=True)
 
 
 rclpy.init()

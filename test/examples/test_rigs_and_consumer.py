@@ -45,6 +45,6 @@ def test_the_consumer_tells_what_is_ahead(start_process):
         boxes = boxes_at(7, (20.0, 1.0), (-9.0, 0.0), (15.0, 9.0), velocities=[(3.0, 4.0), (0, 0), (0, 0)])
         publishers[0].publish(detections_to_message(boxes, "base_link"))
         publishers[1].publish(kinematics_to_message(boxes, "base_link"))
-        consumer.wait_for_output("car 7-0: 20.0 m ahead, 5.0 m/s")
+        consumer.wait_for_output("car: 20.0 m ahead, 5.0 m/s")
         assert consumer.output.count("ahead") == 1
         node.destroy_node()
