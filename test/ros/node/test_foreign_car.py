@@ -58,8 +58,8 @@ def test_true_boxes_land_where_the_recording_says(data, drive):
                 images.setdefault(stamp_to_ns(message.header.stamp), {})[entry.topic] = message
     transforms = TfTransforms(buffer)
     assembler = FrameAssembler(rig.cameras, 6, 8.0, EgoMotion(transforms, rig), Patience(0, lambda: 0))
-    for index, camera in enumerate(rig.cameras):
-        assembler.set_camera_info(index, infos[camera.camera_info_topic])
+    for index, config in enumerate(rig.cameras):
+        assembler.set_camera_info(index, infos[config.camera_info_topic])
     assert len(images) == len(six_camera_rig_b.FRAMES)
     for name, (stamp_ns, messages) in zip(six_camera_rig_b.FRAMES, sorted(images.items()), strict=True):
         taken = SynchronizedSet(stamp_ns, tuple(messages[camera.image_topic] for camera in rig.cameras))
