@@ -20,6 +20,7 @@ import yaml
 Config = TypeVar("Config")
 
 _LARGEST_YAML = 1 << 20  # bytes
+_LONGEST_REPEAT_MS = 1000.0
 _LARGEST_WHOLE_NUMBER = 1 << 53  # of those that are floats without loss
 
 
@@ -167,6 +168,9 @@ class CameraConfig:
     rectified: bool = False
     """Whether the images on the topic are rectified already, so that P of their CameraInfo holds and its distortion
     does not."""
+    repeat_ms: float = 0.0
+    """How much older than its expected stamp an image may be that serves in several sets, where no nearer one comes:
+    for a camera slower than the reference camera. 0: each serves once."""
     crop: tuple[int, int, int, int] | None = None
     """Left, top, right, bottom in pixels of the images as they arrive: the part that is used. None for all."""
     model_camera: str | None = None
@@ -176,6 +180,8 @@ class CameraConfig:
     stamp."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.repeat_ms <= _LONGEST_REPEAT_MS:
+            raise ValueError(f"repeat_ms of {self.name} is {self.repeat_ms}, expected 0 to {_LONGEST_REPEAT_MS:g}")
         if self.crop is not None:
             left, top, right, bottom = self.crop
             if not (0 <= left < right and 0 <= top < bottom):

@@ -42,6 +42,7 @@ def test_a_camera_takes_the_embedding_that_it_names_or_else_that_of_its_own_name
         ({"cameras": CAMERA}, "RigConfig.cameras: expected a list"),
         ({"cameras": [{"name": "CAM_FRONT"}]}, r"RigConfig.cameras\[0\]: missing key 'image_topic'"),
         ({"cameras": [CAMERA | {"compressed": "yes"}]}, r"cameras\[0\].compressed: expected bool, got 'yes'"),
+        ({"cameras": [CAMERA | {"repeat_ms": -1}]}, "repeat_ms of CAM_FRONT is -1.0, expected 0 to 1000"),
         ({"cameras": [CAMERA | {"crop": [5, 0, 5, 9]}]}, r"crop of CAM_FRONT is \(5, 0, 5, 9\), expected left, top"),
         ({"reference_camera": "CAM_TOP"}, "reference_camera 'CAM_TOP' is not one of CAM_FRONT"),
         ({"fixed_frame": "base_link"}, "the car must move in the world"),

@@ -33,6 +33,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("benchmark-sync", "Measure receiving and synchronising six cameras."),
     Command("benchmark-tracking", "Time what tracking costs for each set of boxes."),
     Command("benchmark-world", "Images a second from the simulated world."),
+    Command("check-rig", "Draw what a rig says over a bag's images, and say what is implausible."),
     Command("convert", "Turn an official checkpoint into a .safetensors file."),
     Command("demo", "Simulate a drive, detect on it over DDS, show what came out."),
     Command("draw", "Draw projected boxes over the images of a keyframe or bag."),

@@ -53,6 +53,13 @@ class BagScene:
         """Header stamps of all messages of a topic."""
         return [stamp_to_ns(deserialize(message).header.stamp) for message in self._bag.messages([topic])]
 
+    def image_frames(self) -> dict[str, str]:
+        """For each camera the tf frame of its first image."""
+        first = {
+            camera.name: next(iter(self._bag.messages([camera.image_topic])), None) for camera in self._rig.cameras
+        }
+        return {name: deserialize(entry).header.frame_id for name, entry in first.items() if entry is not None}
+
     def frame(self, stamp_ns: int) -> SurroundFrame:
         """The images nearest to their expected stamps about a reference stamp, None for a camera without any within the
         tolerance: as node and replay choose them by default.
@@ -94,8 +101,10 @@ class BagScene:
 
     def _image(self, camera: CameraConfig, expected_ns: int) -> Any:
         image = self._nearest(camera.image_topic, expected_ns)
-        near = image is not None and abs(stamp_to_ns(image.header.stamp) - expected_ns) <= _TOLERANCE_NS
-        return image if near else None
+        if image is None:
+            return None
+        age_ns = expected_ns - stamp_to_ns(image.header.stamp)
+        return image if -_TOLERANCE_NS <= age_ns <= max(_TOLERANCE_NS, camera.repeat_ms * MILLISECOND_NS) else None
 
     def _nearest(self, topic: str, stamp_ns: int) -> Any:
         entries = self._bag.messages([topic], stamp_ns - _SEARCH_NS, stamp_ns + _SEARCH_NS)

@@ -196,6 +196,7 @@ class Settings:
             timeout_ns=round(self.sync_timeout_ms * MILLISECOND_NS),
             minimum_cameras=self.minimum_cameras or len(names),
             queue_size=self.sync_queue_size,
+            repeat_ns=tuple(round(camera.repeat_ms * MILLISECOND_NS) for camera in rig.cameras),
         )
 
 

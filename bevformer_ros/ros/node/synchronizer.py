@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,9 @@ class SynchronizerConfig:
     or neighbouring sets compete for images. accept_ns: an image this close to its target is taken at once,
     without waiting for one that might be nearer. timeout_ns: how long a set waits for missing cameras, counted
     on the reference camera's stamps and on the clock given to expire(). minimum_cameras: a set with fewer
-    images is dropped. queue_size: images kept per camera.
+    images is dropped. queue_size: images kept per camera. repeat_ns: per camera, how much older than its target
+    an image may be that serves again, where no nearer one is to be had: for cameras slower than the reference.
+    0: each serves once.
     """
 
     offsets_ns: tuple[int, ...]
@@ -33,6 +35,7 @@ class SynchronizerConfig:
     timeout_ns: int
     minimum_cameras: int
     queue_size: int
+    repeat_ns: tuple[int, ...]
 
     def __post_init__(self) -> None:
         count = len(self.offsets_ns)
@@ -43,6 +46,8 @@ class SynchronizerConfig:
                 f"the reference camera has an exposure offset of {self.offsets_ns[self.reference]} ns, expected 0: "
                 "offsets are relative to it"
             )
+        if len(self.repeat_ns) != count or min(self.repeat_ns) < 0:
+            raise ValueError(f"repeat_ns is {self.repeat_ns}, expected 0 or more for each of {count} cameras")
         if not 0 <= self.accept_ns <= self.tolerance_ns:
             raise ValueError(
                 f"accept_ns is {self.accept_ns}, expected 0..{self.tolerance_ns}, the tolerance: "
@@ -84,6 +89,8 @@ class SurroundSynchronizer:
         self._messages: list[list[Any]] = [[] for _ in config.offsets_ns]
         self._newest: list[int | None] = [None] * len(config.offsets_ns)
         self._missed: list[int] = [0] * len(config.offsets_ns)
+        self._periods: list[int] = [0] * len(config.offsets_ns)
+        self._served: list[bool] = [False] * len(config.offsets_ns)  # whether the oldest image was in a set
         self._pending: deque[_Pending] = deque()
         self._callbacks: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._drop_callbacks: list[Callable[[int, tuple[Any, ...], str], None]] = []
@@ -113,6 +120,7 @@ class SurroundSynchronizer:
                 self.images_dropped["duplicate" if stamp == newest else "out_of_order"] += 1
                 return
             self.forget_after(stamp)
+        self._periods[camera] = stamp - newest if newest is not None and stamp > newest else 0
         self._newest[camera] = stamp
         self._missed[camera] = 0
         self._stamps[camera].append(stamp)
@@ -142,10 +150,7 @@ class SurroundSynchronizer:
             self._drop(self._pending[-1].stamp_ns, "time_jump")
             self._pending.pop()
         for camera, stamps in enumerate(self._stamps):
-            while stamps and stamps[-1] > latest:
-                stamps.pop()
-                self._messages[camera].pop()
-                self.images_dropped["time_jump"] += 1
+            self._discard(camera, len(stamps) - bisect_right(stamps, latest), "time_jump", newest=True)
             newest = self._newest[camera]
             if newest is not None and newest > latest:
                 self._newest[camera] = stamps[-1] if stamps else None
@@ -172,15 +177,18 @@ class SurroundSynchronizer:
             self._finish(choices)
 
     def _choices(self, reference_stamp: int) -> list[int | None]:
-        """Per camera the position in its queue of the nearest image, None where none is within the tolerance."""
+        """Per camera the position in its queue of the nearest image, None where none is within the tolerance, or may
+        serve again."""
         choices: list[int | None] = []
-        for offset, stamps in zip(self.config.offsets_ns, self._stamps, strict=True):
+        for offset, repeat_ns, stamps in zip(self.config.offsets_ns, self.config.repeat_ns, self._stamps, strict=True):
             target = reference_stamp + offset
             after = bisect_left(stamps, target)
             near = [index for index in (after - 1, after) if 0 <= index < len(stamps)]
             nearest = min(near, key=lambda index: abs(stamps[index] - target), default=None)
-            within = nearest is not None and abs(stamps[nearest] - target) <= self.config.tolerance_ns
-            choices.append(nearest if within else None)
+            if nearest is not None and abs(stamps[nearest] - target) <= self.config.tolerance_ns:
+                choices.append(nearest)
+            else:
+                choices.append(after - 1 if after and target - stamps[after - 1] <= repeat_ns else None)
         return choices
 
     def _must_wait(self, camera: int, reference_stamp: int, choices: list[int | None]) -> bool:
@@ -190,9 +198,16 @@ class SurroundSynchronizer:
             return False
         if choice is not None and abs(stamps[choice] - target) <= self.config.accept_ns:
             return False
+        if choice is not None and self.config.repeat_ns[camera] and self._next_is_too_late(camera, target):
+            return False
         silent = self._missed[camera] >= SILENT_AFTER_SETS
         present = sum(other is not None for other in choices)
         return not (silent and present >= self.config.minimum_cameras)
+
+    def _next_is_too_late(self, camera: int, target: int) -> bool:
+        """Whether, at the pace of its last two images, a camera's next image will lie beyond the tolerance."""
+        period = self._periods[camera]
+        return period > 0 and self._stamps[camera][-1] + period > target + self.config.tolerance_ns
 
     def _finish(self, choices: list[int | None]) -> None:
         """Emit or drop the oldest pending set, and let go of images that no later set can use."""
@@ -202,7 +217,9 @@ class SurroundSynchronizer:
         complete = present >= self.config.minimum_cameras
         if not complete:
             self._drop(pending.stamp_ns, "incomplete")
-            self.images_dropped["incomplete_set"] += present
+            once = (repeat_ns == 0 for repeat_ns in self.config.repeat_ns)
+            leaving = sum(message is not None for message, leaves in zip(messages, once, strict=True) if leaves)
+            self.images_dropped["incomplete_set"] += leaving
         self._pending.popleft()
         for camera, choice in enumerate(choices):
             stamps = self._stamps[camera]
@@ -212,7 +229,10 @@ class SurroundSynchronizer:
                 self._discard(camera, bisect_left(stamps, earliest), "unmatched")
                 continue
             self._discard(camera, choice, "unmatched")
-            del stamps[0], self._messages[camera][0]
+            if self.config.repeat_ns[camera]:
+                self._served[camera] = self._served[camera] or complete
+            else:
+                del stamps[0], self._messages[camera][0]
         if complete:
             for callback, arguments in self._callbacks:
                 callback(pending.stamp_ns, messages, *arguments)
@@ -228,7 +248,13 @@ class SurroundSynchronizer:
             None if choice is None else self._messages[camera][choice] for camera, choice in enumerate(choices)
         )
 
-    def _discard(self, camera: int, count: int, reason: str) -> None:
+    def _discard(self, camera: int, count: int, reason: str, newest: bool = False) -> None:
+        """Let go of the oldest images, or the newest; counted are those that no set had."""
         if count:
-            del self._stamps[camera][:count], self._messages[camera][:count]
-            self.images_dropped[reason] += count
+            kept = len(self._stamps[camera]) - count
+            part = slice(kept, None) if newest else slice(count)
+            served = self._served[camera] and (not newest or kept == 0)
+            del self._stamps[camera][part], self._messages[camera][part]
+            self._served[camera] = self._served[camera] and not served
+            if count > served:
+                self.images_dropped[reason] += count - served

@@ -19,6 +19,7 @@ CONFIG = SynchronizerConfig(
     timeout_ns=200 * MILLISECOND_NS,
     minimum_cameras=3,
     queue_size=4,
+    repeat_ns=(0, 0, 0),
 )
 
 
@@ -397,3 +398,55 @@ def test_configuration_at_its_limits_is_accepted(change):
 def test_wrong_configuration_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(CONFIG, **change)
+
+
+HALF_RATE = replace(CONFIG, offsets_ns=(0, 0, 0), repeat_ns=(0, 0, 150 * MILLISECOND_NS))
+
+
+def test_a_slow_camera_serves_again_where_the_rig_says_so():
+    bench = Bench(HALF_RATE)
+    for camera in (2, 0, 1):
+        bench.send(camera, 0)
+    bench.send(0, 100)
+    bench.send(1, 100)
+    assert [stamp for stamp, _ in bench.sets] == [0]  # at what pace c comes is not known yet: 100 might be on its way
+    bench.send(2, 200)
+    for stamp in (200, 300):
+        bench.send(0, stamp)
+        bench.send(1, stamp)
+    assert bench.sets[1:] == [
+        (100, ("a100", "b100", "c0")),
+        (200, ("a200", "b200", "c200")),
+        (300, ("a300", "b300", "c200")),
+    ]
+    bench.send(0, 400)
+    bench.send(1, 400)
+    assert bench.sets[-1][0] == 300  # c is due
+    bench.send(2, 400)
+    assert bench.sets[-1] == (400, ("a400", "b400", "c400"))
+    for stamp in (500, 600, 700, 800):  # c has died: its last image serves for 150 ms more
+        bench.send(0, stamp)
+        bench.send(1, stamp)
+    assert bench.sets[-1] == (500, ("a500", "b500", "c400"))
+    assert bench.dropped[0] == (600, ("a600", "b600", None), "incomplete")
+    assert bench.synchronizer.images_dropped == Counter({"incomplete_set": 2})
+
+
+def test_every_image_of_a_repeating_camera_is_in_a_set_or_counted_once():
+    generator = random.Random(0)
+    bench = Bench(replace(HALF_RATE, minimum_cameras=2))
+    for stamp in range(0, 20_000, 20):
+        for camera, period in enumerate((100, 100, 260)):
+            if stamp % period == 0 and generator.random() < 0.8:
+                bench.send(camera, stamp)
+    emitted = len({name for _, names in bench.sets for name in names if name is not None})
+    served_and_waiting = sum(bench.synchronizer._served)
+    waiting = bench.waiting() - served_and_waiting
+    assert bench.received == emitted + sum(bench.synchronizer.images_dropped.values()) + waiting
+    assert len({names[2] for _, names in bench.sets}) < sum(names[2] is not None for _, names in bench.sets)
+
+
+@pytest.mark.parametrize("repeat_ns", [(0, 0), (0, 0, -1)])
+def test_repeats_that_make_no_sense(repeat_ns):
+    with pytest.raises(ValueError, match="repeat_ns is .*, expected 0 or more for each of 3 cameras"):
+        replace(CONFIG, repeat_ns=repeat_ns)
