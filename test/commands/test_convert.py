@@ -15,6 +15,8 @@ from support import REPOSITORY
 
 from bevformer_ros.commands.cli import main
 from bevformer_ros.config import load_yaml
+from bevformer_ros.error_model import Deviations, ErrorModel, RingDeviations
+from bevformer_ros.inference.pipeline import load_detector
 from bevformer_ros.model.checkpoint import (
     NOT_IN_THE_NETWORK,
     load_weights,
@@ -81,6 +83,20 @@ def test_what_is_too_large_for_half_precision_is_named(tmp_path: Path, capsys: p
     model = str(REPOSITORY / "test" / "smallest_two_stage.yaml")
     assert main(["convert", str(path), "-o", str(tmp_path / "half.safetensors"), "--model", model, "--half"]) == 1
     assert "queries.embedding.weight holds 1e+06" in capsys.readouterr().err
+
+
+def test_an_error_model_is_written_and_kept(tmp_path: Path) -> None:
+    deviations = Deviations(20, radial_m=1e-5, tangential_m=0.5, height_m=0.1, heading_rad=0.2, velocity_mps=1.0)
+    model = ErrorModel((10.0, 30.0), (RingDeviations("car", 1, deviations),))
+    file = tmp_path / "errors.yaml"
+    file.write_text(json.dumps(asdict(model)), encoding="utf-8")  # as evaluate writes it
+    config = str(REPOSITORY / "test" / "smallest_two_stage.yaml")
+    plain, told, half = (tmp_path / f"{name}.safetensors" for name in ("plain", "told", "half"))
+    save_checkpoint(plain, small_weights()[1], small_weights()[0])
+    assert load_detector(plain).error_model is None
+    assert main(["convert", str(plain), "-o", str(told), "--model", config, "--error-model", str(file)]) == 0
+    assert main(["convert", str(told), "-o", str(half), "--model", config, "--half"]) == 0
+    assert load_detector(told).error_model == load_detector(half).error_model == model
 
 
 RISING = ",".join(f"{number / 10}" for number in range(10))
