@@ -36,6 +36,7 @@ class IdealDetector:
     config = SimpleNamespace(name="ideal")
     trained = True
     recommended_score_thresholds = None
+    error_model = None
     latencies_ms: dict[str, float] = {}  # noqa: RUF012 (none)
     history = HistoryStatus(depth=0, slots=0, bytes=0, resets={})
 
