@@ -40,6 +40,7 @@ setup(
         "backbones": ["timm", "torchvision"],
         "curves": ["matplotlib"],
         "export": ["onnxscript"],
+        "video": ["av"],
         "viewer": ["rerun-sdk"],
     },
     entry_points={"console_scripts": ["bevformer-ros = bevformer_ros.commands.cli:main"]},

@@ -39,6 +39,7 @@ FIELDS_WITH_DOCSTRINGS = [
 ROSDEP_KEYS = {
     "rerun": None,  # for `view` alone, which says how to get it
     "PIL": "python3-pil",
+    "av": None,  # for `decode-video` alone, which says how to get it
     "autoware_perception_msgs": None,  # for autoware_bridge alone; package.xml says so
     "bondpy": None,  # under a lifecycle manager of nav2 alone; docs/node.md says so
     "cv2": "python3-opencv",

@@ -35,6 +35,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("benchmark-world", "Images a second from the simulated world."),
     Command("check-rig", "Draw what a rig says over a bag's images, and say what is implausible."),
     Command("convert", "Turn an official checkpoint into a .safetensors file."),
+    Command("decode-video", "Turn a bag of H.264 or H.265 video into one of JPEGs."),
     Command("demo", "Simulate a drive, detect on it over DDS, show what came out."),
     Command("draw", "Draw projected boxes over the images of a keyframe or bag."),
     Command("evaluate", "Score results against the truth by the nuScenes protocol."),
