@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, fields
 from functools import cached_property
 
-from bevformer_ros.taxonomy import CLASS_ID
+from bevformer_ros.taxonomy import CLASS_ID, UnknownClassError
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class ClassMap:
     def ours(self, name: str) -> str | None:
         """Our class, None for what is ignored. Raises ValueError for a name that stands nowhere."""
         if name not in self._ours:
-            raise ValueError(f"class {name!r} stands in no list of the class map; add it to a class or to ignore")
+            raise UnknownClassError(
+                f"class {name!r} stands in no list of the class map; add it to a class or to ignore"
+            )
         found = self._ours[name]
         return None if found == "ignore" else found

@@ -58,6 +58,12 @@ CLASSES = (
 
 CLASS_NAMES = tuple(entry.name for entry in CLASSES)
 CLASS_ID = {name: index for index, name in enumerate(CLASS_NAMES)}
+
+
+class UnknownClassError(ValueError):
+    """A class of another taxonomy, of which nobody has said what it is here."""
+
+
 ATTRIBUTE_ID = {name: index for index, name in enumerate(ATTRIBUTE_NAMES)}
 
 

@@ -13,6 +13,7 @@ from bevformer_ros.simulation.observe import observe
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
 from bevformer_ros.simulation.world import START_NS, World
 from bevformer_ros.types import SECOND_NS
+from bevformer_ros.worker_process import follow_parent
 
 _DRIVE_S = 20.0
 
@@ -34,7 +35,7 @@ def measure(size: tuple[int, int], workers: int, frames: int) -> WorldReport:
     """Render `frames` sets of six images in each process, each from a world of its own. Raises ValueError for none."""
     if workers < 1 or frames < 1:
         raise ValueError(f"workers and frames must be at least 1, got {workers} and {frames}")
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), follow_parent) as pool:
         list(pool.map(_render, range(workers), [size] * workers, [1] * workers))  # to start and warm up
         started = perf_counter()
         making = list(pool.map(_render, range(workers), [size] * workers, [frames] * workers))

@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from multiprocessing import active_children
+from types import FrameType
 from typing import NamedTuple
 
 from bevformer_ros.resources import package_version
@@ -58,7 +60,25 @@ COMMANDS: tuple[Command, ...] = (
 def main(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else list(words)
     # Started by "&" in a script, a process ignores SIGINT, and so would all that it starts and wants to end by it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        return _run(words)
+    except KeyboardInterrupt as interrupt:
+        command = next(iter(words), "")
+        print(f"bevformer-ros {command}: interrupted; give the same command again for what is left", file=sys.stderr)
+        return 128 + next(iter(interrupt.args), signal.SIGINT)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End the processes of a pool at once, which would otherwise be waited for; a loader of torch ends its own."""
+    for child in active_children():
+        if not child.daemon:
+            child.kill()
+    raise KeyboardInterrupt(number)
+
+
+def _run(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="bevformer-ros", description="BEVFormer v2 for ROS 2: detect, measure, train."
     )
@@ -83,5 +103,3 @@ def main(words: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"bevformer-ros {arguments.command}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from bevformer_ros.commands.detector_options import add_settings, settings_of
@@ -24,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings, storage = settings_of(arguments), arguments.storage
     tasks = tasks_of(arguments.bags, arguments.output, settings, storage, arguments.markers)
-    empty = 0
+    failed = False
     for outcome in run_tasks(tasks, arguments.workers, arguments.ray):
-        print(outcome)
-        empty += not outcome.processed
-    return 1 if empty else 0
+        print(outcome, file=sys.stderr if outcome.error else sys.stdout)
+        failed |= not outcome.processed
+    return int(failed)

@@ -31,7 +31,7 @@ from bevformer_ros.ros.messages import (
     VisionClass,
     byte_array,
 )
-from bevformer_ros.taxonomy import ATTRIBUTE_ID, ATTRIBUTE_NAMES, CLASS_ID, CLASS_NAMES, NO_ATTRIBUTE
+from bevformer_ros.taxonomy import ATTRIBUTE_ID, ATTRIBUTE_NAMES, CLASS_ID, CLASS_NAMES, NO_ATTRIBUTE, UnknownClassError
 from bevformer_ros.tracking.tracks import POSITION, VELOCITY, Tracks3D
 from bevformer_ros.types import SECOND_NS, Detections3D
 
@@ -264,7 +264,7 @@ def _best_hypothesis(detection: Detection3D) -> Any:
 
 def _class_id(name: str) -> int:
     if name not in CLASS_ID:
-        raise ValueError(f"class {name!r} is not one of {', '.join(CLASS_NAMES)}")
+        raise UnknownClassError(f"class {name!r} is not one of {', '.join(CLASS_NAMES)}")
     return CLASS_ID[name]
 
 

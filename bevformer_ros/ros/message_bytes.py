@@ -33,9 +33,13 @@ def serialize(message: Any) -> bytes:
 
 def type_name_of(message: Any) -> str:
     """sensor_msgs/msg/Image of such a message."""
+    return type_name_of_class(type(message))
+
+
+def type_name_of_class(kind: Any) -> str:
+    """sensor_msgs/msg/Image of its class."""
     if not IN_ROS:
-        return str(message.__msgtype__)
-    kind = type(message)
+        return str(kind.__msgtype__)
     return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
 
 

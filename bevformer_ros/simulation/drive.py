@@ -15,6 +15,7 @@ from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
 from bevformer_ros.simulation.sensor import PERFECT, SensorConfig
 from bevformer_ros.simulation.world import START_NS, World
 from bevformer_ros.types import SECOND_NS
+from bevformer_ros.worker_process import follow_parent, starting_workers
 
 LEAD_NS = SECOND_NS // 2  # of the world before the first and after the last set: tf needs both sides of every image
 
@@ -66,8 +67,9 @@ def observations(drives: Sequence[Drive], workers: int = 0) -> Iterator[Observat
     if workers == 0:
         yield from starmap(_observation, tasks)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        waiting = deque(pool.submit(_observation, *task) for task in islice(tasks, 2 * workers))
+    with ProcessPoolExecutor(workers, get_context("spawn"), follow_parent) as pool:
+        with starting_workers():
+            waiting = deque(pool.submit(_observation, *task) for task in islice(tasks, 2 * workers))
         while waiting:
             yield waiting.popleft().result()
             waiting.extend(pool.submit(_observation, *task) for task in islice(tasks, 1))

@@ -33,11 +33,13 @@ UNTRAINED = "UNTRAINED: the weights were random, the boxes mean nothing"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """scores: over all bags together. scenes: by result bag. runs: by result bag what the detector says of itself."""
+    """scores: over all bags together. scenes: by result bag. runs: by result bag what the detector says of itself.
+    losses: what of the bags could not be read."""
 
     scores: Scores
     scenes: dict[str, Evaluated]
     runs: dict[str, Summary]
+    losses: tuple[str, ...] = ()
 
     @property
     def samples(self) -> list[EvaluationSample]:
@@ -70,6 +72,8 @@ class Evaluation:
             parts += [part_table(self.by_scene), f"mAP over {len(self.scenes)} scenes: {self.mean_ap}"]
         if self.missing:
             parts.append(f"{self.missing} of {len(self.samples)} samples have no result and count as empty.")
+        if self.losses:
+            parts.append("\n".join(["INCOMPLETE: not all of the bags could be read", *self.losses]))
         parts += [f"{name}\n{summary.table()}" for name, summary in self.runs.items()]
         if not all(summary.trained for summary in self.runs.values()):
             parts.append(UNTRAINED)
@@ -90,6 +94,8 @@ class Evaluation:
         return {
             "samples": len(self.samples),
             "missing": self.missing,
+            "complete": not self.losses,
+            "losses": list(self.losses),
             **self.scores.as_json(),
             "mean_ap_interval": None if self.mean_ap is None else [self.mean_ap.low, self.mean_ap.high],
             "by_distance": {name: scores.as_json() for name, scores in self.by_distance.items()},
@@ -128,15 +134,16 @@ def evaluate(
 ) -> Evaluation:
     """Of (result, drive) pairs, each a scene of its own."""
     scenes: dict[str, Evaluated] = {}
-    runs = {}
+    runs, losses = {}, []
     for result, drive in pairs:
         with BagReader(result) as results, BagReader(drive) as driven:
             scenes[str(result)] = evaluated(results, driven, rig, truth, detections, classes)
             if OUTPUT_STATUS in results.topics:
                 runs[str(result)] = read_summary(results)
+            losses += [*results.losses, *driven.losses]
     samples = [sample for scene in scenes.values() for sample in scene.samples]
     velocities = any(scene.velocities for scene in scenes.values())
-    return Evaluation(score(samples, velocities), scenes, runs)
+    return Evaluation(score(samples, velocities), scenes, runs, tuple(losses))
 
 
 def evaluate_tracks(pairs: Sequence[tuple[Path, Path]], rig: RigConfig, truth: BoxTopics) -> TrackingScores:

@@ -31,7 +31,7 @@ def keyframe_to_bag(folder: Path, path: Path, rig: RigConfig, storage: Storage =
     for camera in rig.cameras:
         messages += _camera_messages(folder, frame["cameras"][camera.name], camera)
     messages.sort(key=lambda entry: entry[0])
-    with BagWriter(path, storage) as bag:
+    with BagWriter(path, storage, replace_unfinished=True) as bag:
         bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
         bag.write("/tf_static", _static_transforms(frame, rig), messages[0][0])
         for stamp_ns, topic, message in messages:

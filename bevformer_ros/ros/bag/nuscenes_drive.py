@@ -48,7 +48,7 @@ def nuscenes_to_bag(dataset: NuScenes, scene: str, path: Path, rig: RigConfig, s
     velocity that is not known being NaN. Memory does not grow with the images.
     """
     records = _records(dataset, scene, rig)
-    with BagWriter(path, storage) as bag:
+    with BagWriter(path, storage, replace_unfinished=True) as bag:
         bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
         bag.write("/tf_static", _static_transforms(records, rig), stamp_ns(records.data[0]))
         known_poses: set[int] = set()

@@ -13,10 +13,11 @@ from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig
 from bevformer_ros.drawing import draw_surround
 from bevformer_ros.evaluation.matching import comparison, within_range
-from bevformer_ros.ros.bag.files import BagReader, deserialize
+from bevformer_ros.ros.bag.files import BagReader
 from bevformer_ros.ros.bag.run_summary import Summary
 from bevformer_ros.ros.bag.scene import BagScene
 from bevformer_ros.ros.conversions import detections_from_messages
+from bevformer_ros.ros.messages import Detection3DArray
 from bevformer_ros.ros.topics import OUTPUT, TRUTH
 from bevformer_ros.types import Detections3D
 
@@ -35,7 +36,7 @@ def sets(played: BagReader, result: BagReader) -> Iterator[tuple[Detections3D, D
 
 def _boxes(bag: BagReader, topic: str) -> dict[int, Detections3D]:
     """By stamp."""
-    found = (detections_from_messages(deserialize(entry)) for entry in bag.messages([topic]))
+    found = (detections_from_messages(message) for _, message in bag.objects({topic: (Detection3DArray,)}))
     return {boxes.stamp_ns: boxes for boxes in found}
 
 

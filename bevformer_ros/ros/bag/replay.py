@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 from bevformer_ros.config import RigConfig
 from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.ros import topics
-from bevformer_ros.ros.bag.files import BagMessage, BagReader, deserialize
+from bevformer_ros.ros.bag.files import BagMessage, BagReader
 from bevformer_ros.ros.conversions import header_of, label_info
 from bevformer_ros.ros.detector_loading import score_thresholds, worth_showing
 from bevformer_ros.ros.ego_motion import EgoMotion
-from bevformer_ros.ros.messages import DetectorStatus
+from bevformer_ros.ros.message_bytes import type_name_of_class
+from bevformer_ros.ros.messages import CameraInfo, CompressedImage, DetectorStatus, Image, TFMessage
 from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, SetDroppedError, SynchronizedSet
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.node.synchronizer import SurroundSynchronizer
@@ -32,6 +33,7 @@ from bevformer_ros.tracking.tracker import Tracker
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, Detections3D, SurroundFrame
 
 TF, TF_STATIC = "/tf", "/tf_static"
+IMAGES = (Image, CompressedImage)
 Result = TypeVar("Result")
 Write = Callable[[str, Any, int], None]
 
@@ -77,9 +79,12 @@ class BagReplay:
         self._now_ns = bag.start_ns
         self._takers = self._make_takers()
         if TF_STATIC in bag.topics:
-            for message in bag.messages([TF_STATIC]):
-                self._take_transforms(self._transforms.add_static, deserialize(message))
-        self._messages: Iterator[BagMessage] = bag.messages([topic for topic in bag.topics if topic in self._takers])
+            for _, message in bag.objects({TF_STATIC: (TFMessage,)}):
+                self._take_transforms(self._transforms.add_static, message)
+        kinds = {TF: (TFMessage,), **_camera_kinds(rig)}
+        self._messages: Iterator[tuple[BagMessage, Any]] = bag.objects(
+            {topic: kinds[topic] for topic in bag.topics if topic in self._takers}
+        )
 
     def _make_takers(self) -> dict[str, Callable[[Any], None]]:
         takers: dict[str, Callable[[Any], None]] = {TF: partial(self._take_transforms, self._transforms.add)}
@@ -126,13 +131,14 @@ class BagReplay:
 
     def _read_on(self) -> bool:
         """Take the next message; False after the last one, when no set waits for more images any longer."""
-        message = next(self._messages, None)
-        if message is None:
+        entry = next(self._messages, None)
+        if entry is None:
             self._synchronizer.expire(self._now_ns)
             self._synchronizer.expire(self._now_ns + self._synchronizer.config.timeout_ns)
             return False
+        message, content = entry
         self._now_ns = message.stamp_ns
-        self._takers[message.topic](deserialize(message))
+        self._takers[message.topic](content)
         self._synchronizer.expire(self._now_ns)
         return True
 
@@ -180,12 +186,20 @@ class BagReplay:
         self._write_message(topics.resolved(topics.STATUS), self.status, images.stamp_ns)
 
 
+def _camera_kinds(rig: RigConfig) -> dict[str, tuple[type, ...]]:
+    images = {camera.image_topic: IMAGES for camera in rig.cameras}
+    return images | {camera.camera_info_topic: (CameraInfo,) for camera in rig.cameras}
+
+
 def _require_images(bag: BagReader, rig: RigConfig, settings: Settings) -> None:
-    missing = [camera.image_topic for camera in rig.cameras if camera.image_topic not in bag.topics]
+    known = bag.topics
+    right = {topic for topic, entry in known.items() if entry.type_name in map(type_name_of_class, IMAGES)}
+    missing = [camera.image_topic for camera in rig.cameras if camera.image_topic not in right]
     reference = next(camera for camera in rig.cameras if camera.name == rig.reference_camera)
     needed = settings.minimum_cameras or len(rig.cameras)
     if reference.image_topic in missing or len(rig.cameras) - len(missing) < needed:
+        has = ", ".join(f"{topic} ({known[topic].type_name})" for topic in sorted(known))
         raise ValueError(
-            f"{bag.path} has no {', '.join(missing)}; it has {', '.join(sorted(bag.topics))}. Name the rig that was "
-            "recorded, or allow sets of fewer cameras"
+            f"{bag.path} has no images on {', '.join(missing)}; it has {has}. Name the rig that was recorded, or allow "
+            "sets of fewer cameras"
         )

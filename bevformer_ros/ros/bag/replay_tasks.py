@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from bevformer_ros.ros.bag.replay_record import RECORD_FILE
 from bevformer_ros.ros.detector_loading import detector_for
 from bevformer_ros.ros.messages import DetectorStatus
 from bevformer_ros.ros.node.settings import Settings
+from bevformer_ros.worker_process import follow_parent, starting_workers
 
 
 @dataclass(frozen=True)
@@ -55,21 +55,29 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task. skipped: its results were there already."""
+    """What became of a task. losses: what of the bag could not be read. skipped: its results were there already. error:
+    why there are no results."""
 
     task: Task
-    processed: int
-    dropped: dict[str, int]
+    processed: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    losses: list[str] = field(default_factory=list)
     skipped: bool = False
+    error: str = ""
 
     def __str__(self) -> str:
-        dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
+        if self.error:
+            return f"{self.task.bag} was not replayed: {self.error}"
         state = "was done already" if self.skipped else "done"
-        return f"{self.task.output}: {state}, {self.processed} sets" + (f"; dropped {dropped}" if dropped else "")
+        parts = [f"{self.task.output}: {state}, {self.processed} sets"]
+        if self.dropped:
+            parts.append("dropped " + ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items())))
+        return "; ".join([*parts, *self.losses])
 
 
 def finished(task: Task) -> Outcome | None:
-    """The outcome of an earlier run of the same task; None where there is none, or it broke off.
+    """The outcome of an earlier run of the same task; None where there is none, or it broke off: then its results still
+    lie under another name.
 
     Raises ValueError where other results lie in the place.
     """
@@ -78,72 +86,71 @@ def finished(task: Task) -> Outcome | None:
         return None
     record = json.loads(file.read_text(encoding="utf-8"))
     outcome = record.pop("outcome")
-    if outcome is None:
-        return None
     differing = sorted(key for key, value in task.record().items() if record.get(key) != value)
     if differing:
         raise ValueError(
             f"{task.output} holds results of another replay: its {', '.join(differing)} differ, see {file}; "
             "remove it or name another output"
         )
-    return Outcome(task, outcome["processed"], outcome["dropped"], skipped=True)
+    return Outcome(task, **outcome, skipped=True)
 
 
 def replay(task: Task) -> Iterator[DetectorStatus]:
     """Carry out a task; yields the status of each set that was processed. What an earlier run left unfinished is
-    removed first."""
+    removed first. Raises ValueError for a bag that cannot be replayed."""
     rig = load_yaml(RigConfig, config_file("rigs", task.settings.rig))
     with BagReader(task.bag) as bag:
         detector = detector_for(task.settings, rig)
-        with _result_bag(task) as result:
+        with BagWriter(task.output, task.storage, compressed=True, replace_unfinished=True) as result:
             result.add_topic(topics.resolved(topics.LABELS), "vision_msgs/msg/LabelInfo", latched=True)
             replaying = BagReplay(bag, rig, task.settings, detector, result.write, task.markers)
             yield from replaying.run()
-        _note(task, replaying.status)
+            result.add_file(RECORD_FILE, _note(task, replaying.status, bag))
 
 
-@contextmanager
-def _result_bag(task: Task) -> Iterator[BagWriter]:
-    if (task.output / RECORD_FILE).is_file():
-        shutil.rmtree(task.output)
-    task.output.parent.mkdir(parents=True, exist_ok=True)
-    with BagWriter(task.output, task.storage, compressed=True) as bag:
-        _note(task, None)
-        yield bag
-
-
-def _note(task: Task, status: DetectorStatus | None) -> None:
-    outcome = None
-    if status is not None:
-        outcome = {"processed": status.sets_processed, "dropped": _counts(status)}
-    text = json.dumps({**task.record(), "outcome": outcome}, indent=2)
-    (task.output / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
+def _note(task: Task, status: DetectorStatus, bag: BagReader) -> str:
+    outcome = {"processed": status.sets_processed, "dropped": _counts(status), "losses": bag.losses}
+    return json.dumps({**task.record(), "outcome": outcome}, indent=2) + "\n"
 
 
 def _counts(status: DetectorStatus) -> dict[str, int]:
     return {entry.reason: entry.count for entry in status.sets_dropped}
 
 
-def _outcome(task: Task) -> Outcome:
-    outcome = finished(task)
+def _outcome(task: Task, statuses: Iterable[object]) -> Outcome:
+    """Carry it out to the end. What is wrong with one bag is no reason to leave out the others."""
+    try:
+        for _ in statuses:
+            pass
+        outcome = finished(task)
+    except (ValueError, OSError) as error:
+        return Outcome(task, error=str(error))
     assert outcome is not None
-    return Outcome(task, outcome.processed, outcome.dropped)
+    return replace(outcome, skipped=False)
 
 
 def sets_in(task: Task) -> int:
-    """Images of the reference camera."""
-    rig = load_yaml(RigConfig, config_file("rigs", task.settings.rig))
-    topic = next(camera.image_topic for camera in rig.cameras if camera.name == rig.reference_camera)
-    with BagReader(task.bag) as bag:
-        return bag.topics[topic].message_count if topic in bag.topics else 0
+    """Images of the reference camera; 0 where that is not to be found out."""
+    try:
+        rig = load_yaml(RigConfig, config_file("rigs", task.settings.rig))
+        topic = next(camera.image_topic for camera in rig.cameras if camera.name == rig.reference_camera)
+        with BagReader(task.bag) as bag:
+            return bag.topics[topic].message_count if topic in bag.topics else 0
+    except (ValueError, OSError):
+        return 0
 
 
 def run_one_by_one(tasks: Iterable[Task]) -> Iterator[Outcome]:
     for task in tasks:
         with tqdm(total=sets_in(task), desc=task.output.name, unit="set") as bar:
-            for status in replay(task):
-                bar.update(status.sets_processed + sum(_counts(status).values()) - bar.n)
-        yield _outcome(task)
+            outcome = _outcome(task, _shown(replay(task), bar))
+        yield outcome
+
+
+def _shown(statuses: Iterable[DetectorStatus], bar: tqdm) -> Iterator[None]:
+    for status in statuses:
+        bar.update(status.sets_processed + sum(_counts(status).values()) - bar.n)
+        yield
 
 
 def run_in_processes(tasks: list[Task], workers: int) -> Iterator[Outcome]:
@@ -151,12 +158,24 @@ def run_in_processes(tasks: list[Task], workers: int) -> Iterator[Outcome]:
     threads = max(1, (os.cpu_count() or 1) // workers)
     with (
         tqdm(total=sum(map(sets_in, tasks)), desc=f"{len(tasks)} bags", unit="set") as bar,
-        ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as pool,
+        ProcessPoolExecutor(workers, get_context("spawn"), _begin, (threads,)) as pool,
     ):
-        for future in as_completed([pool.submit(_replay_silently, task) for task in tasks]):
-            outcome = future.result()
+        with starting_workers():
+            running = [pool.submit(_replay_silently, task) for task in tasks]
+        for future in as_completed(running):
+            try:
+                outcome = future.result()
+            except BrokenProcessPool as error:
+                raise OSError(
+                    "a process that replays was killed; where memory was short, give fewer --workers"
+                ) from error
             bar.update(sets_in(outcome.task))
             yield outcome
+
+
+def _begin(threads: int) -> None:
+    follow_parent()
+    torch.set_num_threads(threads)
 
 
 def run_on_ray(tasks: list[Task]) -> Iterator[Outcome]:
@@ -180,9 +199,7 @@ def run_on_ray(tasks: list[Task]) -> Iterator[Outcome]:
 
 
 def _replay_silently(task: Task) -> Outcome:
-    for _ in replay(task):
-        pass
-    return _outcome(task)
+    return _outcome(task, replay(task))
 
 
 def tasks_of(bags: list[Path], output: Path, settings: Settings, storage: Storage, markers: bool = False) -> list[Task]:

@@ -15,11 +15,13 @@ from bevformer_ros.config import RigConfig
 from bevformer_ros.drawing import panel_order, rectified, write_picture
 from bevformer_ros.evaluation.report_page import Moment, ReportContent, Run, TimelineEntry, View, write_report
 from bevformer_ros.ros.bag.evaluation import Evaluation
-from bevformer_ros.ros.bag.files import BagReader, deserialize
+from bevformer_ros.ros.bag.files import BagReader
 from bevformer_ros.ros.bag.results import EgoFrame
 from bevformer_ros.ros.bag.scene import BagScene
 from bevformer_ros.ros.conversions import stamp_to_ns
+from bevformer_ros.ros.messages import DetectorStatus
 from bevformer_ros.ros.topics import OUTPUT_STATUS, BoxTopics
+from bevformer_ros.ros.transform_tree import NoTransformError
 from bevformer_ros.types import SECOND_NS
 
 _UNTRAINED = "UNTRAINED network (random weights): its boxes mean nothing"
@@ -81,9 +83,17 @@ def _moments(
         scene = BagScene(driven, rig)
         ego = EgoFrame(scene.transforms, rig)
         for index, stamp_ns in enumerate(tqdm(stamps, desc=f"drawing {drive.name}", unit="frame")):
-            views = _views(folder, f"{drive.name}-{stamp_ns}", scene, stamp_ns, width) if index in pictured else []
+            views = _views_or_none(folder, drive, scene, stamp_ns, width) if index in pictured else []
             seconds = (stamp_ns - driven.start_ns) / SECOND_NS
             yield Moment(drive, topic, stamp_ns, seconds, ego.pose(stamp_ns), views)
+
+
+def _views_or_none(folder: Path, drive: Path, scene: BagScene, stamp_ns: int, width: int) -> list[View]:
+    """None of a moment that the bag does not show."""
+    try:
+        return _views(folder, f"{drive.name}-{stamp_ns}", scene, stamp_ns, width)
+    except (ValueError, NoTransformError):
+        return []
 
 
 def _views(folder: Path, name: str, scene: BagScene, stamp_ns: int, width: int) -> list[View]:
@@ -107,8 +117,7 @@ def _timeline(result: Path) -> Iterator[TimelineEntry]:
         if OUTPUT_STATUS not in results.topics:
             return
         dropped_before = 0
-        for entry in results.messages([OUTPUT_STATUS]):
-            status = deserialize(entry)
+        for _, status in results.objects({OUTPUT_STATUS: (DetectorStatus,)}):
             dropped = sum(count.count for count in status.sets_dropped)
             if not status.latencies and dropped == dropped_before:
                 continue  # between two sets

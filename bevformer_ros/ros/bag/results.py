@@ -12,13 +12,14 @@ from bevformer_ros.config import RigConfig
 from bevformer_ros.evaluation.attributes import with_guessed_attributes
 from bevformer_ros.evaluation.protocol import EvaluationSample
 from bevformer_ros.evaluation.tracking import IdentifiedBoxes, TrackedSample
-from bevformer_ros.ros.bag.files import BagReader, deserialize
+from bevformer_ros.ros.bag.files import BagReader
 from bevformer_ros.ros.bag.run_summary import Summary, summarise
 from bevformer_ros.ros.bag.scene import transforms_of
 from bevformer_ros.ros.conversions import detections_from_messages, joined, stamp_to_ns
 from bevformer_ros.ros.messages import Detection3DArray, DetectionKinematicsArray, DetectorStatus
 from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, OUTPUT_TRACKS, TRUTH, BoxTopics
 from bevformer_ros.ros.transform_tree import NoTransformError, TransformTree
+from bevformer_ros.taxonomy import UnknownClassError
 from bevformer_ros.types import SECOND_NS, Detections3D
 
 # Half a period of nuScenes' cameras: a lidar sweep's image is nearer, the next one is not.
@@ -50,30 +51,42 @@ class Evaluated:
 def read_boxes(bag: BagReader, names: BoxTopics, classes: ClassMap | None = None) -> dict[int, StampedBoxes]:
     """All boxes of a topic by their header stamp. classes: what those of the bag are called here, the same where None.
 
-    Raises ValueError where the bag lacks the topic, and for a class that is unknown.
+    What makes no sense is left out, and counted by the bag. Raises ValueError where the bag lacks the topic, where
+    nothing on it makes sense, and for a class that is unknown.
     """
     extras: dict[int, DetectionKinematicsArray] = {}
     if names.kinematics in bag.topics:
-        for entry in bag.messages([names.kinematics]):
-            message = deserialize(entry)
+        for _, message in bag.objects({names.kinematics: (DetectionKinematicsArray,)}):
             extras[stamp_to_ns(message.header.stamp)] = message
     found = {}
-    for entry in bag.messages([names.boxes]):
-        message = deserialize(entry)
-        extra = extras.get(stamp_to_ns(message.header.stamp))
-        if classes is not None:
-            _rename(message, extra, classes)
-        boxes = detections_from_messages(message, extra)
-        ids = tuple(box.id for box in message.detections)
-        extras_of_boxes = [] if extra is None else extra.detections
-        found[boxes.stamp_ns] = StampedBoxes(
-            message.header.frame_id,
-            boxes,
-            ids,
-            velocity_known=_velocity_known(boxes, extra),
-            visibility=np.array([entry.visibility for entry in extras_of_boxes] or [0] * len(boxes), np.int64),
-        )
+    for entry, message in bag.objects({names.boxes: (Detection3DArray,)}):
+        try:
+            stamped = _stamped(message, extras.get(stamp_to_ns(message.header.stamp)), classes)
+        except UnknownClassError as error:
+            raise ValueError(f"{bag.path}, {names.boxes}: {error}") from error
+        except ValueError as error:
+            bag.leave_out(entry.topic, entry.stamp_ns, str(error))
+            continue
+        found[stamped.boxes.stamp_ns] = stamped
+    if not found and bag.unreadable[names.boxes]:
+        raise ValueError(f"{bag.path} has no message of boxes on {names.boxes} that can be used")
     return found
+
+
+def _stamped(
+    message: Detection3DArray, extra: DetectionKinematicsArray | None, classes: ClassMap | None
+) -> StampedBoxes:
+    if classes is not None:
+        _rename(message, extra, classes)
+    boxes = detections_from_messages(message, extra)
+    extras_of_boxes = [] if extra is None else extra.detections
+    return StampedBoxes(
+        message.header.frame_id,
+        boxes,
+        ids=tuple(box.id for box in message.detections),
+        velocity_known=_velocity_known(boxes, extra),
+        visibility=np.array([entry.visibility for entry in extras_of_boxes] or [0] * len(boxes), np.int64),
+    )
 
 
 def _rename(message: Detection3DArray, extra: DetectionKinematicsArray | None, classes: ClassMap) -> None:
@@ -101,12 +114,14 @@ def _velocity_known(boxes: Detections3D, extra: DetectionKinematicsArray | None)
     return np.array([not np.isnan(entry.velocity.twist.linear.x) for entry in extra.detections], np.bool_)
 
 
-def read_summary(bag: BagReader) -> Summary:
-    """Latencies and drops. Raises ValueError for a bag without the detector's status."""
-    statuses: list[DetectorStatus] = [deserialize(entry) for entry in bag.messages([OUTPUT_STATUS])]
-    boxes = sum(len(deserialize(entry).detections) for entry in bag.messages([OUTPUT.boxes]))
+def read_summary(bag: BagReader, sets_in: int | None = None) -> Summary:
+    """Latencies and drops. sets_in: that were played; None for those of which the detector has said what became.
+    Raises ValueError for a bag without the detector's status."""
+    statuses: list[DetectorStatus] = [status for _, status in bag.objects({OUTPUT_STATUS: (DetectorStatus,)})]
+    boxes = sum(len(message.detections) for _, message in bag.objects({OUTPUT.boxes: (Detection3DArray,)}))
     last = statuses[-1] if statuses else DetectorStatus()
-    return summarise(statuses, last.sets_processed + sum(entry.count for entry in last.sets_dropped), boxes)
+    told = last.sets_processed + sum(entry.count for entry in last.sets_dropped)
+    return summarise(statuses, told if sets_in is None else sets_in, boxes)
 
 
 def nearest_stamp(stamps: NDArray[np.int64], stamp_ns: int) -> int | None:
@@ -117,6 +132,10 @@ def nearest_stamp(stamps: NDArray[np.int64], stamp_ns: int) -> int | None:
     return nearest if abs(nearest - stamp_ns) <= NEAREST_NS else None
 
 
+class NoPoseError(ValueError):
+    """A drive's tf does not tell where something was."""
+
+
 class EgoFrame:
     """Brings boxes of any frame and time of a drive into the ego's frame at another time."""
 
@@ -124,7 +143,7 @@ class EgoFrame:
         self._transforms, self._rig = transforms, rig
 
     def boxes(self, stamped: StampedBoxes, ego_ns: int) -> Detections3D:
-        """They stay where they were in the world. Raises ValueError where tf does not say where that is."""
+        """They stay where they were in the world. Raises NoPoseError where tf does not say where that is."""
         boxes = stamped.boxes
         if stamped.frame_id == self._rig.base_frame and boxes.stamp_ns == ego_ns:
             return boxes
@@ -138,7 +157,7 @@ class EgoFrame:
         try:
             return self._transforms.look_up_through(target, target_ns, source, source_ns, self._rig.fixed_frame)
         except NoTransformError as error:
-            raise ValueError(f"the drive's tf does not tell where {source} was at {source_ns}: {error}") from error
+            raise NoPoseError(f"the drive's tf does not tell where {source} was at {source_ns}: {error}") from error
 
 
 def evaluated(
@@ -156,11 +175,17 @@ def evaluated(
     samples, missing = [], []
     for stamp_ns, true in read_boxes(drive, truth, classes).items():
         token, nearest = f"{drive.path}-{stamp_ns}", nearest_stamp(stamps, stamp_ns)
-        boxes = Detections3D.empty(stamp_ns) if nearest is None else ego.boxes(found[nearest], stamp_ns)
+        try:
+            boxes = Detections3D.empty(stamp_ns) if nearest is None else ego.boxes(found[nearest], stamp_ns)
+            boxes, true_boxes = with_guessed_attributes(boxes), ego.boxes(true, stamp_ns)
+        except NoPoseError as error:
+            drive.leave_out(truth.boxes, stamp_ns, str(error))
+            continue
         if nearest is None:
             missing.append(token)
-        boxes, true_boxes = with_guessed_attributes(boxes), ego.boxes(true, stamp_ns)
         samples.append(EvaluationSample(token, boxes, true_boxes, true.velocity_known, true.ids, true.visibility))
+    if drive.unreadable[truth.boxes] and not samples:
+        raise ValueError(f"{drive.path} has no truth on {truth.boxes} that can be used")
     return Evaluated(tuple(samples), frozenset(missing), detections.kinematics in result.topics)
 
 
@@ -173,11 +198,15 @@ def tracked(result: BagReader, drive: BagReader, rig: RigConfig, truth: BoxTopic
     stamps = np.array(sorted(found), np.int64)
     samples = []
     for stamp_ns, true in read_boxes(drive, truth).items():
-        fixed_from_ego, nearest = ego.pose(stamp_ns), nearest_stamp(stamps, stamp_ns)
-        tracks = IdentifiedBoxes(Detections3D.empty(stamp_ns), ())
-        if nearest is not None:
-            tracks = _in_fixed_frame(found[nearest], ego, stamp_ns, fixed_from_ego)
-        true_boxes = _in_fixed_frame(true, ego, stamp_ns, fixed_from_ego)
+        tracks, nearest = IdentifiedBoxes(Detections3D.empty(stamp_ns), ()), nearest_stamp(stamps, stamp_ns)
+        try:
+            fixed_from_ego = ego.pose(stamp_ns)
+            if nearest is not None:
+                tracks = _in_fixed_frame(found[nearest], ego, stamp_ns, fixed_from_ego)
+            true_boxes = _in_fixed_frame(true, ego, stamp_ns, fixed_from_ego)
+        except NoPoseError as error:
+            drive.leave_out(truth.boxes, stamp_ns, str(error))
+            continue
         samples.append(TrackedSample(stamp_ns, tracks, true_boxes, fixed_from_ego[:3, 3]))
     return samples
 

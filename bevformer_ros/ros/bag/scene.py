@@ -10,17 +10,25 @@ from numpy.typing import NDArray
 
 from bevformer_ros import geometry
 from bevformer_ros.config import CameraConfig, RigConfig
-from bevformer_ros.ros.bag.files import BagReader, deserialize
+from bevformer_ros.ros.bag.files import BagReader
 from bevformer_ros.ros.calibration import camera_model, check_crop
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, SetPoses, StampedFrame
 from bevformer_ros.ros.image_decoding import decode_image, image_size
-from bevformer_ros.ros.messages import CameraInfo
+from bevformer_ros.ros.messages import (
+    CameraInfo,
+    CompressedImage,
+    Detection3DArray,
+    DetectionKinematicsArray,
+    Image,
+    TFMessage,
+)
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.topics import BoxTopics
 from bevformer_ros.ros.transform_tree import TransformTree
 from bevformer_ros.types import MILLISECOND_NS, SECOND_NS, CameraImage, Detections3D, SurroundFrame
 
+_IMAGES = (Image, CompressedImage)
 _SEARCH_NS = SECOND_NS  # how far from a stamp its messages may have been recorded
 _TOLERANCE_NS = round(Settings.sync_tolerance_ms * MILLISECOND_NS)
 
@@ -28,9 +36,10 @@ _TOLERANCE_NS = round(Settings.sync_tolerance_ms * MILLISECOND_NS)
 def transforms_of(bag: BagReader) -> TransformTree:
     """All of a bag's tf, for lookups at any of its times."""
     tree = TransformTree()
-    for message in bag.messages([topic for topic in ("/tf", "/tf_static") if topic in bag.topics]):
-        add = tree.add_static if message.topic == "/tf_static" else tree.add
-        for transform in deserialize(message).transforms:
+    present = [topic for topic in ("/tf", "/tf_static") if topic in bag.topics]
+    for entry, message in bag.objects(dict.fromkeys(present, (TFMessage,))):
+        add = tree.add_static if entry.topic == "/tf_static" else tree.add
+        for transform in message.transforms:
             add(transform)
     return tree
 
@@ -50,15 +59,16 @@ class BagScene:
         self.transforms = transforms_of(bag)
 
     def stamps(self, topic: str) -> list[int]:
-        """Header stamps of all messages of a topic."""
-        return [stamp_to_ns(deserialize(message).header.stamp) for message in self._bag.messages([topic])]
+        """Header stamps of all messages of boxes or images on a topic."""
+        found = self._bag.objects({topic: (Detection3DArray, *_IMAGES)})
+        return [stamp_to_ns(message.header.stamp) for _, message in found]
 
     def image_frames(self) -> dict[str, str]:
         """For each camera the tf frame of its first image."""
         first = {
-            camera.name: next(iter(self._bag.messages([camera.image_topic])), None) for camera in self._rig.cameras
+            camera.name: next(self._bag.objects({camera.image_topic: _IMAGES}), None) for camera in self._rig.cameras
         }
-        return {name: deserialize(entry).header.frame_id for name, entry in first.items() if entry is not None}
+        return {name: entry[1].header.frame_id for name, entry in first.items() if entry is not None}
 
     def frame(self, stamp_ns: int) -> SurroundFrame:
         """The images nearest to their expected stamps about a reference stamp, None for a camera without any within the
@@ -73,7 +83,7 @@ class BagScene:
         ]
         poses = self._poses(stamp_ns, exposures, "")
         cameras = tuple(
-            None if image is None or pose is None else self._camera_image(config, image, pose)
+            None if image is None or pose is None else self._usable_image(config, image, pose)
             for config, image, pose in zip(self._rig.cameras, images, poses.camera_from_bev, strict=True)
         )
         return SurroundFrame(stamp_ns, cameras, poses.world_from_bev, scene=self._bag.path.name)
@@ -84,10 +94,12 @@ class BagScene:
         Raises ValueError where there are none.
         """
         bag = source or self._bag
-        message = self._at(bag, topics.boxes, stamp_ns)
+        message = self._at(bag, topics.boxes, Detection3DArray, stamp_ns)
         if message is None:
             raise ValueError(f"{bag.path} has no boxes of stamp {stamp_ns} on {topics.boxes}")
-        kinematics = self._at(bag, topics.kinematics, stamp_ns) if topics.kinematics in bag.topics else None
+        kinematics = None
+        if topics.kinematics in bag.topics:
+            kinematics = self._at(bag, topics.kinematics, DetectionKinematicsArray, stamp_ns)
         boxes = detections_from_messages(message, kinematics)
         frame_from_bev = self._poses(stamp_ns, [], message.header.frame_id).output_from_bev
         return boxes.transformed(geometry.invert(frame_from_bev))
@@ -100,31 +112,40 @@ class BagScene:
         return EgoMotion(self.transforms, self._rig, output_frame).poses(stamp_ns, exposures)
 
     def _image(self, camera: CameraConfig, expected_ns: int) -> Any:
-        image = self._nearest(camera.image_topic, expected_ns)
+        image = self._nearest(camera.image_topic, _IMAGES, expected_ns)
         if image is None:
             return None
         age_ns = expected_ns - stamp_to_ns(image.header.stamp)
         return image if -_TOLERANCE_NS <= age_ns <= max(_TOLERANCE_NS, camera.repeat_ms * MILLISECOND_NS) else None
 
-    def _nearest(self, topic: str, stamp_ns: int) -> Any:
-        entries = self._bag.messages([topic], stamp_ns - _SEARCH_NS, stamp_ns + _SEARCH_NS)
+    def _nearest(self, topic: str, kinds: tuple[type, ...], stamp_ns: int) -> Any:
+        entries = self._bag.objects({topic: kinds}, stamp_ns - _SEARCH_NS, stamp_ns + _SEARCH_NS)
         return min(
-            map(deserialize, entries),
+            (message for _, message in entries),
             key=lambda message: abs(stamp_to_ns(message.header.stamp) - stamp_ns),
             default=None,
         )
 
-    def _at(self, bag: BagReader, topic: str, stamp_ns: int) -> Any:
+    def _at(self, bag: BagReader, topic: str, kind: type, stamp_ns: int) -> Any:
         """Recorded somewhat later than its stamp, which another clock may have given: so the whole bag is searched."""
-        for entry in bag.messages([topic]):
-            message = deserialize(entry)
+        for _, message in bag.objects({topic: (kind,)}):
             if stamp_to_ns(message.header.stamp) == stamp_ns:
                 return message
         return None
 
+    def _usable_image(
+        self, config: CameraConfig, message: Any, camera_from_bev: NDArray[np.float64]
+    ) -> CameraImage | None:
+        """None where the image or its calibration is bad."""
+        try:
+            return self._camera_image(config, message, camera_from_bev)
+        except ValueError as error:
+            self._bag.leave_out(config.image_topic, stamp_to_ns(message.header.stamp), str(error))
+            return None
+
     def _camera_image(self, config: CameraConfig, message: Any, camera_from_bev: NDArray[np.float64]) -> CameraImage:
         stamp_ns = stamp_to_ns(message.header.stamp)
-        info: CameraInfo | None = self._nearest(config.camera_info_topic, stamp_ns)
+        info: CameraInfo | None = self._nearest(config.camera_info_topic, (CameraInfo,), stamp_ns)
         if info is None:
             raise ValueError(f"{self._bag.path} has no CameraInfo near {stamp_ns} on {config.camera_info_topic}")
         size = image_size(message)

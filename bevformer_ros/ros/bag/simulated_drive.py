@@ -52,7 +52,7 @@ def simulate(path: str | Path, rig: RigConfig, drive: Drive, storage: Storage = 
     """
     cameras = cameras_of(rig, drive.size)
     world = drive.world()
-    with BagWriter(path, storage) as bag:
+    with BagWriter(path, storage, replace_unfinished=True) as bag:
         bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
         calibrated = [published(camera, drive.sensor, drive.seed) for camera in cameras]
         bag.write("/tf_static", static_transforms(rig, calibrated), START_NS)

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig
 from bevformer_ros.drawing import panel_order, rectified
-from bevformer_ros.ros.bag.files import BagReader, deserialize
+from bevformer_ros.ros.bag.files import BagReader
 from bevformer_ros.ros.bag.results import EgoFrame, StampedBoxes, read_boxes
 from bevformer_ros.ros.bag.scene import BagScene
 from bevformer_ros.ros.conversions import stamp_to_ns
+from bevformer_ros.ros.messages import DetectorStatus
 from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, OUTPUT_TRACKS, PROPOSALS, TRUTH, BoxTopics, resolved
 from bevformer_ros.taxonomy import CLASS_NAMES, CLASSES
 from bevformer_ros.types import CameraImage, Detections3D
@@ -141,8 +142,7 @@ def _log_boxes(
 def _log_latencies(recording: rr.RecordingStream, results: BagReader) -> None:
     if OUTPUT_STATUS not in results.topics:
         return
-    for entry in results.messages([OUTPUT_STATUS]):
-        status = deserialize(entry)
+    for _, status in results.objects({OUTPUT_STATUS: (DetectorStatus,)}):
         if not status.latencies:
             continue
         recording.set_time(_TIMELINE, timestamp=np.datetime64(stamp_to_ns(status.header.stamp), "ns"))

@@ -28,9 +28,10 @@ from bevformer_ros.resources import (
     process_settings,
 )
 from bevformer_ros.ros import topics
-from bevformer_ros.ros.bag.files import BagReader, deserialize
+from bevformer_ros.ros.bag.files import BagReader
 from bevformer_ros.ros.bag.pictures import HIT_DISTANCE, picture, sets, write_animation
-from bevformer_ros.ros.bag.run_summary import Summary, summarise
+from bevformer_ros.ros.bag.results import read_summary
+from bevformer_ros.ros.bag.run_summary import Summary
 from bevformer_ros.ros.bag.scene import BagScene
 from bevformer_ros.ros.bag.simulated_drive import simulate
 from bevformer_ros.ros.detector_loading import detector_for
@@ -38,6 +39,7 @@ from bevformer_ros.ros.live.child_process import ChildProcess
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, TRUTH
 from bevformer_ros.simulation.drive import Drive
+from bevformer_ros.unfinished import partial_path, remove
 
 NODE = f"/{topics.NODE_NAME}"
 RECORDED = (*OUTPUT, OUTPUT_STATUS, topics.resolved(topics.MARKERS))
@@ -123,6 +125,7 @@ def _remove_bag(path: Path) -> None:
     """Of an earlier demo, also of one that was killed while it recorded. Any other folder stays."""
     if path.is_dir() and all(file.suffix in _BAG_SUFFIXES for file in path.iterdir()):
         shutil.rmtree(path)
+    remove(partial_path(path))
 
 
 def _run_detector(out: Path, drive_bag: Path, result_bag: Path, sets: int, command: list[str], speed: float) -> None:
@@ -197,9 +200,7 @@ def _await(watch: _Watch, process: ChildProcess, condition: Callable[[], bool], 
 
 def _summary_of(played: BagReader, result: BagReader, rig: RigConfig) -> Summary:
     reference = next(camera for camera in rig.cameras if camera.name == rig.reference_camera)
-    statuses = [deserialize(entry) for entry in result.messages([OUTPUT_STATUS])]
-    boxes = sum(len(deserialize(entry).detections) for entry in result.messages([OUTPUT.boxes]))
-    return summarise(statuses, played.topics[reference.image_topic].message_count, boxes)
+    return read_summary(result, played.topics[reference.image_topic].message_count)
 
 
 def _say(text: str) -> None:

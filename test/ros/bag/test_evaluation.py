@@ -106,6 +106,42 @@ def test_the_truth_itself_is_perfect(drive, truth, tmp_path, capsys):
     }
 
 
+def test_what_a_bag_has_lost_is_said_and_the_rest_scored(drive, truth, tmp_path, capsys):
+    """A result that cannot be read, one that makes no sense, and one that is missing."""
+    boxes = [entry.boxes for entry in truth.values()]
+    whole = write_results(tmp_path / "whole", boxes[:2])
+    with BagReader(whole) as old, BagWriter(tmp_path / "out") as new:
+        for message in old.messages():
+            spoilt = message.topic == OUTPUT.boxes and message.stamp_ns == boxes[1].stamp_ns
+            new.write_raw(message.topic, message.type_name, b"??" if spoilt else message.data, message.stamp_ns)
+        senseless = detections_to_message(boxes[2], RIG.base_frame)
+        senseless.detections[0].results.clear()
+        new.write(OUTPUT.boxes, senseless, boxes[2].stamp_ns)
+    file = tmp_path / "scores.json"
+    words = ["evaluate", str(tmp_path / "out"), "--ground-truth", str(drive), "--json", str(file)]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "2 of 3 samples have no result and count as empty." in printed
+    assert f"INCOMPLETE: not all of the bags could be read\n{tmp_path / 'out'}: 2 messages on {OUTPUT.boxes}" in printed
+    written = json.loads(file.read_text(encoding="utf-8"))
+    jsonschema.validate(written, json.loads((REPOSITORY / "config" / "evaluation.schema.json").read_text()))
+    assert (written["missing"], written["complete"], len(written["losses"])) == (2, False, 1)
+
+
+def test_the_end_of_a_torn_drive_is_left_out(drive, truth, tmp_path):
+    """Truth that tf no longer reaches."""
+    last = max(truth)
+    with BagReader(drive) as old, BagWriter(tmp_path / "torn") as new:
+        for message in old.messages():
+            if message.topic != "/tf" or message.stamp_ns < last - MILLISECOND_NS:
+                new.write_raw(message.topic, message.type_name, message.data, message.stamp_ns)
+    found = scores_of(write_results(tmp_path / "out", [entry.boxes for entry in truth.values()], LIDAR_FRAME), drive)
+    assert (len(found.samples), found.losses) == (3, ())
+    found = scores_of(tmp_path / "out", tmp_path / "torn")
+    assert len(found.samples) == 2
+    assert found.losses == (f"{tmp_path / 'torn'}: 1 messages on {TRUTH.boxes} could not be used",)
+
+
 @pytest.mark.parametrize("frame_id", [LIDAR_FRAME, RIG.fixed_frame])
 def test_results_may_stand_in_another_frame(drive, truth, tmp_path, frame_id):
     with BagReader(drive) as bag:

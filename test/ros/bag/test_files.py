@@ -85,16 +85,40 @@ def test_type_hashes_are_those_of_the_installed_messages(tmp_path, kind):
     assert connection.digest == hashes[connection.msgtype]
 
 
-def test_an_interrupted_recording_keeps_what_it_has(tmp_path):
-    def record() -> None:
-        with BagWriter(tmp_path / "bag") as bag:
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_bag_that_broke_off_keeps_what_it_has_under_another_name(tmp_path, storage):
+    def record(**options: bool) -> None:
+        with BagWriter(tmp_path / "bag", storage, **options) as bag:
             bag.write("/words", String(data="kept"), 1)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         record()
-    with BagReader(tmp_path / "bag") as bag:
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bag.partial"]
+    with BagReader(tmp_path / "bag.partial") as bag:
         assert [deserialize(entry).data for entry in bag.messages()] == ["kept"]
+    with pytest.raises(ValueError, match=r"bag does not exist|bag.partial was left by a run that broke off"):
+        BagReader(tmp_path / "bag")
+    with pytest.raises(ValueError, match=r"bag.partial holds what an earlier run wrote .* move or remove it"):
+        record()
+    with pytest.raises(KeyboardInterrupt):
+        record(replace_unfinished=True)
+
+
+def test_messages_that_cannot_be_used_are_counted_and_the_first_is_named(tmp_path, caplog):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write("/images", Image(height=1), 1)
+        bag.write_raw("/images", "sensor_msgs/msg/Image", b"\0\1\0\0half", 1_500_000_001)
+        bag.write_raw("/images", "sensor_msgs/msg/Image", b"", 1_500_000_002)
+        bag.write("/images", Image(height=2), 1_500_000_003)
+        bag.write("/words", String(), 1_500_000_004)
+    with BagReader(tmp_path / "bag") as bag:
+        assert [image.height for _, image in bag.objects({"/images": [Image], "/words": [Image]})] == [1, 2]
+        assert bag.unreadable == {"/images": 2, "/words": 1}
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert lines[0].startswith(f"{tmp_path / 'bag'}: a message on /images at 1.5 s, and any like it, is left out")
+    assert lines[1].endswith("it is std_msgs/msg/String, expected sensor_msgs/msg/Image")
 
 
 def test_refusals_name_the_remedy(tmp_path):

@@ -22,7 +22,7 @@ from bevformer_ros.resources import DEFAULT_RIG, config_file
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagReader, BagWriter, deserialize
 from bevformer_ros.ros.bag.replay_record import RECORD_FILE
-from bevformer_ros.ros.bag.replay_tasks import Task, finished
+from bevformer_ros.ros.bag.replay_tasks import Task, finished, run_tasks
 from bevformer_ros.ros.bag.replay_tasks import replay as replay_task
 from bevformer_ros.ros.bag.simulated_drive import simulate
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_from_ns, stamp_to_ns
@@ -224,6 +224,50 @@ def test_command_replays_several_bags_at_once_and_resumes(drive, tmp_path, capsy
     assert json.loads((tmp_path / "out" / "other" / RECORD_FILE).read_text())["outcome"]["processed"] == 8
     assert main(command) == 0
     assert capsys.readouterr().out.count("was done already, 8 sets") == 2
+
+
+def test_one_bad_bag_is_named_and_the_others_are_replayed(drive, tmp_path, capsys):
+    """A camera's topic that carries something else, and a file that is no bag."""
+    topic = RIG.cameras[0].image_topic
+    with BagReader(drive) as old, BagWriter(tmp_path / "strange") as new:
+        for message in old.messages():
+            kind, data = ("std_msgs/msg/String", b"\0\1\0\0") if message.topic == topic else message[1::2]
+            new.write_raw(message.topic, kind, data, message.stamp_ns)
+    (tmp_path / "none.mcap").write_bytes(b"no bag")
+    bags = [tmp_path / "none.mcap", tmp_path / "strange", drive]
+    words = ["-o", tmp_path / "out", "--model", SMALLEST, "--device", "cpu"]
+    assert main(["replay", *map(str, [*bags, *words])]) == 1
+    printed = capsys.readouterr()
+    assert f"{tmp_path / 'out' / 'drive'}: done, 8 sets" in printed.out
+    assert f"{tmp_path / 'none.mcap'} was not replayed: {tmp_path / 'none.mcap'} holds no readable" in printed.err
+    assert f"{tmp_path / 'strange'} has no images on {topic}; it has" in printed.err
+    assert f"{topic} (std_msgs/msg/String)" in printed.err
+
+
+def test_messages_that_cannot_be_read_cost_their_sets_alone(drive, tmp_path, capsys):
+    topic, bad = RIG.cameras[2].image_topic, DRIVE.reference_stamps[2:4]
+    near = range(bad[0] - 60_000_000, bad[1] + 60_000_000)
+    bag = altered(
+        drive, tmp_path / "bad", lambda m: m._replace(data=b"??") if m.topic == topic and m.stamp_ns in near else m
+    )
+    words = ["-o", str(tmp_path / "out"), "--model", str(SMALLEST), "--device", "cpu", "--score-threshold", "0"]
+    assert main(["replay", str(bag), *words]) == 0
+    printed = capsys.readouterr().out
+    assert "done, 6 sets; dropped 2 incomplete; " in printed
+    assert f"{bag}: 2 messages on {topic} could not be used" in printed
+    assert main(["replay", str(bag), *words]) == 0
+    assert f"{bag}: 2 messages on {topic} could not be used" in capsys.readouterr().out
+    assert len(messages(tmp_path / "out", DETECTIONS)) == 6
+
+
+def test_a_torn_bag_is_replayed_up_to_the_damage(drive, tmp_path, caplog):
+    content = (drive / "drive.mcap").read_bytes()
+    torn = tmp_path / "torn.mcap"
+    torn.write_bytes(content[: len(content) // 2])
+    outcome = next(run_tasks([Task(torn, tmp_path / "out", SETTINGS)]))
+    assert 1 < outcome.processed < 8
+    assert any(f"{torn} is damaged or unfinished" in line for line in outcome.losses)
+    assert len(messages(tmp_path / "out", DETECTIONS)) == outcome.processed
 
 
 @pytest.mark.parametrize(
