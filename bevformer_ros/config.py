@@ -175,6 +175,9 @@ class CameraConfig:
     """Left, top, right, bottom in pixels of the images as they arrive: the part that is used. None for all."""
     model_camera: str | None = None
     """The model's camera whose learned embedding it takes; None for that of its own name. Cameras may share one."""
+    field_of_view_deg: float | None = None
+    """Of the pinhole camera that the network sees in its place, across the width of an image of the same size. None
+    keeps the focal length of the calibration; a fisheye's image is undistorted into a pinhole's either way."""
     exposure_offset_ms: float = 0.0
     """Expected stamp of its image relative to the reference camera's; used to pick the nearest image, never to alter a
     stamp."""
@@ -186,6 +189,9 @@ class CameraConfig:
             left, top, right, bottom = self.crop
             if not (0 <= left < right and 0 <= top < bottom):
                 raise ValueError(f"crop of {self.name} is {self.crop}, expected left, top, right, bottom in pixels")
+        angle = self.field_of_view_deg
+        if angle is not None and not 1 <= angle <= 170:
+            raise ValueError(f"field_of_view_deg of {self.name} is {angle}, expected 1 to 170")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -12,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros import geometry
+from bevformer_ros.lens import project_lines, undistortion_maps
 from bevformer_ros.taxonomy import CLASS_NAMES, CLASSES
 from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
 
 Image = NDArray[np.uint8]
 
 PANEL_ROWS = (("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"), ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"))
-_NEAR = 0.1
 _SUBPIXEL_BITS = 4
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _BACKGROUND = (30, 27, 24)
@@ -29,6 +30,11 @@ _TRUTH = (235, 235, 235)
 _WARNING = (60, 170, 255)
 _ARROW_SECONDS = 1.0
 _DASH = 6.0  # pixels
+_GROUND = (170, 200, 120)
+_HORIZON = (230, 190, 90)
+_GRID_RANGE, _GRID_STEP = 50.0, 10.0  # metres
+# Of a car whose size nobody told: front and rear, left and right, metres from its rear axle.
+_EGO_X, _EGO_Y = (-1.1, 3.6), (-0.9, 0.9)
 _LABELLED_WIDTH = 300  # narrower views have no room for scores
 _LABELLED_BOX = 16  # nor have narrower boxes
 
@@ -82,10 +88,12 @@ def panel_order(names: Sequence[str]) -> list[str]:
 
 
 def rectified(camera: CameraImage) -> Image:
-    """The image without the lens's distortion, so that straight edges of boxes are straight in it."""
-    if not camera.distortion.any():
+    """The image of camera.rectified_intrinsics, in which straight edges of boxes are straight."""
+    if camera.is_rectified:
         return camera.image
-    return np.asarray(cv2.undistort(camera.image, camera.intrinsics, camera.distortion), np.uint8)
+    size = camera.image.shape[1], camera.image.shape[0]
+    maps = undistortion_maps(camera.lens, camera.intrinsics, camera.rectified_intrinsics, size)
+    return np.asarray(cv2.remap(camera.image, *maps, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def class_colour(label: int) -> tuple[int, int, int]:
@@ -97,21 +105,59 @@ def class_colour(label: int) -> tuple[int, int, int]:
 def draw_boxes_on_camera(image: Image, camera: CameraImage, boxes: Detections3D, look: Look = Look.DETECTED) -> None:
     """Draw wire boxes of the BEV frame into `image`, which may be a scaled copy of the camera's image; detections with
     their score."""
-    scale = np.array([image.shape[1] / camera.image.shape[1], image.shape[0] / camera.image.shape[0]])
-    corners_camera = geometry.apply(camera.camera_from_bev, boxes.corners())
-    in_front = np.flatnonzero((corners_camera[..., 2] > _NEAR).any(axis=1))
+    corners = boxes.corners()
     thickness = 1 if look is Look.TRUTH else max(1, round(image.shape[1] / 500))
     edges = geometry.BOX_EDGES if look.is_truth else (*geometry.BOX_EDGES, (4, 6), (5, 7))
-    for index in in_front[np.argsort(-corners_camera[in_front, :, 2].mean(axis=1))]:
+    paths = _projected(image, camera, corners[:, np.array(edges)])
+    distances = np.linalg.norm(geometry.apply(camera.camera_from_bev, boxes.centers), axis=-1)
+    for index in np.argsort(-distances):
         colour = _TRUTH if look.is_truth else class_colour(int(boxes.labels[index]))
-        corners = corners_camera[index]
-        lines = [_clipped_line(corners[start], corners[end], camera.intrinsics) for start, end in edges]
-        drawn = [(line + 0.5) * scale - 0.5 for line in lines if line is not None]
-        for line in drawn:
-            for piece in _dashes(line) if look is Look.FALSE else (line,):
-                _line(image, piece, colour, thickness)
-        if not look.is_truth and image.shape[1] >= _LABELLED_WIDTH:
+        drawn = [piece for path in paths[index] for piece in _seen(path)]
+        for piece in drawn:
+            for dash in _dashes(piece) if look is Look.FALSE else (piece,):
+                _path(image, dash, colour, thickness)
+        if drawn and not look.is_truth and image.shape[1] >= _LABELLED_WIDTH:
             _label(image, np.concatenate(drawn), f"{boxes.scores[index]:.2f}".removeprefix("0"))
+
+
+def _projected(image: Image, camera: CameraImage, lines_bev: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lines (..., 2, 3) of the BEV frame as paths (..., k, 2) of pixels of `image`, a scaled copy of the camera's; NaN
+    where the camera sees nothing of them."""
+    scale = np.array([image.shape[1] / camera.image.shape[1], image.shape[0] / camera.image.shape[0]])
+    lines = geometry.apply(camera.camera_from_bev, lines_bev)
+    paths = project_lines(camera.lens, camera.intrinsics, lines.reshape(-1, 2, 3))
+    return (paths.reshape(*lines.shape[:-2], *paths.shape[1:]) + 0.5) * scale - 0.5
+
+
+def _seen(path: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """The pieces (k, 2) of a path between what is NaN in it."""
+    finite = np.isfinite(path).all(axis=1)
+    if finite.all():
+        return [path]
+    pieces = np.split(path, np.flatnonzero(np.diff(finite)) + 1)
+    return [piece for piece in pieces if len(piece) > 1 and np.isfinite(piece).all()]
+
+
+def draw_ground_on_camera(image: Image, camera: CameraImage, bev_from_base: NDArray[np.float64]) -> None:
+    """Draw into `image`, which may be a scaled copy of the camera's image: the horizon, the lines every 10 m up to 50 m
+    about the base frame at its height, which stands for the ground, and the outline of a usual car."""
+    marks = np.arange(-_GRID_RANGE, _GRID_RANGE + _GRID_STEP / 2, _GRID_STEP)
+    # From mark to mark: what is behind the camera cuts only the pieces that are near it.
+    along_x = [[(a, y), (a + _GRID_STEP, y)] for y in marks for a in marks[:-1]]
+    along_y = [[(x, a), (x, a + _GRID_STEP)] for x in marks for a in marks[:-1]]
+    outline = [(_EGO_X[i], _EGO_Y[j]) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))]
+    car = list(pairwise(outline))
+    for flat, colour, thickness in ((along_x + along_y, _GROUND, 1), (car, _WARNING, 2)):
+        lines = np.concatenate([np.array(flat), np.zeros((len(flat), 2, 1))], axis=-1)
+        for path in _projected(image, camera, geometry.apply(bev_from_base, lines)):
+            for piece in _seen(path):
+                _path(image, piece, colour, thickness)
+    angles = np.linspace(0.0, 2 * np.pi, 181)
+    directions = np.stack([np.cos(angles), np.sin(angles), np.zeros_like(angles)], axis=-1) @ bev_from_base[:3, :3].T
+    far = geometry.invert(camera.camera_from_bev)[:3, 3] + directions
+    for path in _projected(image, camera, np.stack([far[:-1], far[1:]], axis=1)):
+        for piece in _seen(path):
+            _path(image, piece, _HORIZON, 1)
 
 
 def _label(image: Image, pixels: NDArray[np.float64], text: str) -> None:
@@ -124,31 +170,18 @@ def _label(image: Image, pixels: NDArray[np.float64], text: str) -> None:
         cv2.putText(image, text, place, _FONT, 0.36, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def _dashes(line: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-    """Every other piece of a line (2, 2) of pixels."""
-    length = min(float(np.linalg.norm(line[1] - line[0])), 4000.0)
-    ends = np.linspace(line[0], line[1], 2 * max(1, round(length / (2 * _DASH))) + 1)
+def _dashes(path: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """Every other piece of a path (k, 2) of pixels."""
+    lengths = np.append(0.0, np.linalg.norm(np.diff(path, axis=0), axis=1).cumsum())
+    count = 2 * max(1, round(min(lengths[-1], 4000.0) / (2 * _DASH))) + 1
+    places = np.linspace(0.0, lengths[-1], count)
+    ends = np.stack([np.interp(places, lengths, path[:, axis]) for axis in range(2)], axis=-1)
     return (ends[index : index + 2] for index in range(0, len(ends) - 1, 2))
 
 
-def _clipped_line(
-    start: NDArray[np.float64], end: NDArray[np.float64], intrinsics: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
-    """The pixels (2, 2) of a segment of the camera frame, cut at the near plane; None where all of it is behind."""
-    if start[2] > end[2]:
-        start, end = end, start
-    if end[2] <= _NEAR:
-        return None
-    if start[2] < _NEAR:
-        start = start + (_NEAR - start[2]) / (end[2] - start[2]) * (end - start)
-    pixels, _ = geometry.project(intrinsics, np.stack([start, end]))
-    return pixels
-
-
-def _line(image: Image, pixels: NDArray[np.float64], colour: tuple[int, int, int], thickness: int) -> None:
-    fixed = np.clip(np.round(pixels * (1 << _SUBPIXEL_BITS)), -(2**24), 2**24).astype(int)
-    start, end = map(tuple, fixed.tolist())
-    cv2.line(image, start, end, colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+def _path(image: Image, pixels: NDArray[np.float64], colour: tuple[int, int, int], thickness: int) -> None:
+    fixed = np.clip(np.round(pixels * (1 << _SUBPIXEL_BITS)), -(2**24), 2**24).astype(np.int32)
+    cv2.polylines(image, [fixed], False, colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def draw_bev(size: int, boxes: Detections3D, comparison: Comparison | None = None, range_m: float = 51.2) -> Image:
@@ -172,11 +205,11 @@ def draw_bev(size: int, boxes: Detections3D, comparison: Comparison | None = Non
         colour = class_colour(int(boxes.labels[index]))
         _polyline(image, outline, colour)
         if not hit[index]:
-            _line(image, outline[[0, 2]], colour, 1)
-            _line(image, outline[[1, 3]], colour, 1)
+            _path(image, outline[[0, 2]], colour, 1)
+            _path(image, outline[[1, 3]], colour, 1)
             continue
         nose = (outline[2] + outline[3]) / 2
-        _line(image, np.stack([outline.mean(axis=0), nose]), (245, 245, 245), 1)
+        _path(image, np.stack([outline.mean(axis=0), nose]), (245, 245, 245), 1)
         travel = panel.pixels(boxes.centers[index, :2] + _ARROW_SECONDS * boxes.velocities[index])
         center = outline.mean(axis=0)
         if np.linalg.norm(travel - center) > 3:
@@ -217,23 +250,33 @@ def draw_surround(
     title: str,
     *,
     comparison: Comparison | None = None,
+    bev_from_base: NDArray[np.float64] | None = None,
     warning: str = "",
     view_width: int = 560,
 ) -> Image:
     """All views of a frame with the boxes in them, the view from above beside them, a title and a legend below.
 
     Cameras of the nuScenes names are laid out as they look out of the car, any others in rows of three.
-    comparison: the truth in white, and what of it was found. warning: one line that no reader should miss.
+    comparison: the truth in white, and what of it was found. bev_from_base: (4, 4), to draw the ground that it implies
+    below the boxes. warning: one line that no reader should miss.
     """
-    views = np.vstack([np.hstack(row) for row in _view_rows(frame, boxes, comparison, view_width)])
+    overlay = _Overlay(boxes, comparison, bev_from_base)
+    views = np.vstack([np.hstack(row) for row in _view_rows(frame, overlay, view_width)])
     canvas = np.hstack([views, draw_bev(views.shape[0], boxes, comparison)])
     header = _text_bar(canvas.shape[1], title, warning)
     return np.vstack([header, canvas, _legend(canvas.shape[1], boxes)])
 
 
-def _view_rows(
-    frame: SurroundFrame, boxes: Detections3D, comparison: Comparison | None, width: int
-) -> list[list[Image]]:
+@dataclass(frozen=True)
+class _Overlay:
+    """What is drawn into every view, see draw_surround."""
+
+    boxes: Detections3D
+    comparison: Comparison | None
+    bev_from_base: NDArray[np.float64] | None
+
+
+def _view_rows(frame: SurroundFrame, overlay: _Overlay, width: int) -> list[list[Image]]:
     cameras = {camera.name: camera for camera in frame.cameras if camera is not None}
     rows: Sequence[Sequence[str]] = PANEL_ROWS
     if not set(cameras) <= {name for row in PANEL_ROWS for name in row}:
@@ -241,20 +284,21 @@ def _view_rows(
         rows = [names[start : start + 3] for start in range(0, len(names), 3)]
     shape = next(iter(cameras.values())).image.shape
     height = round(width * shape[0] / shape[1])
-    images = [[_view(cameras.get(name), name, boxes, comparison, (width, height)) for name in row] for row in rows]
+    images = [[_view(cameras.get(name), name, overlay, (width, height)) for name in row] for row in rows]
     blank = np.full((height, width, 3), _BACKGROUND, np.uint8)
     longest = max(len(row) for row in images)
     return [row + [blank] * (longest - len(row)) for row in images]
 
 
-def _view(
-    camera: CameraImage | None, name: str, boxes: Detections3D, comparison: Comparison | None, size: tuple[int, int]
-) -> Image:
+def _view(camera: CameraImage | None, name: str, overlay: _Overlay, size: tuple[int, int]) -> Image:
     image: Image = np.full((size[1], size[0], 3), _BACKGROUND, np.uint8)
     if camera is None:
         cv2.putText(image, "no image", (size[0] // 2 - 40, size[1] // 2), _FONT, 0.6, _FAINT_TEXT, 1, cv2.LINE_AA)
     else:
         image = np.asarray(cv2.resize(camera.image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        boxes, comparison = overlay.boxes, overlay.comparison
+        if overlay.bev_from_base is not None:
+            draw_ground_on_camera(image, camera, overlay.bev_from_base)
         if comparison is None:
             draw_boxes_on_camera(image, camera, boxes)
         else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros import geometry
+from bevformer_ros.lens import PINHOLE, Lens, virtual_pinhole
 from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASS_NAMES, NO_ATTRIBUTE
 
 # Time outside the model is whole nanoseconds.
@@ -31,12 +32,12 @@ def _check_transform(name: str, matrix: NDArray) -> None:
 
 @dataclass(frozen=True)
 class CameraImage:
-    """One image with what is needed to project into it.
+    """One image with what is needed to project into it, see bevformer_ros.lens.
 
     image: (H, W, 3) uint8, BGR. intrinsics: (3, 3) in pixels of this image, pixel centres at integers.
     camera_from_bev: (4, 4), from the BEV frame at the frame's reference stamp to the optical frame at this
-    image's own stamp. distortion: plumb_bob or rational_polynomial coefficients (CameraInfo.d); empty or
-    all zero for a rectified image.
+    image's own stamp. lens: a pinhole for a rectified image. field_of_view_deg: across the width, of the image that
+    the network gets in place of this one; None keeps the focal length.
     """
 
     name: str
@@ -44,7 +45,8 @@ class CameraImage:
     image: NDArray[np.uint8]
     intrinsics: NDArray[np.float64]
     camera_from_bev: NDArray[np.float64]
-    distortion: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    lens: Lens = PINHOLE
+    field_of_view_deg: float | None = None
 
     def __post_init__(self) -> None:
         _check(f"{self.name}: image", self.image, (None, None, 3))
@@ -57,7 +59,16 @@ class CameraImage:
                 "is the camera calibrated?"
             )
         _check_transform(f"{self.name}: camera_from_bev", self.camera_from_bev)
-        _check(f"{self.name}: distortion", self.distortion, (None,))
+
+    @property
+    def is_rectified(self) -> bool:
+        """Whether the network gets this very image."""
+        return self.lens.is_pinhole and self.field_of_view_deg is None
+
+    @property
+    def rectified_intrinsics(self) -> NDArray[np.float64]:
+        """(3, 3), of the image that the network gets."""
+        return virtual_pinhole(self.intrinsics, self.image.shape[1], self.field_of_view_deg)
 
     def cropped(self, crop: tuple[int, int, int, int] | None) -> CameraImage:
         """The part of the image that is left, top, right, bottom in its pixels; all of it where None."""
@@ -68,8 +79,9 @@ class CameraImage:
         return replace(self, image=self.image[top:bottom, left:right], intrinsics=moved @ self.intrinsics)
 
     def sees(self, points_bev: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """(n,): which of the points (n, 3) of the BEV frame lie in the image, what stands before them left aside."""
-        pixels, depth = geometry.project(self.intrinsics, geometry.apply(self.camera_from_bev, points_bev))
+        """(n,): which of the points (n, 3) of the BEV frame lie in the image that the network gets, what stands before
+        them left aside."""
+        pixels, depth = geometry.project(self.rectified_intrinsics, geometry.apply(self.camera_from_bev, points_bev))
         size = np.array(self.image.shape[1::-1])
         return (depth > 0) & ((pixels > -0.5) & (pixels < size - 0.5)).all(axis=-1)
 

@@ -358,11 +358,11 @@ PHASES = (
         "lenses and frames",
         (
             altered(
-                "a fisheye model (equidistant), also one without coefficients",
+                "a lens model that nobody here knows (omnidirectional)",
                 "CAM_BACK",
                 "unusable_camera_info",
-                setting("info", distortion_model="equidistant"),
-                ("'equidistant'", "rectified: true"),
+                setting("info", distortion_model="omnidirectional"),
+                ("'omnidirectional'", "rectified: true"),
                 "rectify the images and set `rectified` in the rig",
             ),
             altered(

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from bevformer_ros import geometry
 from bevformer_ros.drawing import (
     BevPanel,
     Comparison,
@@ -13,10 +14,12 @@ from bevformer_ros.drawing import (
     class_colour,
     draw_bev,
     draw_boxes_on_camera,
+    draw_ground_on_camera,
     draw_surround,
     panel_order,
     rectified,
 )
+from bevformer_ros.lens import Lens, project
 from bevformer_ros.taxonomy import CLASS_ID
 from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
 
@@ -66,6 +69,45 @@ def test_a_box_ahead_is_framed(scale):
     np.testing.assert_allclose(columns.min() / scale, middle - 25, atol=2.0)
     np.testing.assert_allclose(columns.max() / scale, middle + 25, atol=2.0)
     np.testing.assert_allclose(rows.min() / scale, 25, atol=2.0)
+
+
+@pytest.mark.parametrize(
+    "lens",
+    [Lens("plumb_bob", (-0.3, 0.08, 0.0, 0.0, 0.0)), Lens("equidistant", (0.0,) * 4)],
+    ids=lambda lens: lens.model,
+)
+def test_a_box_off_the_axis_is_framed_where_the_lens_shows_it(lens):
+    """Every corner of the box has drawn pixels about it, which without the lens lie elsewhere."""
+    entry, box = replace(camera(), lens=lens), boxes((5.0, 6.0, 0.0))
+    image, straight = np.zeros((100, 200, 3), np.uint8), np.zeros((100, 200, 3), np.uint8)
+    draw_boxes_on_camera(image, entry, box, Look.TRUTH)
+    draw_boxes_on_camera(straight, camera(), box, Look.TRUTH)
+    for corner in project(lens, entry.intrinsics, geometry.apply(CAMERA_FROM_BEV, box.corners()[0])):
+        column, row = corner.round().astype(int)
+        around = slice(row - 1, row + 2), slice(column - 1, column + 2)
+        assert image[around].any()
+    assert (image != straight).any()
+
+
+def test_a_fisheye_shows_a_box_beside_it():
+    image = np.zeros((100, 200, 3), np.uint8)
+    wide = np.array([[50.0, 0, 99.5], [0, 50.0, 49.5], [0, 0, 1]])
+    draw_boxes_on_camera(
+        image, replace(camera(), intrinsics=wide, lens=Lens("equidistant", (0.0,) * 4)), boxes((9.0, -0.5, 0.0))
+    )
+    _, columns = np.nonzero(image.any(axis=2))
+    # The right angle between its axis and the box stands for 50 * pi / 2 pixels.
+    assert abs(columns.mean() - (99.5 + 50 * np.pi / 2)) < 8
+
+
+def test_the_ground_ends_at_the_horizon():
+    """A level camera 1.5 m above ground: the horizon runs through its principal point, the grid lies below."""
+    image = np.zeros((100, 200, 3), np.uint8)
+    draw_ground_on_camera(image, camera(), geometry.transform_from_rpy((0.0, 0.0, -1.5), (0.0, 0.0, np.pi / 2)))
+    rows = np.flatnonzero(image.any(axis=(1, 2)))
+    assert rows.min() in (48, 49)
+    assert image[49:51].any(axis=(0, 2)).all()
+    assert rows.max() > 60
 
 
 def test_a_box_around_the_camera_is_cut_at_the_near_plane():
@@ -151,9 +193,12 @@ def test_panels_are_laid_out_as_the_cameras_look(names, expected):
 
 def test_rectifying_moves_a_pixel_to_where_it_projects():
     """A point that the lens shows at one pixel lies after rectifying where the pinhole has it."""
-    intrinsics, lens = np.array([[100.0, 0, 99.5], [0, 100.0, 49.5], [0, 0, 1]]), np.array([-0.2, 0.05, 0.0, 0.0, 0.0])
+    intrinsics, lens = (
+        np.array([[100.0, 0, 99.5], [0, 100.0, 49.5], [0, 0, 1]]),
+        Lens("plumb_bob", (-0.2, 0.05, 0.0, 0.0, 0.0)),
+    )
     point = np.array([[0.6, 0.2, 1.0]])
-    seen, _ = cv2.projectPoints(point, np.zeros(3), np.zeros(3), intrinsics, lens)
+    seen, _ = cv2.projectPoints(point, np.zeros(3), np.zeros(3), intrinsics, np.array(lens.coefficients))
     image = np.zeros((100, 200, 3), np.uint8)
     cv2.circle(image, tuple(seen.ravel().round().astype(int).tolist()), 2, (255, 255, 255), cv2.FILLED)
     flat = rectified(CameraImage("a", 0, image, intrinsics, CAMERA_FROM_BEV, lens))

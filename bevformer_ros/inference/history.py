@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from bevformer_ros import geometry
+from bevformer_ros.lens import Lens
 from bevformer_ros.types import SECOND_NS, CameraImage, SurroundFrame
 
 REQUEST = "request"
@@ -145,7 +146,7 @@ class CameraRecord:
     name: str
     size: tuple[int, int]
     intrinsics: NDArray[np.float64]
-    distortion: NDArray[np.float64]
+    lens: Lens
     camera_from_bev: NDArray[np.float64]
     exposure_ns: int
 
@@ -175,7 +176,7 @@ def _camera_record(camera: CameraImage | None, reference_ns: int) -> CameraRecor
         camera.name,
         (height, width),
         camera.intrinsics,
-        camera.distortion,
+        camera.lens,
         camera.camera_from_bev,
         camera.stamp_ns - reference_ns,
     )
@@ -213,11 +214,9 @@ def reset_reason(previous: FrameRecord, current: FrameRecord, config: HistoryCon
 def _recalibrated(
     before: CameraRecord, now: CameraRecord, distance: float, turn: float, elapsed: float, config: HistoryConfig
 ) -> bool:
-    if before.size != now.size or before.distortion.shape != now.distortion.shape:
+    if before.size != now.size or _differ(before.lens, now.lens, config.intrinsics_tolerance):
         return True
     if np.abs(now.intrinsics - before.intrinsics).max() > config.intrinsics_tolerance * before.intrinsics[0, 0]:
-        return True
-    if before.distortion.size and np.abs(now.distortion - before.distortion).max() > config.intrinsics_tolerance:
         return True
     # camera_from_bev spans the time from the reference to the exposure: it moves with the ego when that time jitters.
     jitter = abs(now.exposure_ns - before.exposure_ns) / SECOND_NS
@@ -227,6 +226,12 @@ def _recalibrated(
     return bool(
         moved > config.mount_tolerance_m + part * distance or _angle(change) > config.mount_tolerance_rad + part * turn
     )
+
+
+def _differ(before: Lens, now: Lens, tolerance: float) -> bool:
+    if (before.model, len(before.coefficients)) != (now.model, len(now.coefficients)):
+        return True
+    return any(abs(a - b) > tolerance for a, b in zip(before.coefficients, now.coefficients, strict=True))
 
 
 def _angle(matrix: NDArray[np.float64]) -> float:

@@ -19,13 +19,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from bevformer_ros.inference.memory import upload
+from bevformer_ros.lens import undistortion_maps
 from bevformer_ros.model.config import ImageConfig
 from bevformer_ros.model.network import NetworkInputs
 from bevformer_ros.stage_clock import Mark, unmarked
 from bevformer_ros.types import CameraImage, SurroundFrame
-
-# Numbers of plumb_bob and rational_polynomial coefficients, with OpenCV's thin-prism and tilt extensions.
-_DISTORTION_LENGTHS = (4, 5, 8, 12, 14)
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ class Preprocessor:
         self._cameras: list[_CameraSlot | None] = []
 
     def __call__(self, frame: SurroundFrame, mark: Mark = unmarked) -> PreparedFrame:
-        """Raises ValueError where a distortion or an image size cannot be handled."""
+        """Raises ValueError where an image size cannot be handled."""
         if len(self._cameras) != len(frame.cameras):
             self._cameras = [None] * len(frame.cameras)
         count = len(frame.cameras)
@@ -185,21 +183,22 @@ class _CameraSlot:
     def __init__(self, camera: CameraImage, config: ImageConfig, device: torch.device) -> None:
         height, width = camera.image.shape[:2]
         self._size = (width, height)
-        self._calibration = (camera.intrinsics.copy(), camera.distortion.copy())
+        self._intrinsics, self._view = camera.intrinsics.copy(), (camera.lens, camera.field_of_view_deg)
         self.plan = ImagePlan.for_size(config, width, height)
-        self.intrinsics = self.plan.intrinsics(camera.intrinsics)
+        self.intrinsics = self.plan.intrinsics(camera.rectified_intrinsics)
         left, top, right, bottom = self.plan.crop
         self._crop = slice(top, bottom), slice(left, right)
-        maps = _rectification(camera)
+        maps = None
+        if not camera.is_rectified:
+            maps = undistortion_maps(camera.lens, camera.intrinsics, camera.rectified_intrinsics, self._size)
         self._fixed_point_maps = None if maps is None else cv2.convertMaps(*maps, cv2.CV_16SC2)
         self._upload = _Upload(maps, self._size, self._crop, device) if device.type == "cuda" else None
 
     def serves(self, camera: CameraImage) -> bool:
-        intrinsics, distortion = self._calibration
         return (
             camera.image.shape[1::-1] == self._size
-            and np.array_equal(camera.intrinsics, intrinsics)
-            and np.array_equal(camera.distortion, distortion)
+            and np.array_equal(camera.intrinsics, self._intrinsics)
+            and (camera.lens, camera.field_of_view_deg) == self._view
         )
 
     def rectified(self, image: NDArray[np.uint8]) -> Tensor:
@@ -251,18 +250,3 @@ def undistort_on_device(pixels: Tensor, points: Tensor) -> Tensor:
         pixels.permute(2, 0, 1)[None].float(), points, mode="bilinear", padding_mode="zeros", align_corners=False
     )
     return (sampled[0] + 0.5).floor().permute(1, 2, 0)
-
-
-def _rectification(camera: CameraImage) -> tuple[NDArray, NDArray] | None:
-    """Columns and rows (H, W) of the image at which a rectified one with the same intrinsics looks; None if it is."""
-    if not camera.distortion.any():
-        return None
-    if len(camera.distortion) not in _DISTORTION_LENGTHS:
-        raise ValueError(
-            f"{camera.name}: {len(camera.distortion)} distortion coefficients, expected one of {_DISTORTION_LENGTHS} "
-            "(plumb_bob or rational_polynomial); rectify images of other lens models first"
-        )
-    height, width = camera.image.shape[:2]
-    return cv2.initUndistortRectifyMap(
-        camera.intrinsics, camera.distortion, np.eye(3), camera.intrinsics, (width, height), cv2.CV_32FC1
-    )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 from numpy.typing import NDArray
 
+from bevformer_ros.lens import PINHOLE, Lens, LensModel
 from bevformer_ros.ros.messages import CameraInfo
 
-_DISTORTION_MODELS = ("", "plumb_bob", "rational_polynomial")
-_DISTORTION_COUNTS = (0, 4, 5, 8, 12, 14)
+_LENS_MODELS: dict[str, LensModel] = {"": "plumb_bob", **{model: model for model in get_args(LensModel)}}
 # Focal length over the image's longer side: 0.5 is a field of view of 90 degrees, 10 one of 6 degrees.
 _FOCAL_RATIOS = (0.05, 20.0)
 _LARGEST_COEFFICIENT = 1e4
-_RADII = 256  # samples along which distortion must rise
 
 
 class UncalibratedError(ValueError):
@@ -27,10 +28,8 @@ class WrongImageSizeError(ValueError):
     """The image has another size than its CameraInfo says."""
 
 
-def camera_model(
-    info: CameraInfo, image_size: tuple[int, int], rectified: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Intrinsics (3, 3) in pixels of the image received, and distortion coefficients (empty where there is none).
+def camera_model(info: CameraInfo, image_size: tuple[int, int], rectified: bool) -> tuple[NDArray[np.float64], Lens]:
+    """Intrinsics (3, 3) in pixels of the image received, and the lens before them.
 
     image_size: width, height of the image received. rectified: the image was rectified by its publisher, so P
     holds its intrinsics and D no longer applies. Raises UncalibratedError, WrongImageSizeError, and ValueError for a
@@ -43,15 +42,15 @@ def camera_model(
     _check_size(info, image_size)
     full_size = (info.width, info.height) if info.width and info.height else image_size
     _check_matrix(matrix, full_size, f"CameraInfo.{field} of {info.header.frame_id!r}")
-    distortion = np.zeros(0) if rectified else _distortion(info)
-    if distortion.size:
-        _check_distortion(distortion, matrix, full_size, info.header.frame_id)
+    lens = PINHOLE if rectified else _lens(info)
+    if not lens.is_pinhole:
+        _check_lens(lens, matrix, full_size, info.header.frame_id)
     # Pixel centres lie at integers: binned pixel u covers the full pixels b*u .. b*u + b - 1.
     image_from_full = np.eye(3)
     for axis, (bins, offset) in enumerate(zip(_binning(info), (info.roi.x_offset, info.roi.y_offset), strict=True)):
         image_from_full[axis, axis] = 1 / bins
         image_from_full[axis, 2] = -(offset + (bins - 1) / 2) / bins
-    return image_from_full @ matrix, distortion
+    return image_from_full @ matrix, lens
 
 
 def check_pixel_count(info: CameraInfo, image_size: tuple[int, int], maximum_ratio: float, rectified: bool) -> None:
@@ -122,43 +121,36 @@ def _check_matrix(matrix: NDArray[np.float64], size: tuple[int, int], name: str)
             )
 
 
-def _distortion(info: CameraInfo) -> NDArray[np.float64]:
-    coefficients = np.asarray(info.d, np.float64)
-    if info.distortion_model not in _DISTORTION_MODELS:
+def _lens(info: CameraInfo) -> Lens:
+    coefficients = tuple(map(float, info.d))
+    if info.distortion_model not in _LENS_MODELS:
         raise ValueError(
             f"distortion model {info.distortion_model!r} of {info.header.frame_id!r} is not supported, expected "
-            "plumb_bob or rational_polynomial; rectify the image first (image_proc for pinhole, a fisheye "
-            "rectifier for equidistant) and say so in the rig: rectified: true"
+            f"{', '.join(get_args(LensModel))}; rectify the image first and say so in the rig: rectified: true"
         )
-    if len(coefficients) not in _DISTORTION_COUNTS:
-        raise ValueError(
-            f"CameraInfo.d of {info.header.frame_id!r} has {len(coefficients)} coefficients, expected one of "
-            f"{', '.join(map(str, _DISTORTION_COUNTS))}"
-        )
-    return coefficients if coefficients.any() else np.zeros(0)
+    model = _LENS_MODELS[info.distortion_model]
+    if model != "equidistant" and not any(coefficients):
+        return PINHOLE
+    try:
+        return Lens(model, coefficients)
+    except ValueError as error:
+        raise ValueError(f"CameraInfo.d of {info.header.frame_id!r} has {error}") from error
 
 
-def _check_distortion(
-    coefficients: NDArray[np.float64], matrix: NDArray[np.float64], size: tuple[int, int], frame: str
-) -> None:
-    """Radial distortion must rise until the nearer edge of the image, or one pixel shows several rays."""
+def _check_lens(lens: Lens, matrix: NDArray[np.float64], size: tuple[int, int], frame: str) -> None:
+    """Rays farther from the axis must arrive farther out until the nearer edge of the image, or one pixel shows several
+    of them."""
+    coefficients = np.array(lens.coefficients)
     implausible = ~(np.abs(coefficients) <= _LARGEST_COEFFICIENT)
     if implausible.any():
         bad = _first(coefficients, implausible)
         raise ImplausibleDistortionError(f"CameraInfo.d of {frame!r} holds {bad:g}; calibrate the camera again")
-    k1, k2, k3, k4, k5, k6 = (np.append(coefficients, np.zeros(8))[index] for index in (0, 1, 4, 5, 6, 7))
-    # In the plane at distance 1.
+    # In focal lengths.
     edge = min(max(matrix[axis, 2], size[axis] - matrix[axis, 2]) / matrix[axis, axis] for axis in range(2))
-    radius = np.linspace(0.0, 4.0 * edge, _RADII)
-    square = radius**2
-    divisor = 1 + square * (k4 + square * (k5 + square * k6))
-    with np.errstate(all="ignore"):
-        distorted = radius * (1 + square * (k1 + square * (k2 + square * k3))) / divisor
-        falls = np.flatnonzero(~(np.diff(distorted) > 0))
-    highest = distorted[falls[0]] if falls.size else distorted[-1]
+    highest = float(lens.radii(np.array(lens.widest_angle)))
     if not highest >= edge:
         raise ImplausibleDistortionError(
-            f"CameraInfo.d of {frame!r}, {coefficients.tolist()}, folds the image inside its edges: distortion rises "
+            f"CameraInfo.d of {frame!r}, {list(lens.coefficients)}, folds the image inside its edges: distortion rises "
             f"to {highest / edge:.0%} of the way to the nearer edge only; calibrate the camera again"
         )
 

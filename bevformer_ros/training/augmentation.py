@@ -87,7 +87,7 @@ def mirrored_order(names: Sequence[str]) -> list[int]:
 
 
 def _mirrored_camera(camera: CameraImage, name: str) -> CameraImage:
-    if camera.distortion.any():
+    if not camera.is_rectified:
         raise ValueError(f"{camera.name}: a distorted image cannot be mirrored; rectify the images for training")
     intrinsics = camera.intrinsics.copy()
     intrinsics[0, 1] *= -1

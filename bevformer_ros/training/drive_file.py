@@ -55,7 +55,7 @@ class _OfFrame:
 
 def _arrays(labelled: LabelledFrame) -> dict[str, NDArray[Any]]:
     frame = labelled.frame
-    cameras = [camera for camera in frame.cameras if camera is not None and not camera.distortion.any()]
+    cameras = [camera for camera in frame.cameras if camera is not None and camera.is_rectified]
     if len(cameras) != len(frame.cameras):
         raise ValueError(f"{frame.scene}: a camera is missing or has a distortion, such a drive cannot be kept")
     return {

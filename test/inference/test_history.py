@@ -7,6 +7,7 @@ import pytest
 
 from bevformer_ros import geometry
 from bevformer_ros.inference.history import FrameRecord, HistoryConfig, Slots, reset_reason
+from bevformer_ros.lens import Lens
 from bevformer_ros.types import CameraImage, SurroundFrame
 
 MS = 1_000_000
@@ -177,7 +178,7 @@ BACK = camera("CAM_BACK")
         (frame(10_100, cameras=(zoomed(1.05), BACK)), "calibration_change"),
         (frame(10_100, cameras=(turned(0.1), BACK)), "calibration_change"),
         (frame(10_100, cameras=(camera(image=np.zeros((180, 160, 3), np.uint8)), BACK)), "calibration_change"),
-        (frame(10_100, cameras=(camera(distortion=np.array([0.2, 0, 0, 0, 0])), BACK)), "calibration_change"),
+        (frame(10_100, cameras=(camera(lens=Lens("plumb_bob", (0.2, 0.0, 0.0, 0.0))), BACK)), "calibration_change"),
     ],
 )
 def test_reset_rules(second, expected):
@@ -199,11 +200,17 @@ def test_limits_of_motion(forward_m, yaw, expected):
 @pytest.mark.parametrize(("change", "expected"), [(0.0, None), (0.005, None), (0.02, "calibration_change")])
 def test_changed_distortion(change, expected):
     """Coefficients of the same number: another k2 in one camera."""
-    before = np.array([-0.3, 0.1, 0.0, 0.0, 0.0])
-    after = before + np.array([0.0, change, 0.0, 0.0, 0.0])
-    first = FrameRecord.of(frame(cameras=(camera(distortion=before), BACK)), None)
-    second = frame(10_100, cameras=(camera(distortion=after), BACK))
+    before, after = (Lens("plumb_bob", (-0.3, k2, 0.0, 0.0, 0.0)) for k2 in (0.1, 0.1 + change))
+    first = FrameRecord.of(frame(cameras=(camera(lens=before), BACK)), None)
+    second = frame(10_100, cameras=(camera(lens=after), BACK))
     assert reset_reason(first, FrameRecord.of(second, first), HistoryConfig()) == expected
+
+
+def test_another_kind_of_lens():
+    before, after = (Lens(model, (0.1, 0.0, 0.0, 0.0)) for model in ("plumb_bob", "equidistant"))
+    first = FrameRecord.of(frame(cameras=(camera(lens=before), BACK)), None)
+    second = frame(10_100, cameras=(camera(lens=after), BACK))
+    assert reset_reason(first, FrameRecord.of(second, first), HistoryConfig()) == "calibration_change"
 
 
 def test_camera_that_was_missing_is_compared_with_its_last_image():

@@ -11,6 +11,7 @@ import torch
 
 from bevformer_ros import geometry
 from bevformer_ros.datasets.keyframe import keyframe_surround_frame
+from bevformer_ros.inference import preprocessing
 from bevformer_ros.inference.preprocessing import (
     ImagePlan,
     Preprocessor,
@@ -19,6 +20,7 @@ from bevformer_ros.inference.preprocessing import (
     sampling_points,
     undistort_on_device,
 )
+from bevformer_ros.lens import Lens, project, undistortion_maps
 from bevformer_ros.model.config import ImageConfig
 from bevformer_ros.types import CameraImage, SurroundFrame
 
@@ -191,7 +193,8 @@ def test_missing_camera_is_black_and_marked():
     np.testing.assert_array_equal(result.image_from_bev[0], np.eye(4))
 
 
-DISTORTION = np.array([-0.28, 0.07, 0.0005, -0.0003, 0.0])
+LENS = Lens("plumb_bob", (-0.28, 0.07, 0.0005, -0.0003, 0.0))
+DISTORTION = np.array(LENS.coefficients)
 
 
 def test_undistorted_points_lie_where_the_intrinsics_say():
@@ -204,7 +207,7 @@ def test_undistorted_points_lie_where_the_intrinsics_say():
     for pixel, point in zip(pixels[:, 0], points, strict=True):
         image = np.zeros((900, 1600, 3), np.uint8)
         cv2.circle(image, np.round(pixel).astype(int).tolist(), 6, (255, 255, 255), -1)
-        entry = camera(image=image, intrinsics=intrinsics, distortion=DISTORTION)
+        entry = camera(image=image, intrinsics=intrinsics, lens=LENS)
         result = Preprocessor(CONFIG, torch.device("cpu"))(surround(entry))
         weights = (result.images[0, 0, 0] - result.images[0, 0, 0].min()).numpy()
         rows, columns = np.indices(weights.shape)
@@ -213,27 +216,40 @@ def test_undistorted_points_lie_where_the_intrinsics_say():
         np.testing.assert_allclose(seen, expected, atol=1.0)
 
 
-def test_lens_models_that_opencv_does_not_know_are_refused():
-    entry = camera(160, 90, distortion=np.full(6, 0.1))
-    with pytest.raises(ValueError, match="CAM_FRONT: 6 distortion coefficients, expected one of"):
-        Preprocessor(CONFIG, torch.device("cpu"))(surround(entry))
+def test_a_fisheye_becomes_the_pinhole_of_the_field_of_view():
+    """Dots drawn where an equidistant lens has them, up to 55 degrees from its axis, come to lie where the intrinsics
+    of the network's input say."""
+    fisheye, intrinsics = Lens("equidistant", (0.02, -0.005, 0.0, 0.0)), pinhole(1600, 900)
+    intrinsics[[0, 1], [0, 1]] = 400.0
+    for angle in np.radians([-55.0, -20.0, 0.0, 40.0]):
+        point = np.array([10 * np.sin(angle), 1.5, 10 * np.cos(angle)])
+        image = np.zeros((900, 1600, 3), np.uint8)
+        center = np.round(project(fisheye, intrinsics, point)).astype(int).tolist()
+        cv2.circle(image, center, 6, (255, 255, 255), -1)
+        entry = camera(image=image, intrinsics=intrinsics, lens=fisheye, field_of_view_deg=120.0)
+        result = Preprocessor(CONFIG, torch.device("cpu"))(surround(entry))
+        assert result.intrinsics[0, 0, 0] == pytest.approx(800 / np.tan(np.radians(60)))
+        weights = (result.images[0, 0, 0] - result.images[0, 0, 0].min()).numpy()
+        rows, columns = np.indices(weights.shape)
+        seen = np.array([(columns * weights).sum(), (rows * weights).sum()]) / weights.sum()
+        expected, _ = geometry.project(result.intrinsics[0], point)
+        np.testing.assert_allclose(seen, expected, atol=1.5)
 
 
 def test_maps_are_kept_until_the_calibration_changes(monkeypatch):
     made = []
-    original = cv2.initUndistortRectifyMap
 
     def noted(*arguments):
         made.append(arguments)
-        return original(*arguments)
+        return undistortion_maps(*arguments)
 
-    monkeypatch.setattr(cv2, "initUndistortRectifyMap", noted)
+    monkeypatch.setattr(preprocessing, "undistortion_maps", noted)
     preprocess = Preprocessor(CONFIG, torch.device("cpu"))
-    entry = camera(320, 180, distortion=DISTORTION)
+    entry = camera(320, 180, lens=LENS)
     for _ in range(3):
         preprocess(surround(entry))
     assert len(made) == 1
-    preprocess(surround(replace(entry, distortion=2 * DISTORTION)))
+    preprocess(surround(replace(entry, lens=Lens("plumb_bob", (-0.3, 0.07, 0.0, 0.0)))))
     assert len(made) == 2
 
 
@@ -246,16 +262,19 @@ def test_resize_as_pillow_does(width, height, kind):
     assert_as_pillow_resizes(resized(image, plan, kind), np.asarray(expected), (width, height) == CONFIG.source_size)
 
 
-# One of another size, one distorted, one missing.
-DIFFERENT = (camera(), camera(1920, 1080, "CAM_BACK", seed=1), camera(seed=2, distortion=DISTORTION), None)
+# One of another size, one distorted, one missing, one a fisheye.
+FISHEYE = camera(name="CAM_LEFT", seed=3, lens=Lens("equidistant", (0.02, -0.005, 0.0, 0.0)), field_of_view_deg=60.0)
+DIFFERENT = (camera(), camera(1920, 1080, "CAM_BACK", seed=1), camera(seed=2, lens=LENS), None, FISHEYE)
 
 
 def test_cameras_of_a_set_do_not_touch_each_other():
     preprocess = Preprocessor(CONFIG, torch.device("cpu"))
     for _ in range(2):  # the second time with what the first one kept
         actual = preprocess(surround(*DIFFERENT))
-        assert actual.camera_valid.tolist() == [[True, True, True, False]]
-        for index, entry in enumerate(DIFFERENT[:3]):
+        assert actual.camera_valid.tolist() == [[True, True, True, False, True]]
+        for index, entry in enumerate(DIFFERENT):
+            if entry is None:
+                continue
             alone = Preprocessor(CONFIG, torch.device("cpu"))(surround(entry))
             assert torch.equal(actual.images[0, index], alone.images[0, 0])
             np.testing.assert_array_equal(actual.image_from_bev[index], alone.image_from_bev[0])
@@ -270,14 +289,14 @@ def test_a_gpu_prepares_the_same():
         actual = preprocess(frame)
         difference = (actual.images.cpu() - expected.images).abs()
         assert difference[0, [0, 1, 3]].max() <= 2.001
-        assert difference[0, 2].max() <= 10
+        assert difference[0, [2, 4]].max() <= 10
         assert torch.equal(actual.camera_valid.cpu(), expected.camera_valid)
         np.testing.assert_array_equal(actual.image_from_bev, expected.image_from_bev)
 
 
 def test_device_undistorts_like_opencv():
     """Which samples at 32nds of a pixel: a few grey levels on noise."""
-    entry = camera(distortion=DISTORTION)
+    entry = camera(lens=LENS)
     maps = cv2.initUndistortRectifyMap(
         entry.intrinsics, DISTORTION, np.eye(3), entry.intrinsics, (1600, 900), cv2.CV_32FC1
     )

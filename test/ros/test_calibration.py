@@ -9,6 +9,7 @@ pytest.importorskip("sensor_msgs.msg", reason="needs the ROS environment that `m
 
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
+from bevformer_ros.lens import PINHOLE, Lens
 from bevformer_ros.ros.calibration import UncalibratedError, WrongImageSizeError, camera_model
 
 K = [100.0, 0.0, 31.5, 0.0, 110.0, 23.5, 0.0, 0.0, 1.0]
@@ -28,22 +29,24 @@ def info_of(**fields):
 
 
 def test_plain_calibration():
-    intrinsics, distortion = camera_model(info_of(), (64, 48), rectified=False)
+    intrinsics, lens = camera_model(info_of(), (64, 48), rectified=False)
     assert np.array_equal(intrinsics, np.reshape(K, (3, 3)))
-    assert distortion.shape == (0,)
+    assert lens == PINHOLE
 
 
 def test_rectified_takes_p_and_no_distortion():
-    intrinsics, distortion = camera_model(info_of(d=[0.1, 0.0, 0.0, 0.0, 0.0]), (64, 48), rectified=True)
+    intrinsics, lens = camera_model(info_of(d=[0.1, 0.0, 0.0, 0.0, 0.0]), (64, 48), rectified=True)
     assert np.array_equal(intrinsics, np.reshape(P, (3, 4))[:, :3])
-    assert distortion.shape == (0,)
+    assert lens == PINHOLE
 
 
-@pytest.mark.parametrize(("model", "count"), [("plumb_bob", 5), ("plumb_bob", 4), ("rational_polynomial", 8)])
+@pytest.mark.parametrize(
+    ("model", "count"), [("plumb_bob", 5), ("plumb_bob", 4), ("rational_polynomial", 8), ("equidistant", 4)]
+)
 def test_distortion_is_handed_on(model, count):
     coefficients = np.linspace(0.1, 0.2, count).tolist()
-    _, distortion = camera_model(info_of(distortion_model=model, d=coefficients), (64, 48), rectified=False)
-    assert np.array_equal(distortion, coefficients)
+    _, lens = camera_model(info_of(distortion_model=model, d=coefficients), (64, 48), rectified=False)
+    assert lens == Lens(model, tuple(coefficients))
 
 
 def test_binning_and_region_keep_rays():
@@ -70,9 +73,10 @@ def test_an_unset_size_is_not_checked():
             WrongImageSizeError,
             "image of 32 x 24 .* describes 64 x 48",
         ),
-        ({"distortion_model": "equidistant", "d": [0.1] * 4}, (64, 48), ValueError, "'equidistant'.*rectified: true"),
+        ({"distortion_model": "omnidirectional"}, (64, 48), ValueError, "'omnidirectional'.*rectified: true"),
         ({"d": [0.1] * 3}, (64, 48), ValueError, "has 3 coefficients"),
-        ({"distortion_model": "equidistant", "d": []}, (64, 48), ValueError, "'equidistant'.*rectified: true"),
+        ({"distortion_model": "equidistant", "d": []}, (64, 48), ValueError, "0 coefficients of a lens equidistant"),
+        ({"distortion_model": "equidistant", "d": [-9.0, 0.0, 0.0, 0.0]}, (64, 48), ValueError, "folds the image"),
         ({"k": matrix(fx=math.nan)}, (64, 48), ValueError, "k of 'cam_optical' holds nan"),
         ({"k": matrix(cx=math.inf)}, (64, 48), ValueError, "holds inf"),
         ({"k": matrix(fx=1e-300)}, (64, 48), ValueError, "fx = 1e-300 pixels, expected 3.2 to 1280 .* 64 x 48"),
@@ -102,3 +106,13 @@ def test_distortion_of_real_lenses_passes(coefficients):
     model = "rational_polynomial" if len(coefficients) == 8 else "plumb_bob"
     info = info_of(width=1280, height=800, k=wide, d=coefficients, distortion_model=model)
     camera_model(info, (1280, 800), rectified=False)
+
+
+@pytest.mark.parametrize("coefficients", [[0.0] * 4, [-0.02, 0.004, -0.003, 0.0005]])
+def test_fisheyes_pass(coefficients):
+    """190 degrees across 1280 pixels; without coefficients it is an ideal one, and no pinhole."""
+    wide = [386.0, 0.0, 640.0, 0.0, 386.0, 480.0, 0.0, 0.0, 1.0]
+    info = info_of(width=1280, height=960, k=wide, d=coefficients, distortion_model="equidistant")
+    _, lens = camera_model(info, (1280, 960), rectified=False)
+    assert lens == Lens("equidistant", tuple(coefficients))
+    assert not lens.is_pinhole

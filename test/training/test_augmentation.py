@@ -9,6 +9,7 @@ import pytest
 from drives import NAMES, WIDTH, labelled_frame, pixels_of
 
 from bevformer_ros import geometry
+from bevformer_ros.lens import Lens
 from bevformer_ros.training.augmentation import (
     ClipAugmentation,
     mirrored,
@@ -71,7 +72,7 @@ def test_mirroring_twice_changes_nothing() -> None:
 
 def test_mirror_refuses_a_distorted_image() -> None:
     original = labelled_frame()
-    camera = replace(camera_of(original, RIGHT), distortion=np.array([0.1, 0, 0, 0]))
+    camera = replace(camera_of(original, RIGHT), lens=Lens("plumb_bob", (0.1, 0.0, 0.0, 0.0)))
     frame = replace(original.frame, cameras=(camera, original.frame.cameras[LEFT]))
     with pytest.raises(ValueError, match="CAM_FRONT_RIGHT.*rectify"):
         mirrored(replace(original, frame=frame), NAMES)

@@ -70,6 +70,14 @@ class BagScene:
         }
         return {name: entry[1].header.frame_id for name, entry in first.items() if entry is not None}
 
+    def reference_stamp(self, near_ns: int) -> int:
+        """Stamp of the reference camera's image that is nearest to a time. Raises ValueError where none is near."""
+        (camera,) = (camera for camera in self._rig.cameras if camera.name == self._rig.reference_camera)
+        image = self._nearest(camera.image_topic, near_ns)
+        if image is None:
+            raise ValueError(f"{self._bag.path} has no image near {near_ns} on {camera.image_topic}")
+        return stamp_to_ns(image.header.stamp)
+
     def frame(self, stamp_ns: int) -> SurroundFrame:
         """The images nearest to their expected stamps about a reference stamp, None for a camera without any within the
         tolerance: as node and replay choose them by default.
@@ -150,23 +158,24 @@ class BagScene:
             raise ValueError(f"{self._bag.path} has no CameraInfo near {stamp_ns} on {config.camera_info_topic}")
         size = image_size(message)
         check_crop(config.crop, size)
-        intrinsics, distortion = camera_model(info, size, config.rectified)
-        camera = CameraImage(config.name, stamp_ns, decode_image(message), intrinsics, camera_from_bev, distortion)
+        intrinsics, lens = camera_model(info, size, config.rectified)
+        image = decode_image(message)
+        camera = CameraImage(config.name, stamp_ns, image, intrinsics, camera_from_bev, lens, config.field_of_view_deg)
         return camera.cropped(config.crop)
 
 
 def scene_at(
     path: Path, rig: RigConfig, topics: BoxTopics, seconds: float | None
-) -> tuple[SurroundFrame, Detections3D]:
-    """The frame and the boxes of a topic nearest to `seconds` after the bag's start; its middle where None."""
+) -> tuple[SurroundFrame, Detections3D | None, NDArray[np.float64]]:
+    """The frame, the boxes of a topic and bev_from_base (4, 4) nearest to `seconds` after the bag's start; its middle
+    where None. In a bag without such boxes it is the reference camera's image that is nearest, and there are None."""
     with BagReader(path) as bag:
         scene = BagScene(bag, rig)
-        stamps = scene.stamps(topics.boxes)
-        if not stamps:
-            raise ValueError(f"{path} has no message on {topics.boxes}")
-        wanted = (bag.start_ns + bag.end_ns) / 2 if seconds is None else bag.start_ns + seconds * SECOND_NS
-        stamp_ns = min(stamps, key=lambda stamp: abs(stamp - wanted))
-        return scene.frame(stamp_ns), scene.boxes(topics, stamp_ns)
+        wanted = round((bag.start_ns + bag.end_ns) / 2 if seconds is None else bag.start_ns + seconds * SECOND_NS)
+        stamps = scene.stamps(topics.boxes) if topics.boxes in bag.topics else []
+        stamp_ns = min(stamps, key=lambda stamp: abs(stamp - wanted)) if stamps else scene.reference_stamp(wanted)
+        boxes = scene.boxes(topics, stamp_ns) if stamps else None
+        return scene.frame(stamp_ns), boxes, geometry.invert(scene.base_from_bev(stamp_ns))
 
 
 def _offset_ns(camera: CameraConfig) -> int:

@@ -109,7 +109,7 @@ def _reduced(camera: CameraImage) -> tuple[NDArray[np.uint8], NDArray[np.float64
     """The rectified image at the viewer's width, and intrinsics in its pixels, whose centres lie at halves there."""
     scale = _IMAGE_WIDTH / camera.image.shape[1]
     size = (_IMAGE_WIDTH, round(camera.image.shape[0] * scale))
-    intrinsics = camera.intrinsics.copy()
+    intrinsics = camera.rectified_intrinsics
     intrinsics[:2, 2] += 0.5
     image = cv2.resize(rectified(camera), size, interpolation=cv2.INTER_AREA)
     return np.asarray(image, np.uint8), np.diag([scale, scale, 1.0]) @ intrinsics

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros.config import CameraConfig
+from bevformer_ros.lens import Lens
 from bevformer_ros.ros.calibration import (
     UncalibratedError,
     WrongImageSizeError,
@@ -153,10 +154,11 @@ class FrameAssembler:
         images.clock.mark("wait_for_transforms")
         cameras: list[CameraImage | None] = [None] * len(self._cameras)
         for index, message in sieve.usable():
-            intrinsics, distortion = models[index]
+            (intrinsics, lens), config = models[index], self._cameras[index]
             stamp_ns = stamp_to_ns(message.header.stamp)
-            config = self._cameras[index]
-            camera = CameraImage(config.name, stamp_ns, pixels[index], intrinsics, poses[index], distortion)
+            camera = CameraImage(
+                config.name, stamp_ns, pixels[index], intrinsics, poses[index], lens, config.field_of_view_deg
+            )
             cameras[index] = camera.cropped(config.crop)
         frame = SurroundFrame(images.stamp_ns, tuple(cameras), world_from_bev)
         used = images.only([camera is not None for camera in cameras])
@@ -210,14 +212,14 @@ class FrameAssembler:
                 self._leave_out_undecodable(sieve, index, error)
         return pixels
 
-    def _calibrate(self, sieve: _Sieve, sizes: dict[int, tuple[int, int]]) -> dict[int, tuple[Matrix, Matrix]]:
-        """Intrinsics and distortion."""
+    def _calibrate(self, sieve: _Sieve, sizes: dict[int, tuple[int, int]]) -> dict[int, tuple[Matrix, Lens]]:
+        """Intrinsics and lens."""
         infos, missing = self._wait_for(sieve, self._camera_info, LookupError)
         for index in missing:
             camera = self._cameras[index]
             topic = f"{camera.camera_info_topic} (cameras.{camera.name}.camera_info_topic)"
             sieve.leave_out(index, "no_camera_info", f"no CameraInfo on {topic}; publish one with the images")
-        models: dict[int, tuple[Matrix, Matrix]] = {}
+        models: dict[int, tuple[Matrix, Lens]] = {}
         for index, info in infos.items():
             rectified = self._cameras[index].rectified
             try:

@@ -49,7 +49,7 @@ def view_of(camera: CameraImage) -> CameraView:
         camera.name,
         heading=float(np.degrees(np.arctan2(-axis[0], axis[1]))),
         pitch=float(np.degrees(np.arcsin(np.clip(axis[2], -1, 1)))),
-        fov=float(np.degrees(2 * np.arctan(camera.image.shape[1] / 2 / camera.intrinsics[0, 0]))),
+        fov=float(np.degrees(2 * np.arctan(camera.image.shape[1] / 2 / camera.rectified_intrinsics[0, 0]))),
     )
 
 

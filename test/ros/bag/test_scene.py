@@ -73,7 +73,10 @@ def test_draw_takes_bags_and_keyframes(bag_path, shared_directory, tmp_path, cap
     keyframe = str(shared_directory / "data" / "nuscenes_frame")
     assert main(["draw", str(bag_path), "--rig", "nuscenes", "-o", str(tmp_path / "bag.png"), "--width", "200"]) == 0
     assert main(["draw", keyframe, "-o", str(tmp_path / "keyframe.png"), "--width", "200"]) == 0
-    for name in ("bag.png", "keyframe.png"):
+    bare = ["draw", str(bag_path), "--rig", "nuscenes", "--boxes", "/nowhere", "-o", str(tmp_path / "bare.png")]
+    assert main(bare) == 0
+    assert "0 boxes in" in capsys.readouterr().out
+    for name in ("bag.png", "keyframe.png", "bare.png"):
         assert cv2.imread(str(tmp_path / name)).std() > 20
     assert main(["draw", str(tmp_path), "-o", str(tmp_path / "none.png")]) == 1
     assert "is no bag" in capsys.readouterr().err

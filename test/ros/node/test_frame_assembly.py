@@ -162,7 +162,7 @@ DEFECTS = [
     (None, None, "no_camera_info", r"no CameraInfo on /cam_back/camera_info \(cameras.CAM_BACK.camera_info_topic"),
     (None, info_of(k=[0.0] * 9), "uncalibrated", "calibrate"),
     (None, info_of(k=[math.nan] * 9), "unusable_camera_info", "holds nan"),
-    (None, info_of(distortion_model="equidistant", d=[0.1] * 4), "unusable_camera_info", "rectified"),
+    (None, info_of(distortion_model="omnidirectional", d=[0.1] * 4), "unusable_camera_info", "rectified"),
     (
         gigantic,
         info_of(),
