@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from bevformer_ros.lens import Lens, LensModel
+
 Config = TypeVar("Config")
 
 _LARGEST_YAML = 1 << 20  # bytes
@@ -154,6 +156,33 @@ def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[
 
 
 @dataclass(frozen=True)
+class SimulatedCameraConfig:
+    """A camera of the simulated car that is not one of nuScenes'; what a real one's CameraInfo and tf say."""
+
+    size: tuple[int, int]
+    """Width and height of its images."""
+    focal_length: float
+    """In pixels."""
+    position: tuple[float, float, float]
+    """Metres in the base frame, which stands on the ground."""
+    roll_pitch_yaw: tuple[float, float, float]
+    """Radians, of an axis that looks ahead where all are zero."""
+    principal_point: tuple[float, float] | None = None
+    """Column and row; None for the middle of the image."""
+    lens: LensModel = "plumb_bob"
+    """As CameraInfo names it."""
+    distortion: tuple[float, ...] = ()
+    """Coefficients as in CameraInfo.d."""
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1 or self.focal_length <= 0:
+            raise ValueError(
+                f"size is {self.size} and focal_length {self.focal_length}, expected positive numbers of pixels"
+            )
+        Lens(self.lens, self.distortion)
+
+
+@dataclass(frozen=True)
 class CameraConfig:
     """Where one camera's data comes from."""
 
@@ -178,6 +207,8 @@ class CameraConfig:
     field_of_view_deg: float | None = None
     """Of the pinhole camera that the network sees in its place, across the width of an image of the same size. None
     keeps the focal length of the calibration; a fisheye's image is undistorted into a pinhole's either way."""
+    simulated: SimulatedCameraConfig | None = None
+    """For `bevformer-ros simulate` alone: how the camera is built and mounted. None for one of nuScenes' names."""
     exposure_offset_ms: float = 0.0
     """Expected stamp of its image relative to the reference camera's; used to pick the nearest image, never to alter a
     stamp."""

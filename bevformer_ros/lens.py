@@ -25,6 +25,9 @@ _NEAR = 0.1  # metres before a camera at which lines are cut
 _PIECES = 24  # of a line in the image of a lens that bends it
 _ANGLE_STEP = np.radians(0.1)
 _NOWHERE = -2.0  # a pixel outside every image
+_TINY = float(np.finfo(np.float64).tiny)
+# Of the inverse: angles of its table, and rounds of its iteration.
+_INVERSE_STEPS, _INVERSE_ROUNDS = 20_000, 20
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,28 @@ def project(lens: Lens, intrinsics: ArrayLike, points_camera: ArrayLike) -> Arra
     seen = angles < lens.widest_angle if not lens.is_pinhole else points[..., 2] > 0
     with np.errstate(all="ignore"):
         if lens.model == "equidistant":
-            plane = points[..., :2] * (lens.radii(angles) / np.maximum(across, np.finfo(np.float64).tiny))[..., None]
+            plane = points[..., :2] * (lens.radii(angles) / np.maximum(across, _TINY))[..., None]
         else:
             plane = _bent(points[..., :2] / points[..., 2:], lens._padded)
     pixels = plane @ matrix[:2, :2].T + matrix[:2, 2]
     return np.where(seen[..., None], pixels, np.nan)
+
+
+def unproject(lens: Lens, intrinsics: ArrayLike, pixels: ArrayLike) -> Array:
+    """Unit vectors (..., 3) towards what pixels (..., 2) show, NaN for those that no ray reaches."""
+    matrix = np.asarray(intrinsics, np.float64)
+    plane = (np.asarray(pixels, np.float64) - matrix[:2, 2]) @ np.linalg.inv(matrix[:2, :2]).T
+    radii = np.linalg.norm(plane, axis=-1)
+    angles = np.linspace(0.0, lens.widest_angle, _INVERSE_STEPS, dtype=np.float64)
+    reached = lens.radii(angles)
+    angle = np.interp(radii, reached, angles, right=np.nan)
+    if lens.model == "equidistant":
+        return _rays(plane, radii, angle)
+    guess = plane * (np.tan(angle) / np.maximum(radii, _TINY))[..., None]
+    for _ in range(_INVERSE_ROUNDS):  # for what is not symmetric about the axis
+        rest = plane - _bent(guess, lens._padded)
+        guess = guess + rest
+    return _rays(guess, np.linalg.norm(guess, axis=-1), np.arctan(np.linalg.norm(guess, axis=-1)))
 
 
 def project_lines(lens: Lens, intrinsics: ArrayLike, lines_camera: ArrayLike) -> Array:
@@ -119,6 +139,12 @@ def undistortion_maps(
     rays = np.stack([columns, rows, np.ones_like(rows)], axis=-1) @ np.linalg.inv(pinhole).T
     pixels = np.nan_to_num(project(lens, intrinsics, rays), nan=_NOWHERE).astype(np.float32)
     return np.ascontiguousarray(pixels[..., 0]), np.ascontiguousarray(pixels[..., 1])
+
+
+def _rays(plane: Array, radii: Array, angles: Array) -> Array:
+    """Unit vectors (..., 3) at angles from the axis, on the side of points (..., 2) of the plane."""
+    across = plane * (np.sin(angles) / np.maximum(radii, _TINY))[..., None]
+    return np.concatenate([across, np.cos(angles)[..., None]], axis=-1)
 
 
 def _polynomial(values: Array, coefficients: tuple[float, ...]) -> Array:
@@ -166,7 +192,8 @@ def _cut_at_near_plane(lines: Array) -> Array:
         share = (_NEAR - depths) / (depths[:, ::-1] - depths)
         crossings = lines + share[..., None] * (lines[:, ::-1] - lines)
     cut = np.where((depths < _NEAR)[..., None], crossings, lines)
-    return np.where((depths > _NEAR).any(axis=1)[:, None, None], cut, np.nan)
+    in_front = depths.max(axis=1) > _NEAR
+    return np.where(in_front[:, None, None], cut, np.nan)
 
 
 def _subdivided(lines: Array) -> Array:

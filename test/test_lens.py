@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bevformer_ros.lens import PINHOLE, Lens, project, project_lines, undistortion_maps, virtual_pinhole
+from bevformer_ros.lens import PINHOLE, Lens, project, project_lines, undistortion_maps, unproject, virtual_pinhole
 
 INTRINSICS = np.array([[500.0, 0.0, 399.5], [0.0, 510.0, 224.5], [0.0, 0.0, 1.0]])
 PLUMB_BOB = Lens("plumb_bob", (-0.35, 0.12, 0.001, -0.002, 0.0))
@@ -56,6 +56,20 @@ def test_a_fisheye_sees_beside_and_behind_itself():
     pixel = project(ideal, INTRINSICS, [np.sin(angle), 0.0, np.cos(angle)])
     np.testing.assert_allclose(pixel, [399.5 + 500.0 * angle, 224.5])
     assert np.isnan(project(PINHOLE, INTRINSICS, [np.sin(angle), 0.0, np.cos(angle)])).all()
+
+
+@pytest.mark.parametrize("lens", [PINHOLE, FISHEYE, *LENSES.values()], ids=["none", "fisheye", *LENSES])
+def test_rays_of_pixels_arrive_at_the_pixels(lens):
+    pixels = np.stack(np.meshgrid(np.linspace(100, 700, 17), np.linspace(50, 400, 11)), axis=-1)
+    rays = unproject(lens, INTRINSICS, pixels)
+    np.testing.assert_allclose(np.linalg.norm(rays, axis=-1), 1.0)
+    np.testing.assert_allclose(project(lens, INTRINSICS, rays), pixels, atol=0.01)
+
+
+def test_no_ray_reaches_a_pixel_beyond_the_lens():
+    narrow = Lens("equidistant", (-1 / 3, 0.0, 0.0, 0.0))  # whose radii end at 2 / 3 of a focal length
+    rays = unproject(narrow, INTRINSICS, [[399.5 + 330.0, 224.5], [399.5 + 336.0, 224.5]])
+    assert np.isfinite(rays[0]).all() and np.isnan(rays[1]).all()
 
 
 @pytest.mark.parametrize(

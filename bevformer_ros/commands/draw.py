@@ -31,7 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     source: Path = arguments.source
     if (source / "frame.json").is_file():
         keyframe = load_keyframe(source)
-        frame, found = keyframe_surround_frame(source), keyframe_truth(keyframe)
+        frame = keyframe_surround_frame(source)
+        found: Detections3D | None = keyframe_truth(keyframe)
         bev_from_base = geometry.invert(keyframe["lidar_to_ego"])
     else:
         topics = BoxTopics(arguments.boxes, arguments.kinematics)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bevformer_ros import geometry
 from bevformer_ros.error_model import Covariances
+from bevformer_ros.lens import PINHOLE, Lens
 from bevformer_ros.ros.messages import (
     CameraInfo,
     CompressedImage,
@@ -79,10 +80,12 @@ def jpeg_to_message(data: bytes, header: Header) -> CompressedImage:
     return CompressedImage(header=header, format="bgr8; jpeg compressed bgr8", data=byte_array(data))
 
 
-def camera_info(header: Header, shape: tuple[int, ...], intrinsics: NDArray[np.float64]) -> CameraInfo:
-    """Calibration of an undistorted image of a shape (height, width, ...)."""
-    info = CameraInfo(header=header, height=shape[0], width=shape[1], distortion_model="plumb_bob")
-    info.d = [0.0] * 5
+def camera_info(
+    header: Header, shape: tuple[int, ...], intrinsics: NDArray[np.float64], lens: Lens = PINHOLE
+) -> CameraInfo:
+    """Calibration of an image of a shape (height, width, ...)."""
+    info = CameraInfo(header=header, height=shape[0], width=shape[1], distortion_model=lens.model)
+    info.d = list(lens.coefficients) or [0.0] * 5
     info.k = intrinsics.reshape(-1)
     info.r = np.eye(3).reshape(-1)
     info.p = np.column_stack([intrinsics, np.zeros(3)]).reshape(-1)

@@ -11,6 +11,7 @@ from bevformer_ros import geometry
 from bevformer_ros.simulation.render import SCENERY, render
 from bevformer_ros.simulation.rig import SimulatedCamera
 from bevformer_ros.simulation.sensor import PERFECT, SensorConfig, expose, published
+from bevformer_ros.simulation.wide_angle import render_through_lens
 from bevformer_ros.simulation.world import World
 from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
 
@@ -45,14 +46,22 @@ def observe(
     cameras = []
     for column, camera in enumerate(rig):
         exposure_ns = stamp_ns + camera.exposure_offset_ns
-        picture = render(world, camera, exposure_ns)
+        picture = (render if camera.lens.is_pinhole else render_through_lens)(world, camera, exposure_ns)
         pixels = np.bincount(picture.owners.ravel() - SCENERY, minlength=len(visible) + 1)[1:]
         visible[:, column] = pixels >= _MINIMUM_VISIBLE_AREA * picture.owners.size
         image = expose(picture.image, camera, sensor, world.seed, exposure_ns)
         known = published(camera, sensor, world.seed)
         camera_from_world = geometry.invert(world.world_from_base(exposure_ns) @ known.base_from_camera)
         cameras.append(
-            CameraImage(camera.name, exposure_ns, image, known.intrinsics, camera_from_world @ world_from_bev)
+            CameraImage(
+                camera.name,
+                exposure_ns,
+                image,
+                known.intrinsics,
+                camera_from_world @ world_from_bev,
+                known.lens,
+                known.field_of_view_deg,
+            )
         )
     frame = SurroundFrame(stamp_ns, tuple(cameras), world_from_bev, scene=f"world-{world.seed}")
     boxes = world.objects_at(stamp_ns).transformed(geometry.invert(world_from_bev))

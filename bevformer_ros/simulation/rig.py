@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros import geometry
+from bevformer_ros.config import SimulatedCameraConfig
+from bevformer_ros.lens import PINHOLE, Lens
 from bevformer_ros.types import MILLISECOND_NS
 
 Array = NDArray[np.float64]
@@ -22,8 +24,8 @@ BASE_FROM_LIDAR = geometry.transform_from_rpy((0.943713, 0.0, 1.840230), (0.0, 0
 
 @dataclass(frozen=True)
 class SimulatedCamera:
-    """A pinhole camera. intrinsics: (3, 3), pixel centres at integers. base_from_camera: (4, 4), optical frame.
-    exposure_offset_ns: its exposure relative to the reference camera's."""
+    """intrinsics: (3, 3), pixel centres at integers. base_from_camera: (4, 4), optical frame. exposure_offset_ns: its
+    exposure relative to the reference camera's. lens, field_of_view_deg: as in CameraImage."""
 
     name: str
     width: int
@@ -31,6 +33,8 @@ class SimulatedCamera:
     intrinsics: Array
     base_from_camera: Array
     exposure_offset_ns: int
+    lens: Lens = PINHOLE
+    field_of_view_deg: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,26 @@ def surround_rig(width: int = _FULL_WIDTH, height: int = _FULL_HEIGHT) -> tuple[
     if width < 1 or height < 1:
         raise ValueError(f"image size is {width}x{height}, expected at least 1x1")
     return tuple(_mounted(mounting, width, height) for mounting in _MOUNTINGS)
+
+
+def configured_camera(
+    name: str, config: SimulatedCameraConfig, exposure_offset_ms: float, field_of_view_deg: float | None
+) -> SimulatedCamera:
+    """A camera as a rig describes it."""
+    width, height = config.size
+    center = config.principal_point or ((width - 1) / 2, (height - 1) / 2)
+    intrinsics = np.array([[config.focal_length, 0.0, center[0]], [0.0, config.focal_length, center[1]], [0, 0, 1]])
+    base_from_mount = geometry.transform_from_rpy(config.position, config.roll_pitch_yaw)
+    return SimulatedCamera(
+        name,
+        width,
+        height,
+        intrinsics,
+        base_from_mount @ _FORWARD_FROM_OPTICAL,
+        round(exposure_offset_ms * MILLISECOND_NS),
+        Lens(config.lens, config.distortion),
+        field_of_view_deg,
+    )
 
 
 def _mounted(mounting: _Mounting, width: int, height: int) -> SimulatedCamera:

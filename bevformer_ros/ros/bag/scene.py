@@ -71,12 +71,12 @@ class BagScene:
         return {name: entry[1].header.frame_id for name, entry in first.items() if entry is not None}
 
     def reference_stamp(self, near_ns: int) -> int:
-        """Stamp of the reference camera's image that is nearest to a time. Raises ValueError where none is near."""
+        """Stamp of the reference camera's image that is nearest to a time. Raises ValueError where there is none."""
         (camera,) = (camera for camera in self._rig.cameras if camera.name == self._rig.reference_camera)
-        image = self._nearest(camera.image_topic, near_ns)
-        if image is None:
-            raise ValueError(f"{self._bag.path} has no image near {near_ns} on {camera.image_topic}")
-        return stamp_to_ns(image.header.stamp)
+        stamps = self.stamps(camera.image_topic)
+        if not stamps:
+            raise ValueError(f"{self._bag.path} has no image on {camera.image_topic}")
+        return min(stamps, key=lambda stamp: abs(stamp - near_ns))
 
     def frame(self, stamp_ns: int) -> SurroundFrame:
         """The images nearest to their expected stamps about a reference stamp, None for a camera without any within the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from bevformer_ros.ros.messages import TFMessage
 from bevformer_ros.ros.topics import LIDAR_FRAME, TRUTH
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.observe import Observation, observe
-from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, SimulatedCamera, surround_rig
+from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, SimulatedCamera, configured_camera, surround_rig
 from bevformer_ros.simulation.sensor import published
 from bevformer_ros.simulation.world import START_NS, World
 from bevformer_ros.types import SECOND_NS
@@ -45,12 +45,18 @@ class _Record:
     message: Any
 
 
-def simulate(path: str | Path, rig: RigConfig, drive: Drive, storage: Storage = "mcap") -> None:
+def simulate(
+    path: str | Path,
+    rig: RigConfig,
+    drive: Drive,
+    storage: Storage = "mcap",
+    cameras: tuple[SimulatedCamera, ...] | None = None,
+) -> None:
     """Write the drive as the rig's topics into a new bag; messages lie in it in the order of their stamps.
 
-    Raises ValueError for a rig with cameras that the simulated car lacks.
+    cameras: those of the rig, in its order; None for what `cameras_of` makes of it. Raises ValueError as that does.
     """
-    cameras = cameras_of(rig, drive.size)
+    cameras = cameras or cameras_of(rig, drive.size)
     world = drive.world()
     with BagWriter(path, storage, replace_unfinished=True) as bag:
         bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
@@ -62,13 +68,21 @@ def simulate(path: str | Path, rig: RigConfig, drive: Drive, storage: Storage = 
 
 
 def cameras_of(rig: RigConfig, size: tuple[int, int]) -> tuple[SimulatedCamera, ...]:
-    simulated = {camera.name: camera for camera in surround_rig(*size)}
-    strangers = [camera.name for camera in rig.cameras if camera.name not in simulated]
+    """The rig's cameras as it describes them, else those of the nuScenes car with images of a size. Raises ValueError
+    for a camera that neither knows."""
+    ours = {camera.name: camera for camera in surround_rig(*size)}
+    strangers = [camera.name for camera in rig.cameras if camera.simulated is None and camera.name not in ours]
     if strangers:
         raise ValueError(
-            f"the simulated car has no camera {', '.join(strangers)}; the rig may name {', '.join(simulated)}"
+            f"the simulated car has no camera {', '.join(strangers)}; the rig may name {', '.join(ours)}, or describe "
+            "its own under simulated"
         )
-    return tuple(simulated[camera.name] for camera in rig.cameras)
+    return tuple(
+        replace(ours[camera.name], field_of_view_deg=camera.field_of_view_deg)
+        if camera.simulated is None
+        else configured_camera(camera.name, camera.simulated, camera.exposure_offset_ms, camera.field_of_view_deg)
+        for camera in rig.cameras
+    )
 
 
 def static_transforms(rig: RigConfig, cameras: Iterable[SimulatedCamera]) -> TFMessage:
@@ -102,7 +116,8 @@ def _messages(observation: Observation, rig: RigConfig) -> Iterator[tuple[int, s
     for config, camera in zip(rig.cameras, observation.frame.cameras, strict=True):
         assert camera is not None
         header = header_of(camera.stamp_ns, camera.name)
-        yield camera.stamp_ns, config.camera_info_topic, camera_info(header, camera.image.shape, camera.intrinsics)
+        info = camera_info(header, camera.image.shape, camera.intrinsics, camera.lens)
+        yield camera.stamp_ns, config.camera_info_topic, info
         if config.compressed:
             image = jpeg_to_message(_jpeg(camera.image), header)
         else:

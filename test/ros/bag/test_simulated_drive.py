@@ -13,7 +13,8 @@ from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.resources import share_directory
 from bevformer_ros.ros.bag.files import BagReader, deserialize
-from bevformer_ros.ros.bag.simulated_drive import simulate
+from bevformer_ros.ros.bag.recorded_cameras import recorded_cameras
+from bevformer_ros.ros.bag.simulated_drive import cameras_of, simulate
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, StampedFrame
 from bevformer_ros.ros.image_decoding import decode_image
@@ -136,3 +137,28 @@ def test_refusals(tmp_path):
         simulate(tmp_path / "bag", replace(rig, cameras=(*rig.cameras, stranger)), DRIVE)
     with pytest.raises(ValueError, match="rate is 0"):
         Drive(rate=0)
+
+
+def test_the_cameras_of_a_rig_may_be_its_own(tmp_path):
+    """A fisheye from the YAML: what CameraInfo and tf of its bag say makes the same camera again."""
+    fisheyes = load_yaml(RigConfig, RIGS / "nuscenes_fisheye.yaml")
+    one = fisheyes.cameras[1]
+    small = replace(one.simulated, size=(160, 90), focal_length=48.0, principal_point=(80.5, 49.5))
+    rig = replace(fisheyes, cameras=(replace(one, simulated=small),), reference_camera=one.name)
+    simulate(tmp_path / "bag", rig, replace(DRIVE, seconds=0.2))
+    (wanted,) = cameras_of(rig, DRIVE.size)
+    (found,) = recorded_cameras(tmp_path / "bag", rig)
+    assert (wanted.lens.model, wanted.width, wanted.height) == ("equidistant", 160, 90)
+    for name in ("name", "width", "height", "exposure_offset_ns", "lens", "field_of_view_deg"):
+        assert getattr(found, name) == getattr(wanted, name), name
+    np.testing.assert_allclose(found.intrinsics, wanted.intrinsics)
+    np.testing.assert_allclose(found.base_from_camera, wanted.base_from_camera, atol=1e-9)
+    with pytest.raises(ValueError, match="has no message on /nowhere"):
+        recorded_cameras(tmp_path / "bag", replace(rig, cameras=(replace(rig.cameras[0], image_topic="/nowhere"),)))
+
+
+def test_a_camera_that_nobody_describes_is_refused():
+    rig = load_yaml(RigConfig, RIGS / "nuscenes.yaml")
+    strange = replace(rig, cameras=(replace(rig.cameras[0], name="roof"),), reference_camera="roof")
+    with pytest.raises(ValueError, match="no camera roof; .* or describe its own under simulated"):
+        cameras_of(strange, DRIVE.size)
