@@ -16,6 +16,7 @@ from bevformer_ros import geometry
 from bevformer_ros.lens import project_lines, undistortion_maps
 from bevformer_ros.taxonomy import CLASS_NAMES, CLASSES
 from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
+from bevformer_ros.unfinished import written_whole
 
 Image = NDArray[np.uint8]
 
@@ -333,7 +334,12 @@ def _legend(width: int, boxes: Detections3D) -> Image:
 
 
 def write_picture(path: Path, image: Image) -> None:
-    """Raises OSError where the picture cannot be written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), image):
-        raise OSError(f"{path} cannot be written as a picture; does its name end in .png or .jpg?")
+    """As the end of the name says. Raises ValueError for one that says nothing, OSError where it cannot be written."""
+    try:
+        encoded, data = cv2.imencode(path.suffix, image)
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        raise ValueError(f"{path} cannot be written as a picture, its name must end in .png or .jpg")
+    with written_whole(path) as partial:
+        partial.write_bytes(data.tobytes())

@@ -65,9 +65,11 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except KeyboardInterrupt as interrupt:
-        command = next(iter(words), "")
-        print(f"bevformer-ros {command}: interrupted; give the same command again for what is left", file=sys.stderr)
-        return 128 + next(iter(interrupt.args), signal.SIGINT)
+        number = next(iter(interrupt.args), signal.SIGINT)
+    # Outside of the handler, so that what broke off is gone, and its progress bar has ended its line.
+    command = next(iter(words), "")
+    print(f"bevformer-ros {command}: interrupted; give the same command again for what is left", file=sys.stderr)
+    return 128 + number
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -101,5 +103,6 @@ def _run(words: Sequence[str]) -> int:
     try:
         return int(arguments.run(arguments))
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"bevformer-ros {arguments.command}: {error}", file=sys.stderr)
-        return 1
+        reason = str(error)
+    print(f"bevformer-ros {arguments.command}: {reason}", file=sys.stderr)  # outside for the reason above
+    return 1

@@ -29,7 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
         scenes = sorted(record["name"] for record in dataset.scene)
     for scene in scenes:
         path = arguments.output if scenes == arguments.scene and len(scenes) == 1 else arguments.output / scene
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if len(scenes) > 1 and path.exists():
+            print(f"{path} is there already")
+            continue
         images = nuscenes_to_bag(dataset, scene, path, rig, arguments.storage)
         print(f"{images} images in {path}")
     return 0

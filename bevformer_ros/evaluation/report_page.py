@@ -6,11 +6,13 @@ The page is config/report/; it draws everything from data.js, which is written h
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,8 +139,8 @@ def _frame(moment: Moment, sample: EvaluationSample) -> dict[str, Any]:
     heading = float(np.arctan2(world[1, 0], world[0, 0]))
     return {
         "bag": moment.bag.name,
-        "path": str(moment.bag),
-        "topic": moment.topic,
+        "path": shlex.quote(str(moment.bag)),
+        "topic": shlex.quote(moment.topic),
         "stamp": f"{moment.stamp_ns // SECOND_NS}.{moment.stamp_ns % SECOND_NS:09d}",
         "seconds": moment.seconds,
         "ego": [round(float(world[0, 3]), 2), round(float(world[1, 3]), 2), round(heading, 4)],
@@ -146,7 +148,7 @@ def _frame(moment: Moment, sample: EvaluationSample) -> dict[str, Any]:
         "views": [
             {
                 "camera": view.camera,
-                "picture": view.picture,
+                "picture": quote(view.picture),
                 "width": view.size[0],
                 "height": view.size[1],
                 "intrinsics": np.round(view.intrinsics, 3).tolist(),

@@ -16,6 +16,7 @@ from bevformer_ros.evaluation.attributes import with_guessed_attributes
 from bevformer_ros.evaluation.protocol import best, in_range, protocol
 from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASS_NAMES, NO_ATTRIBUTE
 from bevformer_ros.types import Detections3D
+from bevformer_ros.unfinished import written_whole
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ def submission(results: Mapping[str, SampleResult | None]) -> dict[str, Any]:
 
 
 def write_submission(path: Path, results: Mapping[str, SampleResult | None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(submission(results)), encoding="utf-8")
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(submission(results)), encoding="utf-8")
 
 
 def _sample_boxes(token: str, result: SampleResult) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from bevformer_ros.config import from_dict
 from bevformer_ros.error_model import ErrorModel
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.taxonomy import CLASS_NAMES, one_per_class
+from bevformer_ros.unfinished import written_whole
 
 LOGGER = logging.getLogger(__name__)
 
@@ -167,7 +168,14 @@ def save_checkpoint(
         _score_thresholds(path, metadata)
     if error_model is not None:
         metadata[ERROR_MODEL_KEY] = json.dumps(asdict(error_model))
-    save_file(tensors, path, metadata=metadata)
+    with written_whole(path) as partial:
+        partial.touch()
+        usual_mode = partial.stat().st_mode
+        try:
+            save_file(tensors, partial, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(f"{partial} cannot be written: {error}") from error
+        partial.chmod(usual_mode)  # safetensors lets nobody else read it
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], partial: bool = False) -> list[str]:

@@ -29,6 +29,7 @@ from bevformer_ros.training.config import TrainingConfig
 from bevformer_ros.training.curves import draw_curves, read_metrics
 from bevformer_ros.training.datasets import open_dataset
 from bevformer_ros.training.trainer import METRICS, WEIGHTS, Trainer
+from bevformer_ros.unfinished import written_whole
 
 TABLE, CURVES = "table.md", "convergence.png"
 COLUMNS = ("mAP", "NDS", "mATE", "mAVE", "class loss", "box loss")
@@ -164,7 +165,8 @@ class Study:
             "machine": machine(self.device),
             "scores": scores.as_json(),
         }
-        self.result_file(arm, seed).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        with written_whole(self.result_file(arm, seed)) as partial:
+            partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         return result
 
     def _image_part(self, arm: str | None, seed: int) -> dict[str, Tensor] | None:

@@ -29,6 +29,8 @@ from bevformer_ros.training.clips import Clips
 from bevformer_ros.training.config import HeldOutConfig, OptimiserConfig, TrainingConfig
 from bevformer_ros.training.labelled_frame import DriveDataset
 from bevformer_ros.training.network_with_losses import NetworkWithLosses
+from bevformer_ros.unfinished import written_whole
+from bevformer_ros.worker_process import follow_parent, starting_workers
 
 CHECKPOINT, WEIGHTS, METRICS = "checkpoint.pt", "weights.safetensors", "metrics.csv"
 
@@ -91,6 +93,8 @@ class Trainer:
         directory.mkdir(parents=True, exist_ok=True)
         if (directory / CHECKPOINT).exists():
             self.restore(directory / CHECKPOINT)
+        if self.rank == 0:
+            _forget_after(directory / METRICS, self.round)
         rounds = range(self.round, self.config.rounds)
         for batches in tqdm(self._loader(workers), total=len(rounds), desc="rounds", disable=self.rank > 0):
             metrics = self.train_round(batches)
@@ -125,17 +129,18 @@ class Trainer:
             return iter(())
         # With a generator of its own the loader draws nothing from the one that a checkpoint restores.
         generator = torch.Generator()
-        return iter(
-            DataLoader(
-                self._clips,
-                batch_sampler=rounds,
-                num_workers=workers,
-                collate_fn=ClipBatches(self.trained.network.config),
-                generator=generator,
-                # A forked process inherits locks of threads that it does not have, OpenCV's among them.
-                multiprocessing_context="spawn" if workers else None,
-            )
+        loader = DataLoader(
+            self._clips,
+            batch_sampler=rounds,
+            num_workers=workers,
+            collate_fn=ClipBatches(self.trained.network.config),
+            generator=generator,
+            # A forked process inherits locks of threads that it does not have, OpenCV's among them.
+            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=follow_parent,
         )
+        with starting_workers():
+            return iter(loader)
 
     def train_round(self, batches: list[Batch]) -> dict[str, float]:
         """One step for each batch; mean losses by name, and what else is worth a look."""
@@ -181,9 +186,11 @@ class Trainer:
 
     def save(self, directory: Path) -> None:
         save_checkpoint(directory / WEIGHTS, self.averaged_weights(), self.trained.network.config)
-        unfinished = directory / f"{CHECKPOINT}.unfinished"
-        torch.save(self._state(), unfinished)
-        unfinished.replace(directory / CHECKPOINT)
+        with written_whole(directory / CHECKPOINT) as partial:
+            try:
+                torch.save(self._state(), partial)
+            except RuntimeError as error:
+                raise OSError(f"{partial} cannot be written, is the disk full? {error}") from error
 
     def _state(self) -> dict[str, Any]:
         parts = self._stateful()
@@ -221,6 +228,16 @@ def learning_rate_share(step: int, steps: int, config: OptimiserConfig) -> float
         return (step + 1) / config.warm_up
     progress = (step - config.warm_up) / max(steps - config.warm_up, 1)
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def _forget_after(path: Path, last: int) -> None:
+    """Take away the rounds after a checkpoint that a run goes on from: they are done again."""
+    if not path.exists():
+        return
+    header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [row for row in rows if row.endswith("\n") and int(row.partition(",")[0]) <= last]
+    with written_whole(path) as partial:
+        partial.write_text("".join([header, *kept]), encoding="utf-8")
 
 
 def _log(path: Path, metrics: dict[str, float]) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("nuscenes", reason="needs nuscenes-devkit, which `make env` installs")
 
+from support import REPOSITORY
+
 from bevformer_ros.evaluation.protocol import EvaluationSample, score
 from bevformer_ros.evaluation.report_page import (
     Moment,
@@ -98,6 +100,20 @@ def test_every_moment_is_in_the_data_with_what_belongs_together(tmp_path):
     assert [frame["stamp"] for frame in data["frames"]] == ["7.000000001", "7.000000002", "7.000000003"]
     found = [[row[-3:] for row in boxes] for boxes in data["runs"][0]["boxes"]]
     assert found == [[], [[0.8, 0, 0.0]], [[0.4, -1, None]]]  # score, row of the truth, error of the heading
+
+
+def test_names_are_shown_and_never_run(tmp_path):
+    """The page writes text, never markup; what it offers to a shell or as an address is quoted."""
+    view = View("CAM", "frames/100% #1.jpg", (160, 90), np.eye(3), np.eye(4))
+    moment = Moment(Path("/bags/my drive; rm"), "/truth$(rm)", 1, 0.0, np.eye(4), [view])
+    shown = report_data(ReportContent("<b>", "", [moment], [run(samples=SAMPLES[:1])], 0.3))["frames"][0]
+    assert (shown["path"], shown["topic"]) == ("'/bags/my drive; rm'", "'/truth$(rm)'")
+    assert shown["views"][0]["picture"] == "frames/100%25%20%231.jpg"
+    own = [file for file in (REPOSITORY / "config" / "report").glob("*.js") if not file.name.startswith("uPlot")]
+    assert len(own) == 4
+    for file in own:
+        for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+            assert way not in file.read_text(encoding="utf-8"), file
 
 
 def test_an_unknown_velocity_is_none(tmp_path):

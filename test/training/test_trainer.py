@@ -85,6 +85,30 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_rounds_that_are_done_again_stand_in_the_metrics_once(tmp_path: Path) -> None:
+    """The run was killed in its third round, in the middle of a line; its last checkpoint is of the second."""
+    Trainer(CONFIG, MODEL, DRIVES).run(tmp_path / "whole", workers=0)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    interrupted = Trainer(CONFIG, MODEL, DRIVES)
+    for batches in list(interrupted._loader(0))[:2]:
+        interrupted.train_round(batches)
+    interrupted.save(parts)
+    whole = (tmp_path / "whole" / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
+    (parts / METRICS).write_text("".join(whole[:4]) + whole[4][:5], encoding="utf-8")
+    Trainer(CONFIG, MODEL, DRIVES).run(parts, workers=0)
+    with (parts / METRICS).open(encoding="utf-8") as file:
+        assert [row["round"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+
+
+def test_others_may_read_what_a_run_leaves(tmp_path: Path) -> None:
+    """As the umask has it."""
+    Trainer(CONFIG, MODEL, DRIVES).save(tmp_path)
+    (tmp_path / "usual").touch()
+    modes = {file.name: file.stat().st_mode for file in tmp_path.iterdir()}
+    assert modes[CHECKPOINT] == modes[WEIGHTS] == modes["usual"]
+
+
 def test_a_run_leaves_metrics_and_weights_that_load(tmp_path: Path) -> None:
     Trainer(CONFIG, MODEL, DRIVES).run(tmp_path, workers=1)
     with (tmp_path / METRICS).open(encoding="utf-8") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from bevformer_ros.ros.messages import DetectorStatus
 from bevformer_ros.ros.topics import OUTPUT_STATUS, BoxTopics
 from bevformer_ros.ros.transform_tree import NoTransformError
 from bevformer_ros.types import SECOND_NS
+from bevformer_ros.unfinished import written_whole
 
 _UNTRAINED = "UNTRAINED network (random weights): its boxes mean nothing"
 
@@ -51,12 +53,24 @@ def report(
     truth: BoxTopics,
     pictures: Pictures,
 ) -> None:
-    """Write the report of one run or two over the same drives into a folder that is not there yet.
+    """Write the report of one run or two over the same drives into a folder that is not there until it is complete.
 
     Raises ValueError where the folder is there, or the runs are not about the same drives.
     """
     if folder.exists():
         raise ValueError(f"{folder} exists already; remove it or name another folder")
+    with written_whole(folder) as partial:
+        _write(partial, runs, drives, rig, truth, pictures)
+
+
+def _write(
+    folder: Path,
+    runs: Sequence[Evaluation],
+    drives: Sequence[Path],
+    rig: RigConfig,
+    truth: BoxTopics,
+    pictures: Pictures,
+) -> None:
     summaries = [run for evaluation in runs for run in evaluation.runs.values()]
     (folder / "frames").mkdir(parents=True)
     share = max(1, pictures.most // len(drives))
@@ -101,7 +115,8 @@ def _views(folder: Path, name: str, scene: BagScene, stamp_ns: int, width: int) 
     cameras = {camera.name: camera for camera in frame.cameras if camera is not None}
     views = []
     for camera in (cameras[name] for name in panel_order(list(cameras))):
-        picture, scale = f"frames/{name}-{camera.name}.jpg", width / camera.image.shape[1]
+        picture = f"frames/{quote(f'{name}-{camera.name}', safe='')}.jpg"
+        scale = width / camera.image.shape[1]
         height = round(camera.image.shape[0] * scale)
         resized = cv2.resize(rectified(camera), (width, height), interpolation=cv2.INTER_AREA)
         write_picture(folder / picture, np.asarray(resized, np.uint8))

@@ -104,7 +104,7 @@ def decode_video(source: Path, target: Path, storage: Storage = "mcap") -> dict[
     Raises ValueError for a bag without any, and for a codec that is not known.
     """
     streams: dict[str, Stream] = {}
-    with BagReader(source) as bag, BagWriter(target, storage) as copy:
+    with BagReader(source) as bag, BagWriter(target, storage, replace_unfinished=True) as copy:
         streams = {name: Stream() for name, topic in bag.topics.items() if topic.type_name in DEFINITIONS}
         if not streams:
             raise ValueError(f"{source} has no topic of {' or '.join(DEFINITIONS)}; it has {', '.join(bag.topics)}")
