@@ -30,7 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     topics = BoxTopics(arguments.boxes, arguments.kinematics)
     found = inspect_rig(rig, arguments.bag, topics, BevGridConfig().range, arguments.at)
     title = f"{arguments.bag.name}   {found.frame.stamp_ns / SECOND_NS:.3f} s   the grid should lie on the road"
-    write_picture(arguments.output, draw_surround(found.frame, found.boxes, title, view_width=arguments.width))
+    picture = draw_surround(
+        found.frame, found.boxes, title, bev_from_base=found.bev_from_road, view_width=arguments.width
+    )
+    write_picture(arguments.output, picture)
     print(found.description)
     for problem in found.problems:
         print(f"CHECK: {problem}")

@@ -10,7 +10,7 @@ from bevformer_ros.commands.options import add_output, add_rig, rig_of
 from bevformer_ros.datasets.keyframe import keyframe_surround_frame, keyframe_truth, load_keyframe
 from bevformer_ros.drawing import draw_surround, write_picture
 from bevformer_ros.ros.bag.scene import scene_at
-from bevformer_ros.ros.topics import TRUTH, BoxTopics
+from bevformer_ros.ros.topics import OUTPUT, TRUTH, BoxTopics
 from bevformer_ros.types import SECOND_NS, Detections3D
 
 
@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ground", action="store_true", help="draw the horizon, a grid of 10 m and a car's outline, as without boxes"
     )
     add_rig(parser, "bag: topics and frames")
-    parser.add_argument("--boxes", default=TRUTH.boxes, metavar="TOPIC", help="bag: (default %(default)s)")
-    parser.add_argument("--kinematics", default=TRUTH.kinematics, metavar="TOPIC", help="bag: (default %(default)s)")
+    parser.add_argument("--results", type=Path, metavar="OUT", help="bag: draw what was detected in it, from this bag")
+    parser.add_argument("--boxes", metavar="TOPIC", help=f"bag: (default {TRUTH.boxes}, of results {OUTPUT.boxes})")
+    parser.add_argument("--kinematics", metavar="TOPIC", help="bag: (default: those that belong to the boxes)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -35,8 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
         found: Detections3D | None = keyframe_truth(keyframe)
         bev_from_base = geometry.invert(keyframe["lidar_to_ego"])
     else:
-        topics = BoxTopics(arguments.boxes, arguments.kinematics)
-        frame, found, bev_from_base = scene_at(source, rig_of(arguments), topics, arguments.at)
+        usual = TRUTH if arguments.results is None else OUTPUT
+        topics = BoxTopics(arguments.boxes or usual.boxes, arguments.kinematics or usual.kinematics)
+        frame, found, bev_from_base = scene_at(source, rig_of(arguments), topics, arguments.at, arguments.results)
     boxes = Detections3D.empty(frame.stamp_ns) if found is None else found
     ground = bev_from_base if arguments.ground or found is None else None
     title = f"{source.name}   {len(boxes)} boxes   {frame.stamp_ns / SECOND_NS:.3f} s"

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from bevformer_ros.config import BevFrameConfig, CameraConfig, RigConfig
+from bevformer_ros.lens import unproject, virtual_pinhole
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.ros.node.rig_check import CameraView, angle_between, heading_of_name
 from bevformer_ros.ros.rig_survey import FoundCamera, Survey
@@ -26,6 +28,7 @@ _FOCAL_BEHIND = 0.505
 
 _BESIDE_DEG = 25.0  # two cameras nearer to each other than this show the same
 _FRONT_DEG = 60.0
+_WIDEST_PINHOLE_DEG = 100.0  # in place of a fisheye; a wider one shows its sides stretched and its middle small
 _SENSIBLE_HEIGHTS = (0.7, 3.5)  # metres of cameras above ground
 _SENSIBLE_FOCALS = (0.6, 1.6)  # against the model's own
 _SAME_RATE = 0.9
@@ -52,8 +55,13 @@ class Proposal:
 
 @dataclass(frozen=True)
 class _Candidate:
+    """view: through the lens. field_of_view_deg: of the pinhole in place of a fisheye, None for others. pinhole:
+    (3, 3), intrinsics of what the network gets."""
+
     found: FoundCamera
     view: CameraView
+    field_of_view_deg: float | None
+    pinhole: NDArray[np.float64]
     model_camera: str
     rate: float
 
@@ -107,11 +115,23 @@ def _candidate(found: FoundCamera, model: ModelConfig) -> _Candidate:
         found.name,
         heading=float(np.degrees(np.arctan2(axis[1], axis[0]))),
         pitch=float(np.degrees(np.arcsin(np.clip(axis[2], -1, 1)))),
-        fov=float(np.degrees(2 * np.arctan(found.size[0] / 2 / found.intrinsics[0, 0]))),
+        fov=_field_of_view(found),
     )
+    fisheye = found.lens.model == "equidistant"
+    field_of_view_deg = round(min(view.fov, _WIDEST_PINHOLE_DEG), 1) if fisheye else None
+    pinhole = virtual_pinhole(found.intrinsics, found.size[0], field_of_view_deg)
     nearest = min(model.cameras, key=lambda name: angle_between(view.heading, heading_of_name(name) or 0.0))
     steps = np.diff(np.unique(found.stamps_ns))
-    return _Candidate(found, view, nearest, SECOND_NS / float(np.median(steps)) if len(steps) else 0.0)
+    rate = SECOND_NS / float(np.median(steps)) if len(steps) else 0.0
+    return _Candidate(found, view, field_of_view_deg, pinhole, nearest, rate)
+
+
+def _field_of_view(found: FoundCamera) -> float:
+    """Degrees, between what the middle of the left and the right edge show."""
+    row = found.intrinsics[1, 2]
+    rays = unproject(found.lens, found.intrinsics, np.array([[-0.5, row], [found.size[0] - 0.5, row]]))
+    angles = np.arctan2(np.abs(rays[:, 0]), rays[:, 2])
+    return float(np.degrees(np.nan_to_num(angles, nan=found.lens.widest_angle).sum()))
 
 
 def _beside(one: _Candidate, candidates: Sequence[_Candidate]) -> str:
@@ -149,6 +169,7 @@ def _config(one: _Candidate, offset_ms: float, model: ModelConfig) -> CameraConf
         found.rectified,
         crop=_crop(one, model.image.source_size),
         model_camera=one.model_camera,
+        field_of_view_deg=one.field_of_view_deg,
         exposure_offset_ms=offset_ms,
     )
 
@@ -159,7 +180,7 @@ def _crop(one: _Candidate, source_size: tuple[int, int]) -> tuple[int, int, int,
     wanted = round(width * source_size[1] / source_size[0])
     if wanted >= height:
         return None
-    focal, center = one.found.intrinsics[1, 1], one.found.intrinsics[1, 2]
+    focal, center = one.pinhole[1, 1], one.pinhole[1, 2]
     horizon = center + focal * np.tan(np.radians(one.view.pitch))
     top = int(np.clip(round(horizon - _HORIZON * wanted), 0, height - wanted))
     return 0, top, width, top + wanted
@@ -171,7 +192,9 @@ def _remarks(one: _Candidate, reference: _Candidate, ground: float, beside: str,
     angles = f"heading {view.heading:+.0f}°, pitch {view.pitch:+.0f}°, field of view {view.fov:.0f}°"
     remarks = [f"{angles}, {above:.2f} m above ground, {found.size[0]} x {found.size[1]}, {one.rate:.1f} Hz"]
     trained = _FOCAL_BEHIND if heading_of_name(one.model_camera) == 180.0 else _FOCAL
-    larger = found.intrinsics[0, 0] / found.size[0] / trained
+    if one.field_of_view_deg is not None:
+        remarks.append(f"a fisheye; the network gets a pinhole's image of {one.field_of_view_deg:g}° in its place")
+    larger = one.pinhole[0, 0] / found.size[0] / trained
     remarks.append(f"things look {larger:.2f} times as large as the model knows them from {one.model_camera}")
     if not _SENSIBLE_FOCALS[0] <= larger <= _SENSIBLE_FOCALS[1]:
         remarks.append("CHECK: that is far from what it has learned; expect less of this camera")

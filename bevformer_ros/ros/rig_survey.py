@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bevformer_ros.lens import Lens
 from bevformer_ros.ros.calibration import camera_model
 from bevformer_ros.ros.conversions import stamp_to_ns
 from bevformer_ros.ros.image_decoding import image_size
@@ -29,8 +30,8 @@ _GREY = ("mono8", "8UC1")
 
 @dataclass(frozen=True)
 class FoundCamera:
-    """size: width, height of its images. intrinsics: (3, 3) of them. base_from_camera: (4, 4), of the optical frame.
-    stamps_ns: of its images, as they came."""
+    """size: width, height of its images. intrinsics: (3, 3) of them, and the lens before them. base_from_camera:
+    (4, 4), of the optical frame. stamps_ns: of its images, as they came."""
 
     name: str
     image_topic: str
@@ -39,6 +40,7 @@ class FoundCamera:
     rectified: bool
     size: tuple[int, int]
     intrinsics: NDArray[np.float64]
+    lens: Lens
     base_from_camera: NDArray[np.float64]
     stamps_ns: tuple[int, ...]
 
@@ -180,7 +182,7 @@ class RigSurvey:
 
     def _camera(self, name: str, topic: str, info_topic: str, base_frame: str) -> FoundCamera:
         entry, rectified = self._images[topic], _is_rectified(topic)
-        intrinsics = camera_model(self._infos[info_topic], entry.size, rectified)[0]
+        intrinsics, lens = camera_model(self._infos[info_topic], entry.size, rectified)
         middle = sorted(entry.stamps_ns)[len(entry.stamps_ns) // 2]
         return FoundCamera(
             name,
@@ -190,6 +192,7 @@ class RigSurvey:
             rectified,
             entry.size,
             intrinsics,
+            lens,
             self._transforms.look_up(base_frame, entry.frame_id, middle),
             tuple(entry.stamps_ns),
         )

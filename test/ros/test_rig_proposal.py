@@ -12,6 +12,7 @@ pytest.importorskip("rosbags", reason="needs rosbags: pip install '.[bags]'")
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.inference.preprocessing import ImagePlan
+from bevformer_ros.lens import PINHOLE, Lens
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.resources import config_file
 from bevformer_ros.ros.rig_proposal import propose, yaml_text
@@ -31,7 +32,15 @@ def camera(
     focal = size[0] / 2 / np.tan(np.radians(fov) / 2)
     intrinsics = np.array([[focal, 0, size[0] / 2], [0, focal, size[1] / 2], [0, 0, 1]])
     stamps = tuple(round(1e9 + offset_ms * MS) + period_ns * index for index in range(20))
-    return FoundCamera(name, f"/{name}", f"/{name}/info", True, False, size, intrinsics, forward @ optical, stamps)
+    mount = forward @ optical
+    return FoundCamera(name, f"/{name}", f"/{name}/info", True, False, size, intrinsics, PINHOLE, mount, stamps)
+
+
+def fisheye(name, heading, fov, size=(1600, 1200)):
+    focal = size[0] / np.radians(fov)
+    intrinsics = np.array([[focal, 0, size[0] / 2 - 0.5], [0, focal, size[1] / 2], [0, 0, 1]])
+    lens = Lens("equidistant", (0.0, 0.0, 0.0, 0.0))
+    return replace(camera(name, heading, size=size), intrinsics=intrinsics, lens=lens)
 
 
 def survey(*cameras, ground=None, left_out=()):
@@ -142,6 +151,18 @@ def test_what_a_person_should_check():
     assert "things look 2.85 times as large" in remarks and "CHECK: that is far from what it has learned" in remarks
     assert "CHECK: no camera of a car is so high above ground" in remarks
     assert "left out: /depth: no picture" in proposal.remarks
+
+
+@pytest.mark.parametrize(("fov", "shown", "larger"), [(190.0, 100.0, "0.53"), (80.0, 80.0, "0.75")])
+def test_a_fisheye_gets_a_pinhole_in_its_place(fov, shown, larger):
+    proposal = propose(survey(fisheye("eye", 0, fov)), MODEL)
+    (config,) = proposal.rig.cameras
+    assert config.field_of_view_deg == pytest.approx(shown, abs=0.1)
+    assert config.crop == (0, 110, 1600, 1010)
+    remarks = remarks_of(proposal, "eye")
+    assert f"field of view {fov:.0f}°" in remarks
+    assert f"a fisheye; the network gets a pinhole's image of {shown:g}° in its place" in remarks
+    assert f"things look {larger} times as large" in remarks
 
 
 def test_a_model_whose_cameras_do_not_say_where_they_look():

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig
 from bevformer_ros.ros.bag.files import BagReader
-from bevformer_ros.ros.bag.scene import BagScene
+from bevformer_ros.ros.bag.scene import BagScene, scene_at
 from bevformer_ros.ros.node.rig_check import description, suspicions
 from bevformer_ros.ros.topics import BoxTopics
 from bevformer_ros.ros.transform_tree import NoTransformError
-from bevformer_ros.types import SECOND_NS, Detections3D, SurroundFrame
+from bevformer_ros.types import Detections3D, SurroundFrame
 
 BevRange = tuple[float, float, float, float, float, float]
 
@@ -25,8 +25,8 @@ _SENSIBLE_HEIGHTS = (0.7, 3.5)  # of cameras above it
 
 @dataclass(frozen=True)
 class RigInspection:
-    """boxes: of the bag's truth, none without it. bev_from_road: (4, 4), of the level below the BEV frame at which the
-    model believes the road. problems: what is implausible."""
+    """boxes: of the bag's truth, none without it. bev_from_road: (4, 4), of the base frame moved up or down to
+    where the model believes the road. problems: what is implausible."""
 
     frame: SurroundFrame
     boxes: Detections3D
@@ -43,26 +43,19 @@ def inspect_rig(
     topics: of the truth, which the bag may lack. bev_range: of the model, x, y, z minima, then maxima.
     Raises ValueError where the bag does not hold what the rig names, or no poses.
     """
+    try:
+        frame, boxes, bev_from_base = scene_at(path, rig, topics, seconds)
+    except NoTransformError as error:
+        raise ValueError(f"{path}: {error}; do the frames of the rig have these names in tf?") from error
     with BagReader(path) as bag:
-        scene = BagScene(bag, rig)
-        (reference,) = (camera for camera in rig.cameras if camera.name == rig.reference_camera)
-        with_truth = topics.boxes in bag.topics
-        stamps = scene.stamps(topics.boxes if with_truth else reference.image_topic)
-        if not stamps:
-            raise ValueError(f"{path} has no message on {reference.image_topic}")
-        wanted = (bag.start_ns + bag.end_ns) / 2 if seconds is None else bag.start_ns + seconds * SECOND_NS
-        stamp_ns = min(stamps, key=lambda stamp: abs(stamp - wanted))
-        try:
-            frame = scene.frame(stamp_ns)
-            base_from_bev = scene.base_from_bev(stamp_ns)
-            boxes = scene.boxes(topics, stamp_ns) if with_truth else Detections3D.empty(stamp_ns)
-        except NoTransformError as error:
-            raise ValueError(f"{path}: {error}; do the frames of the rig have these names in tf?") from error
-        problems = suspicions(frame, base_from_bev, scene.image_frames())
+        image_frames = BagScene(bag, rig).image_frames()
+    problems = suspicions(frame, geometry.invert(bev_from_base), image_frames)
+    bev_from_road = bev_from_base.copy()
+    bev_from_road[2, 3] = -_MODEL_ABOVE_ROAD
     return RigInspection(
         frame,
-        boxes,
-        geometry.transform_from_rpy((0.0, 0.0, -_MODEL_ABOVE_ROAD), (0.0, 0.0, 0.0)),
+        Detections3D.empty(frame.stamp_ns) if boxes is None else boxes,
+        bev_from_road,
         description(frame, bev_range),
         (*map(str, problems), *_of_cameras(rig, frame)),
     )

@@ -58,9 +58,11 @@ class BagScene:
         self._bag, self._rig = bag, rig
         self.transforms = transforms_of(bag)
 
-    def stamps(self, topic: str) -> list[int]:
-        """Header stamps of all messages of boxes or images on a topic."""
-        found = self._bag.objects({topic: (Detection3DArray, *_IMAGES)})
+    def stamps(self, topic: str, source: BagReader | None = None) -> list[int]:
+        """Header stamps of all messages of boxes or images on a topic, from another bag where one is given; none where
+        that lacks it."""
+        bag = source or self._bag
+        found = bag.objects({topic: (Detection3DArray, *_IMAGES)}) if topic in bag.topics else ()
         return [stamp_to_ns(message.header.stamp) for _, message in found]
 
     def image_frames(self) -> dict[str, str]:
@@ -165,16 +167,19 @@ class BagScene:
 
 
 def scene_at(
-    path: Path, rig: RigConfig, topics: BoxTopics, seconds: float | None
+    path: Path, rig: RigConfig, topics: BoxTopics, seconds: float | None, results: Path | None = None
 ) -> tuple[SurroundFrame, Detections3D | None, NDArray[np.float64]]:
     """The frame, the boxes of a topic and bev_from_base (4, 4) nearest to `seconds` after the bag's start; its middle
-    where None. In a bag without such boxes it is the reference camera's image that is nearest, and there are None."""
-    with BagReader(path) as bag:
+    where None. In a bag without such boxes it is the reference camera's image that is nearest, and there are None.
+
+    results: the bag that holds the boxes, where it is another one.
+    """
+    with BagReader(path) as bag, BagReader(results or path) as boxed:
         scene = BagScene(bag, rig)
         wanted = round((bag.start_ns + bag.end_ns) / 2 if seconds is None else bag.start_ns + seconds * SECOND_NS)
-        stamps = scene.stamps(topics.boxes) if topics.boxes in bag.topics else []
+        stamps = scene.stamps(topics.boxes, boxed)
         stamp_ns = min(stamps, key=lambda stamp: abs(stamp - wanted)) if stamps else scene.reference_stamp(wanted)
-        boxes = scene.boxes(topics, stamp_ns) if stamps else None
+        boxes = scene.boxes(topics, stamp_ns, boxed) if stamps else None
         return scene.frame(stamp_ns), boxes, geometry.invert(scene.base_from_bev(stamp_ns))
 
 
