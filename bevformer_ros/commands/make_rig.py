@@ -7,7 +7,9 @@ from pathlib import Path
 
 from bevformer_ros.commands.detector_options import add_setting, config_of
 from bevformer_ros.commands.options import add_output
+from bevformer_ros.ros.bag.bag_survey import survey_of_bag
 from bevformer_ros.ros.rig_proposal import propose, yaml_text
+from bevformer_ros.ros.rig_survey import RigSurvey
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,17 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fixed-frame", default="", help="tf frame in which it moves (default: found in tf)")
 
 
+def survey_of_running(seconds: float) -> RigSurvey:
+    try:
+        from bevformer_ros.ros.live.graph_survey import survey_of_graph
+    except ModuleNotFoundError as error:
+        raise ValueError(f"--live needs ROS: {error}; source its setup.bash, or name a bag") from error
+    return survey_of_graph(seconds)
+
+
 def run(arguments: argparse.Namespace) -> int:
     if arguments.output.exists():
         raise ValueError(f"{arguments.output} exists already; remove it or name another file")
-    if arguments.live:
-        from bevformer_ros.ros.live.graph_survey import survey_of_graph
-
-        survey = survey_of_graph(arguments.seconds)
-    else:
-        from bevformer_ros.ros.bag.bag_survey import survey_of_bag
-
-        survey = survey_of_bag(arguments.bag, arguments.seconds)
+    survey = survey_of_running(arguments.seconds) if arguments.live else survey_of_bag(arguments.bag, arguments.seconds)
     model = config_of(arguments.model)
     found = survey.survey(arguments.base_frame, arguments.fixed_frame)
     proposal = propose(found, model, arguments.ground)

@@ -32,6 +32,8 @@ def commands(folder: Path, dataset: Path) -> list[list[str]]:
         ["evaluate", folder / "out", "--json", folder / "scores.json"],
         ["report", folder / "out", "-o", folder / "report"],
         ["draw", folder / "drive", "-o", folder / "drive.png"],
+        ["make-rig", folder / "drive", "-o", folder / "rig.yaml"],
+        ["check-rig", folder / "rig.yaml", folder / "drive", "-o", folder / "rig.png"],
         ["evaluate", "--world", "9000:9001", *small, "--seconds", "1", "--size", "160x90"],
         ["nuscenes-to-bag", dataset, "--scene", SCENES[0], "-o", folder / "scene"],
         ["replay", folder / "scene", "-o", folder / "scene_out", *small, "--score-threshold", "0"],
@@ -78,7 +80,7 @@ def content(path: Path) -> list[BagMessage]:
 def test_all_of_them_run(without_ros):
     assert json.loads((without_ros / "scores.json").read_text())["samples"] == 4
     assert (without_ros / "report" / "index.html").is_file()
-    assert (without_ros / "drive.png").is_file()
+    assert (without_ros / "drive.png").is_file() and (without_ros / "rig.png").is_file()
     assert (without_ros / "results.json").is_file()
     assert (without_ros / "keyframe").is_dir() == KEYFRAME.is_dir()
 
