@@ -28,6 +28,7 @@ _FOCAL_BEHIND = 0.505
 
 _BESIDE_DEG = 25.0  # two cameras nearer to each other than this show the same
 _FRONT_DEG = 60.0
+_OVERLAP_DEG = 10.0
 _WIDEST_PINHOLE_DEG = 100.0  # in place of a fisheye; a wider one shows its sides stretched and its middle small
 _SENSIBLE_HEIGHTS = (0.7, 3.5)  # metres of cameras above ground
 _SENSIBLE_FOCALS = (0.6, 1.6)  # against the model's own
@@ -79,7 +80,8 @@ def propose(survey: Survey, model: ModelConfig, ground: float | None = None) -> 
     nameless = [name for name in model.cameras if heading_of_name(name) is None]
     if nameless:
         raise ValueError(f"the names of {model.name}'s cameras {', '.join(nameless)} do not say where they look")
-    candidates = [_candidate(found, model) for found in survey.cameras]
+    headings = [_heading(found) for found in survey.cameras]
+    candidates = [_candidate(found, model, headings) for found in survey.cameras]
     candidates.sort(key=lambda one: (model.cameras.index(one.model_camera), one.off_by))
     beside = {one.found.name: _beside(one, candidates) for one in candidates}
     used = [one for one in candidates if not beside[one.found.name]]
@@ -109,21 +111,41 @@ def propose(survey: Survey, model: ModelConfig, ground: float | None = None) -> 
     return Proposal(rig, cameras, tuple(reasons), (*remarks, *(f"left out: {text}" for text in survey.left_out)))
 
 
-def _candidate(found: FoundCamera, model: ModelConfig) -> _Candidate:
-    axis = found.base_from_camera[:3, 2]
-    view = CameraView(
-        found.name,
-        heading=float(np.degrees(np.arctan2(axis[1], axis[0]))),
-        pitch=float(np.degrees(np.arcsin(np.clip(axis[2], -1, 1)))),
-        fov=_field_of_view(found),
-    )
-    fisheye = found.lens.model == "equidistant"
-    field_of_view_deg = round(min(view.fov, _WIDEST_PINHOLE_DEG), 1) if fisheye else None
-    pinhole = virtual_pinhole(found.intrinsics, found.size[0], field_of_view_deg)
+def _candidate(found: FoundCamera, model: ModelConfig, headings: Sequence[float]) -> _Candidate:
+    """headings: of all cameras, degrees."""
+    view = CameraView(found.name, _heading(found), _pitch(found), _field_of_view(found))
     nearest = min(model.cameras, key=lambda name: angle_between(view.heading, heading_of_name(name) or 0.0))
+    field_of_view_deg = None
+    if found.lens.model == "equidistant":
+        field_of_view_deg = round(min(view.fov, _pinhole_width(view.heading, headings, _trained_focal(nearest))), 1)
+    pinhole = virtual_pinhole(found.intrinsics, found.size[0], field_of_view_deg)
     steps = np.diff(np.unique(found.stamps_ns))
     rate = SECOND_NS / float(np.median(steps)) if len(steps) else 0.0
     return _Candidate(found, view, field_of_view_deg, pinhole, nearest, rate)
+
+
+def _pinhole_width(heading: float, headings: Sequence[float], trained_focal: float) -> float:
+    """Degrees, of a pinhole in the place of a fisheye: what the model knows, or more where there would be a gap to the
+    next camera."""
+    turns = sorted((other - heading) % 360 for other in headings if other != heading) or [360.0]
+    gap = max(turns[0], 360.0 - turns[-1])
+    trained = 2 * np.degrees(np.arctan(0.5 / trained_focal))
+    return float(np.clip(gap + _OVERLAP_DEG, trained, _WIDEST_PINHOLE_DEG))
+
+
+def _trained_focal(model_camera: str) -> float:
+    return _FOCAL_BEHIND if heading_of_name(model_camera) == 180.0 else _FOCAL
+
+
+def _heading(found: FoundCamera) -> float:
+    """Degrees to the left of forward."""
+    axis = found.base_from_camera[:3, 2]
+    return float(np.degrees(np.arctan2(axis[1], axis[0])))
+
+
+def _pitch(found: FoundCamera) -> float:
+    """Degrees upwards."""
+    return float(np.degrees(np.arcsin(np.clip(found.base_from_camera[2, 2], -1, 1))))
 
 
 def _field_of_view(found: FoundCamera) -> float:
@@ -191,10 +213,9 @@ def _remarks(one: _Candidate, reference: _Candidate, ground: float, beside: str,
     above = found.base_from_camera[2, 3] - ground
     angles = f"heading {view.heading:+.0f}°, pitch {view.pitch:+.0f}°, field of view {view.fov:.0f}°"
     remarks = [f"{angles}, {above:.2f} m above ground, {found.size[0]} x {found.size[1]}, {one.rate:.1f} Hz"]
-    trained = _FOCAL_BEHIND if heading_of_name(one.model_camera) == 180.0 else _FOCAL
     if one.field_of_view_deg is not None:
         remarks.append(f"a fisheye; the network gets a pinhole's image of {one.field_of_view_deg:g}° in its place")
-    larger = one.pinhole[0, 0] / found.size[0] / trained
+    larger = one.pinhole[0, 0] / found.size[0] / _trained_focal(one.model_camera)
     remarks.append(f"things look {larger:.2f} times as large as the model knows them from {one.model_camera}")
     if not _SENSIBLE_FOCALS[0] <= larger <= _SENSIBLE_FOCALS[1]:
         remarks.append("CHECK: that is far from what it has learned; expect less of this camera")
@@ -245,7 +266,8 @@ def yaml_text(proposal: Proposal, title: str) -> str:
 
 
 def _is_said(key: str, value: Any) -> bool:
-    return value is not None and value is not False
+    """What is left at its default is not, but for the offset, which was measured."""
+    return key == "exposure_offset_ms" or value not in (None, False, 0.0)
 
 
 def _scalar(value: Any) -> str:

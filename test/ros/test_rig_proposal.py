@@ -165,6 +165,20 @@ def test_a_fisheye_gets_a_pinhole_in_its_place(fov, shown, larger):
     assert f"things look {larger} times as large" in remarks
 
 
+@pytest.mark.parametrize(
+    ("headings", "widths"),
+    [
+        ((0, 55, 110, 180, -110, -55), (65, 65, 80, 89, 80, 65)),  # nuScenes' own
+        ((0, 90, 180, -90), (100, 100, 100, 100)),  # as wide as a pinhole may get
+        ((0, 40, -40), (64.7, 100, 100)),
+    ],
+)
+def test_pinholes_in_the_place_of_fisheyes_leave_no_gap(headings, widths):
+    rig = propose(survey(*(fisheye(f"eye{heading}", heading, 190.0) for heading in headings)), MODEL).rig
+    found = {camera.name: camera.field_of_view_deg for camera in rig.cameras}
+    assert [found[f"eye{heading}"] for heading in headings] == pytest.approx(widths, abs=0.6)
+
+
 def test_a_model_whose_cameras_do_not_say_where_they_look():
     with pytest.raises(ValueError, match="cameras A, B do not say where they look"):
         propose(survey(camera("front", 0)), replace(MODEL, cameras=("A", "CAM_FRONT", "B")))
