@@ -12,7 +12,14 @@ from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig
 from bevformer_ros.ros.bag.files import BagReader
 from bevformer_ros.ros.bag.scene import BagScene, scene_at
-from bevformer_ros.ros.node.rig_check import description, suspicions
+from bevformer_ros.ros.node.rig_check import (
+    FARTHEST_HEADING_DEG,
+    angle_between,
+    description,
+    heading_of_name,
+    suspicions,
+    view_of,
+)
 from bevformer_ros.ros.topics import BoxTopics
 from bevformer_ros.ros.transform_tree import NoTransformError
 from bevformer_ros.types import Detections3D, SurroundFrame
@@ -70,4 +77,8 @@ def _of_cameras(rig: RigConfig, frame: SurroundFrame) -> list[str]:
         height = geometry.invert(camera.camera_from_bev)[2, 3] + _MODEL_ABOVE_ROAD
         if not _SENSIBLE_HEIGHTS[0] <= height <= _SENSIBLE_HEIGHTS[1]:
             found.append(f"{config.name}: {height:.2f} m above the road; is the z of bev_frame right?")
+        heading = view_of(camera).heading
+        other = heading_of_name(config.model_camera or "")
+        if other is not None and angle_between(heading, other) > FARTHEST_HEADING_DEG:
+            found.append(f"{config.name}: looks {heading:+.0f}° to the left of forward; is it a {config.model_camera}?")
     return found

@@ -12,7 +12,7 @@ from bevformer_ros.ros.node.camera_health import Level, Problem
 from bevformer_ros.types import CameraImage, SurroundFrame
 
 _STEEPEST_DEG = 60.0  # of an optical axis; parking cameras look down by 45
-_FARTHEST_HEADING_DEG = 75.0  # of a camera from what its name says
+FARTHEST_HEADING_DEG = 75.0  # of a camera from what its name says
 _GRID = 41
 _HEIGHT_ABOVE_FLOOR = 0.5  # share of the BEV range at which a cell must be seen
 # What the names of cameras say about where they look, degrees to the left of forward.
@@ -70,7 +70,7 @@ def suspicions(
                 "the optical frame's frame_id"
             )
             found.append(Problem(camera.name, "tilted", Level.WARN, text))
-        elif not of_bev_frame and _heading_error(view) > _FARTHEST_HEADING_DEG:
+        elif not of_bev_frame and _heading_error(view) > FARTHEST_HEADING_DEG:
             text = (
                 f"looks {view.heading:+.0f}° to the left of forward, which its name belies: are cameras exchanged, or "
                 f"is {camera_frames[camera.name]!r} mounted differently in tf?"

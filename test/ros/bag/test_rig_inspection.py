@@ -67,9 +67,13 @@ def exchanged(rig):
             replace(RIG, cameras=(*RIG.cameras[:-1], replace(RIG.cameras[-1], exposure_offset_ms=90.0))),
             ["CAM_BACK_RIGHT: no image near its expected stamp"],
         ),
+        (
+            replace(RIG, cameras=(replace(RIG.cameras[0], model_camera="CAM_BACK"), *RIG.cameras[1:])),
+            ["CAM_FRONT: looks .0° to the left of forward; is it a CAM_BACK"],
+        ),
         (exchanged(RIG), ["CAM_BACK_RIGHT: looks .0° to the left of forward", "CAM_FRONT: looks -111° to the left"]),
     ],
-    ids=["bev frame turned", "bev frame in the air", "wrong offset", "cameras exchanged"],
+    ids=["bev frame turned", "bev frame in the air", "wrong offset", "wrong model_camera", "cameras exchanged"],
 )
 def test_what_is_implausible(drive, spoilt, problems):
     found = inspect_rig(spoilt, drive, TRUTH, RANGE, None).problems
