@@ -30,12 +30,13 @@ def test_every_rig_is_tested():
 def test_the_consumer_tells_what_is_ahead(start_process):
     rclpy = pytest.importorskip("rclpy", reason="needs a ROS environment (make test provides one)")
     from bevformer_ros.msg import DetectionKinematicsArray
+    from initialised_ros import initialised_ros
     from vision_msgs.msg import Detection3DArray
 
     from bevformer_ros.ros.conversions import detections_to_message, kinematics_to_message
 
     consumer = start_process([sys.executable, EXAMPLES / "consumer.py"])
-    with rclpy.init():
+    with initialised_ros():
         node = rclpy.create_node("test_consumer")
         publishers = [
             node.create_publisher(Detection3DArray, "/detector/detections", 10),

@@ -10,6 +10,7 @@ pytest.importorskip("launch_testing.actions", reason="needs upstream's launch, w
 
 import launch_testing.asserts
 import rclpy
+from initialised_ros import initialised_ros
 from launch import LaunchDescription
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -46,7 +47,7 @@ def generate_test_description():
 class TestTheNode(unittest.TestCase):
     def test_it_is_active_with_these_parameters(self, proc_output):
         proc_output.assertWaitFor("detecting with smallest", timeout=120, stream="stderr")
-        with rclpy.init():
+        with initialised_ros():
             node = rclpy.create_node("test_real_launch")
             state = ask(node, GetState, "/detector/get_state", GetState.Request())
             assert state.current_state.label == "active"

@@ -9,6 +9,7 @@ from support import REPOSITORY, wait_until
 
 rclpy = pytest.importorskip("rclpy", reason="needs a ROS environment (make test provides one)")
 
+from initialised_ros import initialised_ros
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
@@ -48,7 +49,7 @@ def test_hashes_of_the_definitions():
 @pytest.mark.parametrize("kind", KINDS)
 def test_hashes_on_the_wire(kind):
     """Of Autoware's messages, whose definitions here are upstream's text, the hash that these have by rosbags."""
-    with rclpy.init():
+    with initialised_ros():
         node = rclpy.create_node("test_message_types")
         publisher = node.create_publisher(kind, "topic", 1)
         wait_until(lambda: node.get_publishers_info_by_topic("topic"), "the publisher to be known")

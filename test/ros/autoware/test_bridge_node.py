@@ -18,6 +18,7 @@ pytest.importorskip("autoware_perception_msgs", reason="needs Autoware's message
 import jsonschema
 from autoware_perception_msgs.msg import DetectedObjects, TrackedObjects
 from bevformer_ros.msg import DetectionKinematicsArray
+from initialised_ros import initialised_ros
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.highlevel import AnyReader
@@ -71,7 +72,7 @@ def test_the_parameter_file_fits_the_schema():
 def graph(start_process):
     """A node of the test with its executor, and the bridge as a process."""
     bridge = start_process([sys.executable, "-m", "bevformer_ros.ros.autoware.bridge_node"])
-    with rclpy.init():
+    with initialised_ros():
         node = rclpy.create_node("test_bridge")
         executor = SingleThreadedExecutor()
         executor.add_node(node)
