@@ -74,7 +74,8 @@ class Uncertainty:
 def detected_objects(
     boxes: Detection3DArray, kinematics: DetectionKinematicsArray, uncertainty: Uncertainty
 ) -> DetectedObjects:
-    """Detections in base_link. Raises ValueError for messages that do not belong together."""
+    """Detections in base_link. uncertainty: of boxes whose weights do not tell their errors. Raises ValueError for
+    messages that do not belong together."""
     detections = detections_from_messages(boxes, kinematics)
     labels = detections.labels
     position, depth, speed, yaw = (
@@ -89,8 +90,13 @@ def detected_objects(
     noises = measurement_noise(detections.centers[:, :2], np.zeros(2), position, depth, speed)
     message = DetectedObjects(header=boxes.header)
     for row, (box, extra) in enumerate(_pairs(boxes, kinematics)):
-        pose_covariance = np.diag([0.0, 0.0, uncertainty.z_std_m**2, 0.0, 0.0, yaw[row] ** 2])
-        pose_covariance[:2, :2] = noises[row, :2, :2]
+        pose_covariance = np.reshape(box.results[0].pose.covariance, (6, 6))
+        velocity_covariance = np.reshape(extra.velocity.covariance, (6, 6))[:2, :2]
+        if not pose_covariance.any():
+            pose_covariance = np.diag([0.0, 0.0, uncertainty.z_std_m**2, 0.0, 0.0, yaw[row] ** 2])
+            pose_covariance[:2, :2] = noises[row, :2, :2]
+        if not velocity_covariance.any():
+            velocity_covariance = noises[row, 2:, 2:]
         known = not np.isnan(extra.velocity.twist.linear.x)
         kinematic = DetectedObjectKinematics(
             pose_with_covariance=_pose(box.bbox.center, pose_covariance),
@@ -100,7 +106,7 @@ def detected_objects(
             has_twist_covariance=known,
         )
         if known:
-            kinematic.twist_with_covariance = _twist(box.bbox.center, extra, noises[row, 2:, 2:])
+            kinematic.twist_with_covariance = _twist(box.bbox.center, extra, velocity_covariance)
         message.objects.append(
             DetectedObject(
                 existence_probability=extra.score,

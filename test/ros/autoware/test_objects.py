@@ -13,6 +13,7 @@ pytest.importorskip("autoware_perception_msgs", reason="needs Autoware's message
 
 from autoware_perception_msgs.msg import DetectedObjectKinematics, ObjectClassification, Shape, TrackedObjectKinematics
 
+from bevformer_ros.error_model import Covariances
 from bevformer_ros.ros.autoware.objects import Uncertainty, detected_objects, tracked_objects
 from bevformer_ros.ros.conversions import (
     detections_to_message,
@@ -92,6 +93,17 @@ def test_labels(name):
     assert found.classification[0].label == getattr(ObjectClassification, expected)
     without_front = name in ("barrier", "traffic_cone")
     assert (found.kinematics.orientation_availability == DetectedObjectKinematics.UNAVAILABLE) == without_front
+
+
+def test_errors_that_the_weights_tell_go_before_the_parameters():
+    boxes, told = boxes_at(0, (20.0, 0.0)), Covariances(np.zeros((1, 6, 6)), np.zeros((1, 6, 6)))
+    told.poses[0], told.velocities[0, :2, :2] = np.diag([9.0, 1.0, 0.25, 0.0, 0.0, 0.01]), np.diag([16.0, 16.0])
+    message = detections_to_message(boxes, "base_link", covariances=told)
+    kinematics = kinematics_to_message(boxes, "base_link", covariances=told)
+    (found,) = detected_objects(message, kinematics, UNCERTAIN).objects
+    place, motion = found.kinematics.pose_with_covariance, found.kinematics.twist_with_covariance
+    np.testing.assert_allclose(np.reshape(place.covariance, (6, 6)), told.poses[0])
+    np.testing.assert_allclose(np.reshape(motion.covariance, (6, 6)), told.velocities[0], atol=1e-12)
 
 
 def test_covariances_differ_by_class():
