@@ -69,6 +69,14 @@ def project(intrinsics: ArrayLike, points_camera: ArrayLike) -> tuple[Array, Arr
     return homogeneous[..., :2] / safe_depth[..., None], depth
 
 
+def scaled_intrinsics(intrinsics: ArrayLike, scale: float) -> Array:
+    """Intrinsics (3, 3) of an image resized by a factor. Pixel centres lie at integers, so half a pixel is added before
+    the scaling and taken away after it."""
+    scaled = np.diag([scale, scale, 1.0]) @ np.asarray(intrinsics, dtype=np.float64)
+    scaled[:2, 2] += 0.5 * scale - 0.5
+    return scaled
+
+
 def box_corners(centers: ArrayLike, sizes: ArrayLike, yaws: ArrayLike) -> Array:
     """Corners (n, 8, 3) of boxes with centres (n, 3), sizes length, width, height (n, 3) and yaws (n,).
 

@@ -56,3 +56,12 @@ def test_wrap_angle(angle, wrapped):
 
 def test_yaw_of_a_transform():
     assert geometry.yaw_of(geometry.transform_from_rpy([1, 2, 3], [0, 0, 0.7])) == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.25])
+def test_scaled_intrinsics_keep_the_edges_of_the_image(scale):
+    """The outer edge of the first pixel, half a pixel before its centre, stays where it is."""
+    intrinsics = np.array([[100.0, 0.0, 31.5], [0.0, 90.0, 23.5], [0.0, 0.0, 1.0]])
+    edge = np.linalg.inv(intrinsics) @ (-0.5, -0.5, 1.0)
+    pixel, _ = geometry.project(geometry.scaled_intrinsics(intrinsics, scale), edge)
+    np.testing.assert_allclose(pixel, -0.5)

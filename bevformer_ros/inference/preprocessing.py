@@ -77,6 +77,16 @@ class ImagePlan:
         return shift @ intrinsics
 
 
+def decoding_reduction(config: ImageConfig, size: tuple[int, int], magnification: float = 1.0) -> int:
+    """By what, of 1, 2 and 4, an image of a size (width, height) may be smaller and still be no smaller than what the
+    network takes. magnification: focal length of the rectified image over that of the image."""
+    try:
+        scale = ImagePlan.for_size(config, *size).scale * magnification
+    except ValueError:  # an image that the preprocessor will refuse
+        return 1
+    return max(reduction for reduction in (1, 2, 4) if reduction == 1 or reduction * scale <= 1)
+
+
 def resize(images: Tensor, plan: ImagePlan) -> Tensor:
     """Resize and mirror images (n, 3, H, W) of whole grey levels, already cropped -> the same, (n, 3, h, w)."""
     width, height = plan.size

@@ -21,6 +21,7 @@ _JPEG_TAIL = 1024  # some cameras pad their JPEGs
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_LONE = frozenset((0x01, *range(0xD0, 0xD9)))
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_COLOUR_MODES = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 # Raw images that no camera sends, and what OpenCV would take minutes for.
 MAXIMUM_PIXELS = 1 << 26
 
@@ -60,18 +61,20 @@ def image_size(message: Image | CompressedImage) -> tuple[int, int]:
     return width, height
 
 
-def decode_image(message: Image | CompressedImage) -> BgrImage:
+def decode_image(message: Image | CompressedImage, reduction: int = 1) -> BgrImage:
     """(H, W, 3) uint8 BGR; for bgr8 a view of the message's own memory.
 
+    reduction: 1, 2 or 4. A JPEG is decoded with sides smaller by it, rounded up, each pixel the mean of those that it
+    covers but for what the decoder rounds; images of other kinds stay as large as they are.
     Raises ValueError for an encoding that neither this module nor an installed cv_bridge knows, and for data
     that do not fit the message's own description.
     """
-    size = image_size(message)
+    size, shrink = image_size(message), reduction if is_jpeg(message) else 1
     try:
-        image = _decode_compressed(message) if is_compressed(message) else _decode_raw(message)
+        image = _decode_compressed(message, shrink) if is_compressed(message) else _decode_raw(message)
     except cv2.error as error:
         raise ValueError(f"OpenCV cannot decode the image: {error.err or error}") from error
-    if image.shape != (size[1], size[0], 3):
+    if image.shape != (-(-size[1] // shrink), -(-size[0] // shrink), 3):
         raise ValueError(f"image of shape {image.shape}, its header describes {size[0]} x {size[1]} pixels")
     return image
 
@@ -167,9 +170,9 @@ def _plain(message: Image, element: str, channels: int) -> Image:
     )
 
 
-def _decode_compressed(message: CompressedImage) -> BgrImage:
+def _decode_compressed(message: CompressedImage, reduction: int) -> BgrImage:
     pattern = _bayer_pattern(message)
-    mode = cv2.IMREAD_GRAYSCALE if pattern else cv2.IMREAD_COLOR
+    mode = cv2.IMREAD_GRAYSCALE if pattern else _COLOUR_MODES[reduction]
     image = cv2.imdecode(np.frombuffer(message.data, np.uint8), mode | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise ValueError(f"compressed image of {len(message.data)} bytes, format {message.format!r}, is damaged")

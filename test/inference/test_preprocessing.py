@@ -15,6 +15,7 @@ from bevformer_ros.inference import preprocessing
 from bevformer_ros.inference.preprocessing import (
     ImagePlan,
     Preprocessor,
+    decoding_reduction,
     image_from_bev,
     resize,
     sampling_points,
@@ -183,6 +184,22 @@ def test_image_below_which_nothing_is_left_is_refused():
     config = replace(CONFIG, crop=(0, 160, 1600, 800))
     with pytest.raises(ValueError, match="1600 x 100 has nothing left above the bottom 100 of 900 rows"):
         ImagePlan.for_size(config, 1600, 100)
+
+
+@pytest.mark.parametrize(
+    ("size", "height", "magnification", "reduction"),
+    [
+        ((1600, 900), 640, 1.0, 1),
+        ((1600, 900), 321, 1.0, 1),
+        ((1600, 900), 320, 1.0, 2),
+        ((1600, 900), 320, 1.1, 1),  # a rectified image that is larger about the middle than its source
+        ((3200, 1800), 320, 1.0, 4),
+        ((6400, 3600), 160, 1.0, 4),
+        ((1600, 10), 320, 1.0, 1),
+    ],
+)
+def test_no_image_is_decoded_smaller_than_the_network_takes_it(size, height, magnification, reduction):
+    assert decoding_reduction(ImageConfig(height=height), size, magnification) == reduction
 
 
 def test_missing_camera_is_black_and_marked():

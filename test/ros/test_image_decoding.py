@@ -230,3 +230,22 @@ def test_a_gpu_decoder_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.io", None)
     with pytest.raises(ValueError, match="jpeg_decoder is cuda, but torchvision cannot be imported"):
         GpuJpegDecoder("cuda")
+
+
+@pytest.mark.parametrize(("reduction", "size"), [(1, (45, 33)), (2, (23, 17)), (4, (12, 9))])
+def test_a_jpeg_is_decoded_smaller(reduction, size):
+    """A smooth picture of odd sides: every pixel is about the mean of those that it covers."""
+    rows, columns = np.mgrid[:33, :45]
+    pixels = np.stack([4 * columns, 5 * rows, 2 * (rows + columns)], axis=-1).astype(np.uint8)
+    image = decode_image(jpeg_of(pixels), reduction)
+    assert image.shape == (*size[::-1], 3)
+    whole = pixels[: 33 // reduction * reduction, : 45 // reduction * reduction].astype(float)
+    means = whole.reshape(33 // reduction, reduction, 45 // reduction, reduction, 3).mean(axis=(1, 3))
+    difference = np.abs(image[: len(means), : means.shape[1]] - means)
+    assert difference.mean() < 2 and difference.max() < 16
+
+
+def test_what_is_no_jpeg_stays_as_large_as_it_is(colours):
+    png = CompressedImage(format="png", data=cv2.imencode(".png", colours)[1].tobytes())
+    for message in (png, message_of(colours, "bgr8")):
+        assert np.array_equal(decode_image(message, 4), colours)

@@ -66,7 +66,12 @@ class BagReplay:
         ego_motion = EgoMotion(self._transforms, rig, settings.output_frame)
         sync = settings.synchronizer(rig)
         self._assembler = FrameAssembler(
-            rig.cameras, sync.minimum_cameras, settings.maximum_image_pixel_ratio, ego_motion, self
+            rig.cameras,
+            sync.minimum_cameras,
+            settings.maximum_image_pixel_ratio,
+            ego_motion,
+            self,
+            network_image=detector.config.image,
         )
         self._results = ResultMessages(ego_motion.output_frame)
         self._tracker = Tracker(settings.tracker_config()) if settings.tracking else None

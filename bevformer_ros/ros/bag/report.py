@@ -120,9 +120,7 @@ def _views(folder: Path, name: str, scene: BagScene, stamp_ns: int, width: int) 
         height = round(camera.image.shape[0] * scale)
         resized = cv2.resize(rectified(camera), (width, height), interpolation=cv2.INTER_AREA)
         write_picture(folder / picture, np.asarray(resized, np.uint8))
-        # Pixel centres lie at integers, so half a pixel is added before the scaling and taken away after it.
-        intrinsics = np.diag([scale, scale, 1.0]) @ camera.rectified_intrinsics
-        intrinsics[:2, 2] += 0.5 * scale - 0.5
+        intrinsics = geometry.scaled_intrinsics(camera.rectified_intrinsics, scale)
         views.append(View(camera.name, picture, (width, height), intrinsics, camera.camera_from_bev @ bev_from_base))
     return views
 

@@ -13,8 +13,11 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bevformer_ros import geometry
 from bevformer_ros.config import CameraConfig
-from bevformer_ros.lens import Lens
+from bevformer_ros.inference.preprocessing import decoding_reduction
+from bevformer_ros.lens import Lens, virtual_pinhole
+from bevformer_ros.model.config import ImageConfig
 from bevformer_ros.ros.calibration import (
     UncalibratedError,
     WrongImageSizeError,
@@ -100,10 +103,13 @@ class FrameAssembler:
         ego_motion: EgoMotion,
         patience: Waiting,
         jpeg_device: str = "cpu",
+        network_image: ImageConfig | None = None,
     ) -> None:
         """minimum_cameras: a set with fewer usable images is dropped. maximum_pixel_ratio: an image of more than so
         many times the pixels that its CameraInfo describes is not decoded. jpeg_device: that decodes JPEGs, cpu or a
-        CUDA device. Raises ValueError where JPEGs cannot be decoded there."""
+        CUDA device. network_image: what the images are for; the CPU decodes a JPEG at half or quarter size where that
+        suffices, and in full where it is None. Raises ValueError where JPEGs cannot be decoded there."""
+        self._network_image = network_image
         self.undecodable = 0
         self._cameras = cameras
         self._minimum_cameras = minimum_cameras
@@ -135,7 +141,8 @@ class FrameAssembler:
         self._require(sieve)
         models = self._calibrate(sieve, sizes)
         self._require(sieve)
-        pixels = self._decode(sieve)
+        reductions = {index: self._reduction(index, sizes[index], models[index]) for index, _ in sieve.usable()}
+        pixels = self._decode(sieve, reductions)
         self._require(sieve)
         images.clock.mark("decode_images")
         try:
@@ -154,12 +161,18 @@ class FrameAssembler:
         images.clock.mark("wait_for_transforms")
         cameras: list[CameraImage | None] = [None] * len(self._cameras)
         for index, message in sieve.usable():
+            reduction = round(sizes[index][0] / pixels[index].shape[1])
             (intrinsics, lens), config = models[index], self._cameras[index]
-            stamp_ns = stamp_to_ns(message.header.stamp)
             camera = CameraImage(
-                config.name, stamp_ns, pixels[index], intrinsics, poses[index], lens, config.field_of_view_deg
+                config.name,
+                stamp_to_ns(message.header.stamp),
+                pixels[index],
+                geometry.scaled_intrinsics(intrinsics, 1 / reduction),
+                poses[index],
+                lens,
+                config.field_of_view_deg,
             )
-            cameras[index] = camera.cropped(config.crop)
+            cameras[index] = camera.cropped(_reduced(config.crop, reduction))
         frame = SurroundFrame(images.stamp_ns, tuple(cameras), world_from_bev)
         used = images.only([camera is not None for camera in cameras])
         return AssembledFrame(used, tuple(sieve.faults.values()), frame, output_from_bev)
@@ -188,22 +201,36 @@ class FrameAssembler:
         self.undecodable += 1
         sieve.leave_out(index, "undecodable", str(error))
 
-    def _decode(self, sieve: _Sieve) -> dict[int, BgrImage]:
+    def _reduction(self, index: int, size: tuple[int, int], model: tuple[Matrix, Lens]) -> int:
+        """By what the image may be decoded smaller."""
+        if self._network_image is None:
+            return 1
+        camera, intrinsics = self._cameras[index], model[0]
+        left, top, right, bottom = camera.crop or (0, 0, *size)
+        pinhole = virtual_pinhole(intrinsics, right - left, camera.field_of_view_deg)
+        magnification = float(pinhole[0, 0] / intrinsics[0, 0])
+        return decoding_reduction(self._network_image, (right - left, bottom - top), magnification)
+
+    def _decode(self, sieve: _Sieve, reductions: dict[int, int]) -> dict[int, BgrImage]:
         usable = dict(sieve.usable())
         if self._gpu_decoder is None or not all(map(is_jpeg, usable.values())):
-            return self._decode_on_cpu(sieve, usable)
+            return self._decode_on_cpu(sieve, usable, reductions)
         try:
             images: list[Any] = self._gpu_decoder(list(usable.values()))
         except ValueError as error:  # it does not tell which one is damaged; the CPU does
-            pixels = self._decode_on_cpu(sieve, usable)
+            pixels = self._decode_on_cpu(sieve, usable, reductions)
             if len(pixels) == len(usable):
                 LOGGER.warning("decoding JPEGs on the CPU from now on, which can decode what the GPU cannot: %s", error)
                 self._gpu_decoder = None
             return pixels
         return dict(zip(usable, images, strict=True))
 
-    def _decode_on_cpu(self, sieve: _Sieve, usable: dict[int, Message]) -> dict[int, BgrImage]:
-        tasks = {index: self._decoders.submit(decode_image, message) for index, message in usable.items()}
+    def _decode_on_cpu(
+        self, sieve: _Sieve, usable: dict[int, Message], reductions: dict[int, int]
+    ) -> dict[int, BgrImage]:
+        tasks = {
+            index: self._decoders.submit(decode_image, message, reductions[index]) for index, message in usable.items()
+        }
         pixels: dict[int, BgrImage] = {}
         for index, task in tasks.items():
             try:
@@ -286,6 +313,14 @@ def _calibration_fault(error: ValueError) -> str:
     if isinstance(error, UncalibratedError):
         return "uncalibrated"
     return "wrong_size" if isinstance(error, WrongImageSizeError) else "unusable_camera_info"
+
+
+def _reduced(crop: tuple[int, int, int, int] | None, reduction: int) -> tuple[int, int, int, int] | None:
+    """The whole pixels of a smaller image that lie in a crop of the larger one."""
+    if crop is None:
+        return None
+    left, top, right, bottom = crop
+    return -(-left // reduction), -(-top // reduction), right // reduction, bottom // reduction
 
 
 class _Sieve:

@@ -85,6 +85,7 @@ class DetectionSession:
             ego_motion,
             self._patience,
             jpeg_device_of(settings),
+            detector.config.image,
         )
         self._worker = PipelinedWorker(self._prepare, self._process, lambda images: self._drop(images, "superseded"))
         self.synchronizer = SurroundSynchronizer(sync)

@@ -17,6 +17,7 @@ from tf2_ros import Buffer
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.datasets.keyframe import keyframe_truth, load_keyframe
+from bevformer_ros.model.config import ImageConfig
 from bevformer_ros.resources import config_file
 from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.bag.keyframe_drive import keyframe_to_bag
@@ -311,10 +312,42 @@ def test_a_gpu_that_cannot_decode_what_the_cpu_can_is_asked_once(buffer, monkeyp
         for message, camera, offset in zip(messages, RIG.cameras, OFFSETS, strict=True):
             message.header = header_of(SECOND_NS + offset, camera.name.lower())
         sieve = frame_assembly._Sieve(RIG.cameras, SynchronizedSet(SECOND_NS, tuple(messages)))
-        return assembler._decode(sieve)
+        return assembler._decode(sieve, dict.fromkeys(range(len(RIG.cameras)), 1))
 
     assert len(decode(damaged)) == 5  # the image's fault: the GPU is asked again
     assert len(decode()) == len(decode()) == 6
     assert asked == [6, 6]
     assert [record.message.split(",")[0] for record in caplog.records] == ["decoding JPEGs on the CPU from now on"]
     assembler.close()
+
+
+@pytest.mark.parametrize(
+    ("height", "crop", "expected"), [(32, None, 1), (16, None, 2), (8, None, 4), (7, (3, 0, 64, 47), 4)]
+)
+def test_a_jpeg_decoded_smaller_keeps_its_points(buffer, height, crop, expected):
+    """Blobs of a few pixels about where points project in the full image lie, in the smaller one, where its intrinsics
+    put them, to a quarter of a pixel."""
+    intrinsics = [60.0, 0.0, 33.0, 0.0, 60.0, 25.0, 0.0, 0.0, 1.0]
+    point = np.array([0.1, 0.05, 1.0])
+    column, row = (np.reshape(intrinsics, (3, 3)) @ point)[:2]
+    rows, columns = np.mgrid[:48, :64]
+    blob = 255 * np.exp(-((columns - column) ** 2 + (rows - row) ** 2) / (2 * 4.0**2))
+    jpeg = cv2.imencode(".jpg", np.repeat(blob[..., None], 3, axis=2).astype(np.uint8), (cv2.IMWRITE_JPEG_QUALITY, 98))
+    cameras = [replace(camera, crop=crop) for camera in RIG.cameras]
+    network_image = ImageConfig(source_size=(64, 48), crop=(0, 16, 64, 48), height=height)
+    ego_motion, patience = EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0)
+    assembler = FrameAssembler(cameras, 6, 8.0, ego_motion, patience, network_image=network_image)
+    for index in range(6):
+        assembler.set_camera_info(index, CameraInfo(width=64, height=48, k=intrinsics))
+    messages = tuple(
+        CompressedImage(header=message.header, format="jpeg", data=jpeg[1].tobytes())
+        for message in image_set().messages
+    )
+    frame = assembler.assemble(SynchronizedSet(SECOND_NS, messages)).frame
+    assembler.close()
+    for camera in frame.cameras:
+        assert camera.intrinsics[0, 0] == 60 / expected
+        weights = np.clip(camera.image[..., 0].astype(float) - 20, 0, None)
+        below, beside = np.indices(weights.shape)
+        seen = np.array([(beside * weights).sum(), (below * weights).sum()]) / weights.sum()
+        np.testing.assert_allclose(seen, geometry.project(camera.intrinsics, point)[0], atol=0.25)
