@@ -7,6 +7,7 @@ import argparse
 from bevformer_ros.commands.options import add_dataset, add_output, add_rig, add_storage, rig_of
 from bevformer_ros.datasets.nuscenes_tables import open_dataset, scenes_of_split
 from bevformer_ros.ros.bag.nuscenes_drive import nuscenes_to_bag
+from bevformer_ros.ros.bag.storages import require_folder_of_bags
 
 ALL = "all"
 
@@ -27,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     scenes: list[str] = arguments.scene or scenes_of_split(dataset, arguments.split)
     if scenes == [ALL]:
         scenes = sorted(record["name"] for record in dataset.scene)
+    if len(scenes) > 1:
+        require_folder_of_bags(arguments.output)
     for scene in scenes:
         path = arguments.output if scenes == arguments.scene and len(scenes) == 1 else arguments.output / scene
         if len(scenes) > 1 and path.exists():

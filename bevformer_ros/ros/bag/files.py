@@ -85,8 +85,8 @@ class BagWriter:
             remove(self._partial)
         if self._partial.exists():
             raise ValueError(
-                f"{self._partial} holds what an earlier run wrote until it broke off, and can be read like any bag; "
-                f"move or remove it, or name another bag than {path}"
+                f"{self._partial} holds what an earlier run wrote until it broke off, and can be read like any bag, by "
+                f"other tools after `mcap recover`; move or remove it, or name another bag than {path}"
             )
         self._writer = Writer(self._partial / self._path.name, version=_BAG_VERSION, storage_plugin=_PLUGINS[storage])
         if compressed and storage == "mcap":

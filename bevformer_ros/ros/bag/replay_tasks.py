@@ -22,6 +22,7 @@ from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagReader, BagWriter, Storage
 from bevformer_ros.ros.bag.replay import BagReplay
 from bevformer_ros.ros.bag.replay_record import RECORD_FILE
+from bevformer_ros.ros.bag.storages import require_folder_of_bags
 from bevformer_ros.ros.detector_loading import detector_for
 from bevformer_ros.ros.messages import DetectorStatus
 from bevformer_ros.ros.node.settings import Settings
@@ -206,6 +207,7 @@ def tasks_of(bags: list[Path], output: Path, settings: Settings, storage: Storag
     """One bag goes to the output itself, several go into it by their names."""
     if len(bags) == 1:
         return [Task(bags[0], output, settings, storage, markers)]
+    require_folder_of_bags(output)
     names = [bag.stem if bag.is_file() else bag.name for bag in (bag.resolve() for bag in bags)]
     doubles = sorted({name for name in names if names.count(name) > 1})
     if doubles:

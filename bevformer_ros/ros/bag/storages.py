@@ -49,6 +49,12 @@ def require_bag(path: Path) -> None:
         raise ValueError(f"{path} is no bag: it has no {_METADATA}, nor a file that ends in {' or '.join(_SUFFIXES)}")
 
 
+def require_folder_of_bags(path: Path) -> None:
+    """Raises ValueError for a folder that is a bag itself: several cannot become one."""
+    if path.is_dir() and ((path / _METADATA).is_file() or _files(path)):
+        raise ValueError(f"{path} is a bag, expected a folder for several; name another, or remove it")
+
+
 def open_storages(path: Path) -> tuple[list[OpenStorage], list[str]]:
     """And what is wrong with the bag. Raises ValueError where nothing can be read."""
     if path.is_file():

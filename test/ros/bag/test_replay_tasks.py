@@ -244,6 +244,25 @@ def test_one_bad_bag_is_named_and_the_others_are_replayed(drive, tmp_path, capsy
     assert f"{topic} (std_msgs/msg/String)" in printed.err
 
 
+def test_an_interrupted_replay_is_not_evaluated_for_a_whole_one(drive, tmp_path, capsys):
+    task = Task(drive, tmp_path / "out", SETTINGS)
+    broken = replay_task(task)
+    for _ in range(3):
+        next(broken)
+    broken.close()  # type: ignore[attr-defined] # it is a generator
+    assert main(["evaluate", str(task.output)]) == 1
+    assert f"{task.output} is no bag: it does not exist; {task.output}.partial was left by" in capsys.readouterr().err
+    assert main(["evaluate", f"{task.output}.partial", "--ground-truth", str(drive)]) == 0
+    printed = capsys.readouterr().out
+    assert "5 of 8 samples have no result and count as empty." in printed
+    assert f"INCOMPLETE: not all of the bags could be read\n{task.output}.partial has no metadata.yaml" in printed
+    assert main(["replay", str(drive), "-o", str(task.output), "--model", str(SMALLEST), "--device", "cpu"]) == 0
+    assert not Path(f"{task.output}.partial").exists()
+    bags = [str(drive), str(altered(drive, tmp_path / "other", lambda message: message))]
+    assert main(["replay", *bags, "-o", str(task.output), "--model", str(SMALLEST), "--device", "cpu"]) == 1
+    assert f"{task.output} is a bag, expected a folder for several" in capsys.readouterr().err
+
+
 def test_messages_that_cannot_be_read_cost_their_sets_alone(drive, tmp_path, capsys):
     topic, bad = RIG.cameras[2].image_topic, DRIVE.reference_stamps[2:4]
     near = range(bad[0] - 60_000_000, bad[1] + 60_000_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import cv2
 import pytest
@@ -61,6 +62,21 @@ def test_two_runs_side_by_side(result, tmp_path):
     text = (tmp_path / "both" / "data.js").read_text(encoding="utf-8")
     first, second = json.loads(text.removeprefix("window.REPORT = ").rstrip().removesuffix(";"))["runs"]
     assert first == second and len(first["boxes"]) == 4
+
+
+@pytest.mark.integration
+def test_a_report_on_a_full_disk_is_none(result, tmp_path, start_process, capsys):
+    """The limit for the size of a file fails as a full disk does."""
+    code = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
+    code += "runpy.run_module('bevformer_ros', run_name='__main__', alter_sys=True)"
+    folder, words = tmp_path / "report", ["report", result, "--width", "160", "-o"]
+    broken = start_process([sys.executable, "-c", code, *words, folder])
+    assert broken.wait() == 1, broken.output
+    assert "Traceback" not in broken.output
+    assert "bevformer-ros report: [Errno 27] File too large: " in broken.output.splitlines()[-1]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.partial"]
+    assert main([*map(str, words), str(folder)]) == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
 
 
 def test_what_the_command_refuses(result, tmp_path, capsys):
