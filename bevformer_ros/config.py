@@ -207,6 +207,9 @@ class CameraConfig:
     field_of_view_deg: float | None = None
     """Of the pinhole camera that the network sees in its place, across the width of an image of the same size. None
     keeps the focal length of the calibration; a fisheye's image is undistorted into a pinhole's either way."""
+    masks: tuple[tuple[tuple[float, float], ...], ...] = ()
+    """Polygons of columns and rows of the images as they arrive, in which the own car is seen, or its reflection: the
+    network gets its mean colour there."""
     simulated: SimulatedCameraConfig | None = None
     """For `bevformer-ros simulate` alone: how the camera is built and mounted. None for one of nuScenes' names."""
     exposure_offset_ms: float = 0.0
@@ -220,6 +223,12 @@ class CameraConfig:
             left, top, right, bottom = self.crop
             if not (0 <= left < right and 0 <= top < bottom):
                 raise ValueError(f"crop of {self.name} is {self.crop}, expected left, top, right, bottom in pixels")
+        for mask in self.masks:
+            if len(mask) < 3 or min(min(corner) for corner in mask) < 0:
+                raise ValueError(
+                    f"masks of {self.name} holds {[list(corner) for corner in mask]}, expected at least three corners "
+                    "[column, row] in the image"
+                )
         angle = self.field_of_view_deg
         if angle is not None and not 1 <= angle <= 170:
             raise ValueError(f"field_of_view_deg of {self.name} is {angle}, expected 1 to 170")

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 Array = NDArray[np.float64]
+Polygons = tuple[tuple[tuple[float, float], ...], ...]
 
 # Two faces (rear x < 0, front x > 0) of four corners each, going round: see BOX_EDGES.
 _UNIT_CORNERS = 0.5 * np.array(
@@ -75,6 +76,14 @@ def scaled_intrinsics(intrinsics: ArrayLike, scale: float) -> Array:
     scaled = np.diag([scale, scale, 1.0]) @ np.asarray(intrinsics, dtype=np.float64)
     scaled[:2, 2] += 0.5 * scale - 0.5
     return scaled
+
+
+def scaled_pixels(polygons: Polygons, scale: float) -> Polygons:
+    """Polygons of (column, row) in an image resized by a factor, as scaled_intrinsics has it."""
+    return tuple(
+        tuple(((column + 0.5) * scale - 0.5, (row + 0.5) * scale - 0.5) for column, row in polygon)
+        for polygon in polygons
+    )
 
 
 def box_corners(centers: ArrayLike, sizes: ArrayLike, yaws: ArrayLike) -> Array:

@@ -37,7 +37,8 @@ class CameraImage:
     image: (H, W, 3) uint8, BGR. intrinsics: (3, 3) in pixels of this image, pixel centres at integers.
     camera_from_bev: (4, 4), from the BEV frame at the frame's reference stamp to the optical frame at this
     image's own stamp. lens: a pinhole for a rectified image. field_of_view_deg: across the width, of the image that
-    the network gets in place of this one; None keeps the focal length.
+    the network gets in place of this one; None keeps the focal length. masks: polygons of (column, row) in this image,
+    in which the network gets its mean colour.
     """
 
     name: str
@@ -47,6 +48,7 @@ class CameraImage:
     camera_from_bev: NDArray[np.float64]
     lens: Lens = PINHOLE
     field_of_view_deg: float | None = None
+    masks: geometry.Polygons = ()
 
     def __post_init__(self) -> None:
         _check(f"{self.name}: image", self.image, (None, None, 3))
@@ -76,7 +78,9 @@ class CameraImage:
             return self
         left, top, right, bottom = crop
         moved = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
-        return replace(self, image=self.image[top:bottom, left:right], intrinsics=moved @ self.intrinsics)
+        masks = tuple(tuple((column - left, row - top) for column, row in mask) for mask in self.masks)
+        image, intrinsics = self.image[top:bottom, left:right], moved @ self.intrinsics
+        return replace(self, image=image, intrinsics=intrinsics, masks=masks)
 
     def sees(self, points_bev: NDArray[np.float64]) -> NDArray[np.bool_]:
         """(n,): which of the points (n, 3) of the BEV frame lie in the image that the network gets, what stands before

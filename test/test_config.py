@@ -44,6 +44,12 @@ def test_a_camera_takes_the_embedding_that_it_names_or_else_that_of_its_own_name
         ({"cameras": [CAMERA | {"compressed": "yes"}]}, r"cameras\[0\].compressed: expected bool, got 'yes'"),
         ({"cameras": [CAMERA | {"repeat_ms": -1}]}, "repeat_ms of CAM_FRONT is -1.0, expected 0 to 1000"),
         ({"cameras": [CAMERA | {"crop": [5, 0, 5, 9]}]}, r"crop of CAM_FRONT is \(5, 0, 5, 9\), expected left, top"),
+        ({"cameras": [CAMERA | {"masks": [[[0, 0], [5, 5]]]}]}, r"masks of CAM_FRONT holds .*at least three corners"),
+        ({"cameras": [CAMERA | {"masks": [[[0, 0], [5, 5], [-1, 9]]]}]}, r"masks of CAM_FRONT holds .*in the image"),
+        (
+            {"cameras": [CAMERA | {"field_of_view_deg": 180}]},
+            "field_of_view_deg of CAM_FRONT is 180.0, expected",
+        ),
         ({"reference_camera": "CAM_TOP"}, "reference_camera 'CAM_TOP' is not one of CAM_FRONT"),
         ({"fixed_frame": "base_link"}, "the car must move in the world"),
         ({"bev_frame": {"translation": [0, 0], "roll_pitch_yaw": [0, 0, 0]}}, "expected 3 values, got 2"),

@@ -10,6 +10,7 @@ Intrinsics follow the official rule u' = scale * (u - crop): half a pixel of the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -183,6 +184,10 @@ class Preprocessor:
             pixels = torch.stack([pixels for _, pixels in pairs]).permute(0, 3, 1, 2)
             normalised = (resize(pixels, plan) - self._mean) / self._deviation
             for (camera, _), image in zip(pairs, normalised, strict=True):
+                slot = self._cameras[camera]
+                assert slot is not None
+                if slot.seen is not None:
+                    image = image * slot.seen  # zero is the mean colour
                 images[camera, :, : plan.size[1], : plan.size[0]] = image
         return images
 
@@ -193,7 +198,7 @@ class _CameraSlot:
     def __init__(self, camera: CameraImage, config: ImageConfig, device: torch.device) -> None:
         height, width = camera.image.shape[:2]
         self._size = (width, height)
-        self._intrinsics, self._view = camera.intrinsics.copy(), (camera.lens, camera.field_of_view_deg)
+        self._intrinsics, self._view = camera.intrinsics.copy(), _view(camera)
         self.plan = ImagePlan.for_size(config, width, height)
         self.intrinsics = self.plan.intrinsics(camera.rectified_intrinsics)
         left, top, right, bottom = self.plan.crop
@@ -201,6 +206,7 @@ class _CameraSlot:
         maps = None
         if not camera.is_rectified:
             maps = undistortion_maps(camera.lens, camera.intrinsics, camera.rectified_intrinsics, self._size)
+        self.seen = self._seen(camera, maps).to(device) if camera.masks else None
         self._fixed_point_maps = None if maps is None else cv2.convertMaps(*maps, cv2.CV_16SC2)
         self._upload = _Upload(maps, self._size, self._crop, device) if device.type == "cuda" else None
 
@@ -208,8 +214,18 @@ class _CameraSlot:
         return (
             camera.image.shape[1::-1] == self._size
             and np.array_equal(camera.intrinsics, self._intrinsics)
-            and (camera.lens, camera.field_of_view_deg) == self._view
+            and _view(camera) == self._view
         )
+
+    def _seen(self, camera: CameraImage, maps: tuple[NDArray, NDArray] | None) -> Tensor:
+        """(h, w) of the network's input: 0 where more than half a pixel lies under a mask of the camera, else 1."""
+        covered = np.zeros(camera.image.shape[:2], np.uint8)
+        for mask in camera.masks:
+            cv2.fillPoly(covered, [np.round(np.array(mask) * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
+        if maps is not None:
+            covered = np.asarray(cv2.remap(covered, *maps, interpolation=cv2.INTER_LINEAR), np.uint8)
+        small = cv2.resize(covered[self._crop], self.plan.size, interpolation=cv2.INTER_AREA)
+        return torch.from_numpy((small < 128).astype(np.float32))
 
     def rectified(self, image: NDArray[np.uint8]) -> Tensor:
         """(h, w, 3) of whole grey levels on the device, undistorted and cropped."""
@@ -218,6 +234,11 @@ class _CameraSlot:
         if self._fixed_point_maps is not None:
             image = np.asarray(cv2.remap(image, *self._fixed_point_maps, interpolation=cv2.INTER_LINEAR), np.uint8)
         return torch.from_numpy(image[self._crop])
+
+
+def _view(camera: CameraImage) -> tuple[Any, ...]:
+    """What else than its intrinsics says how a camera's image is changed."""
+    return camera.lens, camera.field_of_view_deg, camera.masks
 
 
 class _Upload:

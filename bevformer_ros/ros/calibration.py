@@ -7,6 +7,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from bevformer_ros.config import CameraConfig
 from bevformer_ros.lens import PINHOLE, Lens, LensModel
 from bevformer_ros.ros.messages import CameraInfo
 
@@ -87,8 +88,15 @@ def _described_size(info: CameraInfo) -> tuple[int, int] | None:
     return (info.roi.width or info.width) // binning[0], (info.roi.height or info.height) // binning[1]
 
 
-def check_crop(crop: tuple[int, int, int, int] | None, image_size: tuple[int, int]) -> None:
-    """Raises WrongImageSizeError where the rig's crop does not lie in an image of this width and height."""
+def check_parts(camera: CameraConfig, image_size: tuple[int, int]) -> None:
+    """Raises WrongImageSizeError where the rig's crop and masks do not lie in an image of this width and height."""
+    crop = camera.crop
+    for column, row in (corner for mask in camera.masks for corner in mask):
+        if column > image_size[0] or row > image_size[1]:
+            raise WrongImageSizeError(
+                f"image of {image_size[0]} x {image_size[1]} pixels, but the rig's `masks` reach to {column:g}, {row:g}"
+                "; give them in pixels of the images as they arrive"
+            )
     if crop is not None and (crop[2] > image_size[0] or crop[3] > image_size[1]):
         raise WrongImageSizeError(
             f"image of {image_size[0]} x {image_size[1]} pixels, but the rig's `crop` reaches to {crop[2]}, {crop[3]}; "

@@ -195,11 +195,16 @@ def test_image_below_which_nothing_is_left_is_refused():
         ((1600, 900), 320, 1.1, 1),  # a rectified image that is larger about the middle than its source
         ((3200, 1800), 320, 1.0, 4),
         ((6400, 3600), 160, 1.0, 4),
-        ((1600, 10), 320, 1.0, 1),
     ],
 )
 def test_no_image_is_decoded_smaller_than_the_network_takes_it(size, height, magnification, reduction):
     assert decoding_reduction(ImageConfig(height=height), size, magnification) == reduction
+
+
+def test_an_image_that_the_preprocessor_refuses_is_decoded_in_full():
+    config = ImageConfig(crop=(0, 340, 1600, 820), height=144)
+    assert decoding_reduction(config, (1600, 900)) == 2
+    assert decoding_reduction(config, (1600, 10)) == 1
 
 
 def test_missing_camera_is_black_and_marked():
@@ -323,3 +328,22 @@ def test_device_undistorts_like_opencv():
     difference = np.abs(undistort_on_device(torch.from_numpy(entry.image), points).numpy() - expected)
     assert difference.max() <= 10
     assert difference.mean() <= 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"lens": LENS}, {"field_of_view_deg": 50.0}], ids=["pinhole", "bent", "zoomed"]
+)
+def test_masks_become_the_mean_colour_and_nothing_else_changes(changes):
+    """The mask is where the image, painted white in it, is white: up to the pixels about its edge."""
+    mask = ((500.0, 500.0), (900.0, 480.0), (1000.0, 820.0), (450.0, 860.0))
+    painted = np.zeros((900, 1600, 3), np.uint8)
+    cv2.fillPoly(painted, [np.array(mask, np.int32)], (255, 255, 255))
+    preprocess = Preprocessor(ImageConfig(height=320), torch.device("cpu"))
+    plain, masked, white = (
+        preprocess(surround(entry)).images[0, 0]
+        for entry in (camera(**changes), camera(masks=(mask,), **changes), camera(image=painted, **changes))
+    )
+    inside, outside = (white > 100).all(dim=0), (white < -50).all(dim=0)
+    assert inside.sum() > 1000
+    assert (masked[:, inside] == 0).all()
+    assert torch.equal(masked[:, outside], plain[:, outside])

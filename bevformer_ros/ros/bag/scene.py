@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bevformer_ros import geometry
 from bevformer_ros.config import CameraConfig, RigConfig
 from bevformer_ros.ros.bag.files import BagReader
-from bevformer_ros.ros.calibration import camera_model, check_crop
+from bevformer_ros.ros.calibration import camera_model, check_parts
 from bevformer_ros.ros.conversions import detections_from_messages, stamp_to_ns
 from bevformer_ros.ros.ego_motion import EgoMotion, SetPoses, StampedFrame
 from bevformer_ros.ros.image_decoding import decode_image, image_size
@@ -159,10 +159,11 @@ class BagScene:
         if info is None:
             raise ValueError(f"{self._bag.path} has no CameraInfo near {stamp_ns} on {config.camera_info_topic}")
         size = image_size(message)
-        check_crop(config.crop, size)
+        check_parts(config, size)
         intrinsics, lens = camera_model(info, size, config.rectified)
         image = decode_image(message)
-        camera = CameraImage(config.name, stamp_ns, image, intrinsics, camera_from_bev, lens, config.field_of_view_deg)
+        angle, masks = config.field_of_view_deg, config.masks
+        camera = CameraImage(config.name, stamp_ns, image, intrinsics, camera_from_bev, lens, angle, masks)
         return camera.cropped(config.crop)
 
 

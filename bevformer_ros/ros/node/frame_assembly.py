@@ -22,7 +22,7 @@ from bevformer_ros.ros.calibration import (
     UncalibratedError,
     WrongImageSizeError,
     camera_model,
-    check_crop,
+    check_parts,
     check_pixel_count,
 )
 from bevformer_ros.ros.conversions import stamp_to_ns
@@ -171,6 +171,7 @@ class FrameAssembler:
                 poses[index],
                 lens,
                 config.field_of_view_deg,
+                geometry.scaled_pixels(config.masks, 1 / reduction),
             )
             cameras[index] = camera.cropped(_reduced(config.crop, reduction))
         frame = SurroundFrame(images.stamp_ns, tuple(cameras), world_from_bev)
@@ -255,7 +256,7 @@ class FrameAssembler:
                 self._leave_out_undecodable(sieve, index, error)
                 continue
             try:
-                check_crop(self._cameras[index].crop, sizes[index])
+                check_parts(self._cameras[index], sizes[index])
                 models[index] = camera_model(info, sizes[index], rectified)
             except ValueError as error:
                 sieve.leave_out(index, _calibration_fault(error), str(error))

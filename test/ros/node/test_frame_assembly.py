@@ -351,3 +351,20 @@ def test_a_jpeg_decoded_smaller_keeps_its_points(buffer, height, crop, expected)
         below, beside = np.indices(weights.shape)
         seen = np.array([(beside * weights).sum(), (below * weights).sum()]) / weights.sum()
         np.testing.assert_allclose(seen, geometry.project(camera.intrinsics, point)[0], atol=0.25)
+
+
+@pytest.mark.parametrize(("right", "kept"), [(8.0, True), (9.0, False)])
+def test_masks_travel_with_the_image_and_one_beyond_it_is_the_cameras_fault(buffer, right, kept):
+    mask = ((2.0, 3.0), (right, 3.0), (right, 6.0))
+    cameras = [replace(RIG.cameras[0], masks=(mask,), crop=(1, 1, 8, 6)), *RIG.cameras[1:]]
+    assembler = FrameAssembler(cameras, 5, 8.0, EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0))
+    for index in range(6):
+        assembler.set_camera_info(index, info_of())
+    assembled = assembler.assemble(image_set())
+    assembler.close()
+    front = assembled.frame.cameras[0]
+    if kept:
+        assert front.masks == (((1.0, 2.0), (7.0, 2.0), (7.0, 5.0)),)
+    else:
+        assert front is None
+        assert "`masks` reach to 9, 3" in assembled.faults[0].text
