@@ -85,6 +85,9 @@ class ProposalConfig:
     residual: bool = False
     """The decoder starts from the proposal itself, its score and its box, to which each layer adds. The paper's decoder
     starts from the centre alone."""
+    on_bev_map: bool = False
+    """Proposals are written into the BEV map of their frame too, and so reach later frames with the history. Needs
+    temporal.mode warp."""
     join_scores: bool = False
     """A box of a proposal query is reported with the geometric mean of the proposal's score and the decoder's."""
 
@@ -345,6 +348,12 @@ class ModelConfig:
             raise ValueError(
                 f"proposals.first_level {self.proposals.first_level} leaves none of the "
                 f"{len(self.perspective.strides)} levels"
+            )
+        on_bev_map = self.two_stage and self.proposals is not None and self.proposals.on_bev_map
+        if on_bev_map and self.temporal.mode != "warp" and len(self.temporal.frames) > 1:
+            raise ValueError(
+                f"proposals.on_bev_map needs temporal.mode warp, got {self.temporal.mode!r}: a past frame that is "
+                "encoded anew has lost its proposals"
             )
         if self.two_stage and self.proposals is None:
             raise ValueError("two_stage needs proposals, but proposals is null; say at least `proposals: {}`")

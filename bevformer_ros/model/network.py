@@ -15,6 +15,7 @@ from bevformer_ros.model.decoder import Decoder, DecoderOutput
 from bevformer_ros.model.fpn import FeaturePyramid
 from bevformer_ros.model.object_queries import LearnedQueries, ProposalQueries, join_queries, joined_logits
 from bevformer_ros.model.perspective_head import PerspectiveHead, PerspectiveLevel
+from bevformer_ros.model.proposal_map import ProposalMap
 from bevformer_ros.model.proposals import ProposalMaker, Proposals
 from bevformer_ros.model.resnet import ResNet
 from bevformer_ros.model.temporal_fusion import TemporalFusion
@@ -75,6 +76,7 @@ class BEVFormerV2(nn.Module):
         perspective_head: PerspectiveHead | None,
         proposal_maker: ProposalMaker | None,
         proposal_queries: ProposalQueries | None,
+        proposal_map: ProposalMap | None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -87,6 +89,7 @@ class BEVFormerV2(nn.Module):
         self.perspective_head = perspective_head
         self.proposal_maker = proposal_maker
         self.proposal_queries = proposal_queries
+        self.proposal_map = proposal_map
 
     def encode(self, inputs: NetworkInputs, mark: Mark = unmarked) -> Encoded:
         """From images to the BEV map of one frame: all that needs no history."""
@@ -128,8 +131,15 @@ class BEVFormerV2(nn.Module):
         """From image features to the BEV map."""
         levels = features.levels[: self.config.encoder.image_levels]
         bev = self.encode_bev(levels, inputs.image_from_bev, inputs.camera_valid)
+        bev = self.with_proposals(bev, features.proposals)
         mark("encoder")
         return Encoded(levels, bev, features.proposals)
+
+    def with_proposals(self, bev: Tensor, proposals: Proposals | None) -> Tensor:
+        """The BEV map (B, Q, C) with the proposals written into it, where the configuration wants that."""
+        if self.proposal_map is None or proposals is None:
+            return bev
+        return bev + self.proposal_map(proposals).to(bev.dtype)
 
     def encode_bev(self, levels: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor | None) -> Tensor:
         """Feature levels (B, N, C, h, w) -> BEV map (B, Q, C). The other two as in NetworkInputs; camera_valid None if
@@ -182,6 +192,7 @@ def build_network(config: ModelConfig) -> BEVFormerV2:
         backbone: ResNet | TimmBackbone = TimmBackbone(config.backbone, config.image)
     else:
         backbone = ResNet(config.backbone)
+    second_stage = config.proposals if config.two_stage else None
     return BEVFormerV2(
         config,
         backbone,
@@ -195,13 +206,12 @@ def build_network(config: ModelConfig) -> BEVFormerV2:
             channels,
             classes,
             config.dropout,
-            residual=config.two_stage and config.proposals is not None and config.proposals.residual,
+            residual=second_stage is not None and second_stage.residual,
         ),
         PerspectiveHead(config.perspective, channels) if config.perspective else None,
         ProposalMaker(config.perspective, config.proposals, config.bev.range)
         if config.perspective and config.proposals
         else None,
-        ProposalQueries(channels, classes, config.proposals, config.bev.range)
-        if config.proposals and config.two_stage
-        else None,
+        ProposalQueries(channels, classes, second_stage, config.bev.range) if second_stage else None,
+        ProposalMap(channels, classes, config.bev) if second_stage and second_stage.on_bev_map else None,
     )

@@ -9,6 +9,7 @@ Shapes: L decoder layers, B batch, G groups (group-DETR), Q queries of a group, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -80,8 +81,7 @@ def bev_loss(output: DecoderOutput, truth: Sequence[BevTruth], config: BevLossCo
     for logits, codes in zip(output.class_logits.float(), output.box_codes.float(), strict=True):
         for group in torch.arange(queries, device=logits.device).chunk(groups):
             parts = logits[:, group], codes[:, group], used[:, group]
-            bound = None if config.proposal_radius is None else output.from_proposal[group]
-            matches = _match_batch(*parts, bound, targets, config)
+            matches = _match_batch(*parts, _radii(output.from_proposal[group], config), targets, config)
             class_loss, box_loss = _group_loss(*parts, matches, targets, config)
             class_losses.append(class_loss)
             box_losses.append(box_loss)
@@ -98,25 +98,30 @@ def _match_batch(
     logits: Tensor,
     codes: Tensor,
     used: Tensor,
-    bound: Tensor | None,
+    radii: Tensor,
     targets: Sequence[_Target],
     config: BevLossConfig,
 ) -> Tensor:
-    """(B, Q) index of the object that each query is matched with, -1 for none. bound: (Q,) queries that are matched
-    within proposal_radius alone."""
+    """(B, Q) index of the object that each query is matched with, -1 for none. radii: (Q,) in which a query is
+    matched, metres."""
     assigned = torch.full(used.shape, -1, dtype=torch.int64, device=logits.device)
     for sample, target in enumerate(targets):
         candidates = used[sample].nonzero().squeeze(1)
         cost = matching_cost(logits[sample, candidates], codes[sample, candidates], *target, config)
-        forbidden = torch.zeros_like(cost, dtype=torch.bool)
-        if bound is not None and config.proposal_radius is not None:
-            far = _distances(codes[sample, candidates], target.codes) > config.proposal_radius
-            forbidden = far & bound[candidates].unsqueeze(1)
+        forbidden = _distances(codes[sample, candidates], target.codes) > radii[candidates].unsqueeze(1)
         cost = cost.masked_fill(forbidden, _INCOMPARABLE)
         rows, columns = (torch.as_tensor(index) for index in linear_sum_assignment(cost.cpu().numpy()))
         allowed = ~forbidden.cpu()[rows, columns]
         assigned[sample, candidates[rows[allowed]]] = columns[allowed].to(logits.device)
     return assigned
+
+
+def _radii(from_proposal: Tensor, config: BevLossConfig) -> Tensor:
+    """(Q,) of queries, infinite where the configuration sets none."""
+    proposal, learned = (
+        math.inf if radius is None else radius for radius in (config.proposal_radius, config.learned_radius)
+    )
+    return torch.where(from_proposal, proposal, learned)
 
 
 def matching_cost(logits: Tensor, codes: Tensor, targets: Tensor, labels: Tensor, config: BevLossConfig) -> Tensor:

@@ -9,6 +9,8 @@ from bevformer_ros.inference.precision import PrecisionChoice
 from bevformer_ros.model.box_coding import BOX_CODE_SIZE
 from bevformer_ros.simulation.sensor import PERFECT, SensorConfig
 
+ENCODING_PARTS = ("backbone", "neck", "perspective_head", "bev_encoder")
+
 
 @dataclass(frozen=True)
 class FocalConfig:
@@ -40,6 +42,9 @@ class BevLossConfig:
     proposal_radius: float | None = None
     """Metres: a proposal's query is matched with no object farther than this from its box; what the first stage missed
     is left to the learned queries. Null, as in the released models, matches every object with some query."""
+    learned_radius: float | None = None
+    """Metres: the same for a learned query. What neither reaches then teaches nobody; else an object that nothing shows
+    drags some query through the whole range, and such errors drown those of the boxes that are nearly right."""
     box_beta: float = 1.0
     """Where the smooth L1 of the boxes turns from square to linear."""
     code_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
@@ -51,7 +56,7 @@ class BevLossConfig:
             raise ValueError(f"code_weights must have {BOX_CODE_SIZE} entries, got {len(self.code_weights)}")
         if self.box_beta <= 0:
             raise ValueError(f"box_beta must be positive, got {self.box_beta}")
-        for name in ("quality_distance", "proposal_radius"):
+        for name in ("quality_distance", "proposal_radius", "learned_radius"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive metres or null, got {value}")
@@ -234,10 +239,16 @@ class TrainingConfig:
     """Length of the run."""
     clips: int = 4
     """Drives side by side in a round."""
+    accumulate: int = 1
+    """So many times `clips` drives in a round, one group after the other, whose gradients together make a step: for
+    steps of more frames than memory holds at once."""
     clip_frames: int = 6
     """Successive frames of each, a step each."""
     frozen: tuple[str, ...] = ()
     """Parts of the network, such as `backbone` or `backbone.stem`, that stay as they are."""
+    keep_encodings: bool = False
+    """What the frozen parts make of a frame is kept in memory and not computed again. Needs all parts up to the BEV map
+    to be frozen, and no augmentation but the mirror, since others never come twice."""
     seed: int = 0
     """Of weights, order and augmentation."""
     precision: PrecisionChoice = "auto"
@@ -253,9 +264,23 @@ class TrainingConfig:
     held_out: HeldOutConfig | None = None
     """Scores during the run."""
 
+    @property
+    def clips_per_round(self) -> int:
+        """Of one process."""
+        return self.clips * self.accumulate
+
     def __post_init__(self) -> None:
-        for name in ("rounds", "clips", "clip_frames"):
+        for name in ("rounds", "clips", "accumulate", "clip_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.bev is None and self.perspective is None:
             raise ValueError("bev and perspective are both null: nothing is left to learn")
+        if self.keep_encodings:
+            learning = [part for part in ENCODING_PARTS if part not in self.frozen]
+            if learning or self.perspective is not None:
+                raise ValueError(
+                    f"keep_encodings needs perspective to be null and {', '.join(ENCODING_PARTS)} frozen, got frozen "
+                    f"{', '.join(self.frozen) or 'nothing'}"
+                )
+            if self.augmentation != AugmentationConfig(mirror=self.augmentation.mirror):
+                raise ValueError(f"keep_encodings allows no augmentation but mirror, got {self.augmentation}")

@@ -32,7 +32,8 @@ def objects(*places: tuple[float, float], velocity: float = 1.0) -> BevTruth:
 def output(codes: Tensor, padding: Tensor | None = None) -> DecoderOutput:
     """One layer; codes (B, Q, 10), all class logits zero."""
     logits = torch.zeros(1, *codes.shape[:2], CLASSES, requires_grad=True)
-    return DecoderOutput(logits, codes.unsqueeze(0).requires_grad_(), padding, torch.zeros(codes.shape[1]))
+    learned = torch.zeros(codes.shape[1], dtype=torch.bool)
+    return DecoderOutput(logits, codes.unsqueeze(0).requires_grad_(), padding, learned)
 
 
 def codes_at(*places: tuple[float, float]) -> Tensor:
@@ -64,6 +65,14 @@ def test_a_proposal_far_from_every_object_is_matched_with_none(from_proposal: bo
     loss = bev_loss(given, [objects((0, 0))], replace(CONFIG, proposal_radius=2.0))
     assert loss.assigned.tolist() == [[expected]]
     assert loss.total.isfinite()
+
+
+@pytest.mark.parametrize(("learned_radius", "expected"), [(None, [0, -1]), (2.0, [-1, -1]), (4.0, [0, -1])])
+def test_an_object_far_from_every_query_teaches_nobody(learned_radius: float | None, expected: list[int]) -> None:
+    given = output(codes_at((3, 0), (5, 0)).unsqueeze(0))
+    loss = bev_loss(given, [objects((0, 0))], replace(CONFIG, learned_radius=learned_radius))
+    assert loss.assigned.tolist() == [[expected]]
+    assert (loss.boxes.item() > 0) == (expected != [-1, -1])
 
 
 def test_a_class_target_tells_how_well_the_box_is_placed() -> None:

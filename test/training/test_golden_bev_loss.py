@@ -28,7 +28,8 @@ def test_golden_bev_loss(path: Path, truth_name: str) -> None:
     logits = outputs["outputs.all_cls_scores"].requires_grad_()
     codes = outputs["outputs.all_bbox_preds"].requires_grad_()
 
-    loss = bev_loss(DecoderOutput(logits, codes, None, torch.zeros(0)), [truth], BevLossConfig())
+    learned = torch.zeros(logits.shape[2], dtype=torch.bool)
+    loss = bev_loss(DecoderOutput(logits, codes, None, learned), [truth], BevLossConfig())
     loss.total.backward()
 
     codes_of_truth = boxes_to_codes(truth.boxes)
