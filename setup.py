@@ -41,6 +41,7 @@ setup(
         "curves": ["matplotlib"],
         "export": ["onnxscript"],
         "video": ["av"],
+        "tensorboard": ["tensorboard"],
         "viewer": ["rerun-sdk"],
     },
     entry_points={"console_scripts": ["bevformer-ros = bevformer_ros.commands.cli:main"]},

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     add_workers(parser, 1, "load data")
     parser.add_argument("--checkpoint-every", type=int, default=20, help="rounds (default %(default)s)")
+    parser.add_argument("--tensorboard", action="store_true", help="write the metrics as TensorBoard's events too")
     parser.usage = f"{parser.prog} --config NAME -o FOLDER [options]"  # there are some sixty of them
     add_tree(parser, TrainingConfig)
 
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     drives = open_dataset(config, model, cache_of(arguments))
     weights = read_checkpoint(arguments.weights).weights if arguments.weights else None
     trainer = Trainer(config, model, drives, device, weights, arguments.partial)
-    trainer.run(out, arguments.checkpoint_every, arguments.workers)
+    trainer.run(out, arguments.checkpoint_every, arguments.workers, arguments.tensorboard)
     if trainer.rank == 0:
         draw_curves(out / "curves.png", {out.name: [out / METRICS]})
         print(f"{out / WEIGHTS}, curves in {out / 'curves.png'}")

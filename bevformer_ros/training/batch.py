@@ -56,15 +56,19 @@ def moved(value: Any, device: torch.device) -> Any:
 
 
 class ClipBatches:
-    """Makes, of clips side by side, a batch for each of their frames, on the CPU: what a loader's workers do."""
+    """Makes, of the clips of a round, batches of `width` samples on the CPU: what a loader's workers do."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        self._config = config
+    def __init__(self, config: ModelConfig, width: int) -> None:
+        self._config, self._width = config, width
         self._preprocess = Preprocessor(config.image, torch.device("cpu"))
 
-    def __call__(self, clips: Sequence[Sequence[LabelledFrame]]) -> list[Batch]:
-        """As many as the shortest clip has frames."""
-        return [make_batch(samples, self._preprocess, self._config) for samples in zip(*clips, strict=False)]
+    def __call__(self, clips: Sequence[Sequence[LabelledFrame]]) -> list[list[Batch]]:
+        """As many lists as the shortest clip has frames, each of the batches that make one step."""
+        firsts = range(0, len(clips), self._width)
+        return [
+            [make_batch(samples[first : first + self._width], self._preprocess, self._config) for first in firsts]
+            for samples in zip(*clips, strict=False)
+        ]
 
 
 def make_batch(samples: Sequence[LabelledFrame], preprocess: Preprocessor, config: ModelConfig) -> Batch:

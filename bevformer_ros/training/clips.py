@@ -23,7 +23,7 @@ class Clips(Dataset[list[LabelledFrame]]):
             raise ValueError("the data set has no drives; is the split or the range of seeds empty?")
 
     def __len__(self) -> int:
-        return self._config.rounds * self._config.clips
+        return self._config.rounds * self._config.clips_per_round
 
     def __getitem__(self, index: int) -> list[LabelledFrame]:
         config, epoch, place = self._config, *divmod(index, len(self._lengths))

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.model.config import BackboneConfig
-from bevformer_ros.model.network import BEVFormerV2, Encoded
+from bevformer_ros.model.network import BEVFormerV2, Encoded, ImageFeatures, NetworkInputs
 from bevformer_ros.training.batch import Batch
 from bevformer_ros.training.bev_loss import bev_loss
 from bevformer_ros.training.config import TrainingConfig
+from bevformer_ros.training.kept_encodings import Encoding, KeptEncodings
 from bevformer_ros.training.perspective_loss import perspective_loss
 
 _NARROWEST = 8
@@ -50,17 +51,21 @@ class NetworkWithLosses(nn.Module):
             levels, ranges = len(model.perspective.strides), len(config.perspective.size_ranges)
             if levels != ranges:
                 raise ValueError(f"perspective.size_ranges has {ranges} entries, model {model.name} {levels} levels")
+        if config.keep_encodings and model.temporal.mode != "warp" and len(model.temporal.frames) > 1:
+            raise ValueError(
+                f"keep_encodings needs temporal.mode warp, got {model.temporal.mode!r}: a past frame is encoded anew"
+            )
+        self._kept = KeptEncodings() if config.keep_encodings else None
         self._frozen = [_part(network, name) for name in config.frozen]
         for frozen in self._frozen:
             frozen.requires_grad_(False)
         if config.perspective is None and network.perspective_head is not None:
             network.perspective_head.requires_grad_(False)
         if config.bev is None:
-            for part in (network.bev_encoder, network.temporal_fusion, network.decoder, network.queries):
+            of_bev = (network.bev_encoder, network.temporal_fusion, network.decoder, network.queries)
+            for part in (*of_bev, network.proposal_queries, network.proposal_map):
                 if part is not None:
                     part.requires_grad_(False)
-            if network.proposal_queries is not None:
-                network.proposal_queries.requires_grad_(False)
 
     def train(self, mode: bool = True) -> NetworkWithLosses:
         """Frozen parts stay as they run on a car: their batch norms learn nothing either."""
@@ -81,29 +86,39 @@ class NetworkWithLosses(nn.Module):
     def forward(self, batch: Batch, buffers: Sequence[BevBuffer]) -> Step:
         """The history in the buffers is used as it is: gradients end there."""
         network, losses = self.network, {}
-        features = network.encode_images(batch.inputs, every_perspective_level=self._perspective is not None)
-        if self._perspective is not None:
-            assert features.perspective is not None and network.config.perspective is not None
-            dense_loss = perspective_loss(
-                features.perspective,
-                batch.perspective_truth,
-                batch.inputs.intrinsics.flatten(0, 1),
-                network.config.perspective,
-                self._perspective,
-            )
-            losses.update({f"perspective_{name}": value for name, value in dense_loss._asdict().items()})
-        if self._bev is None:
-            return Step(losses, ())
-        if features.proposals is not None:
-            features = features._replace(proposals=features.proposals.scaled(batch.scales))
-        encoded = _split(batch, network.lift(features, batch.inputs))
+        if self._kept is not None:
+            encoding = self._kept(batch.inputs, self._encode_frozen)
+            encoded = Encoded((), network.with_proposals(*encoding), encoding.proposals)
+        else:
+            features = network.encode_images(batch.inputs, every_perspective_level=self._perspective is not None)
+            if self._perspective is not None:
+                losses.update(self._perspective_losses(features, batch))
+            if self._bev is None:
+                return Step(losses, ())
+            if features.proposals is not None:
+                features = features._replace(proposals=features.proposals.scaled(batch.scales))
+            encoded = network.lift(features, batch.inputs)
+        entries = _split(batch, encoded)
         bevs = [
-            buffer.align(entry.bev, buffer.recall(entry).past) for buffer, entry in zip(buffers, encoded, strict=True)
+            buffer.align(entry.bev, buffer.recall(entry).past) for buffer, entry in zip(buffers, entries, strict=True)
         ]
-        output = network.detect(torch.cat(bevs), features.proposals)
+        output = network.detect(torch.cat(bevs), encoded.proposals)
         set_loss = bev_loss(output, batch.bev_truth, self._bev, network.config.decoder.groups)
         losses.update(bev_classes=set_loss.classes.sum(), bev_boxes=set_loss.boxes.sum())
-        return Step(losses, tuple(_detached(entry) for entry in encoded))
+        return Step(losses, tuple(_detached(entry) for entry in entries))
+
+    def _perspective_losses(self, features: ImageFeatures, batch: Batch) -> dict[str, Tensor]:
+        model = self.network.config.perspective
+        assert features.perspective is not None and model is not None and self._perspective is not None
+        intrinsics = batch.inputs.intrinsics.flatten(0, 1)
+        loss = perspective_loss(features.perspective, batch.perspective_truth, intrinsics, model, self._perspective)
+        return {f"perspective_{name}": value for name, value in loss._asdict().items()}
+
+    def _encode_frozen(self, inputs: NetworkInputs) -> Encoding:
+        network = self.network
+        features = network.encode_images(inputs)
+        levels = features.levels[: network.config.encoder.image_levels]
+        return Encoding(network.encode_bev(levels, inputs.image_from_bev, inputs.camera_valid), features.proposals)
 
 
 def _part(network: nn.Module, name: str) -> nn.Module:

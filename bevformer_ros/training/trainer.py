@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as distributed
@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from bevformer_ros.inference.bev_buffer import BevBuffer
 from bevformer_ros.inference.precision import resolve_device, resolve_precision
 from bevformer_ros.model.checkpoint import load_weights, save_checkpoint
 from bevformer_ros.model.config import ModelConfig
@@ -31,6 +32,9 @@ from bevformer_ros.training.labelled_frame import DriveDataset
 from bevformer_ros.training.network_with_losses import NetworkWithLosses
 from bevformer_ros.unfinished import written_whole
 from bevformer_ros.worker_process import follow_parent, starting_workers
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 CHECKPOINT, WEIGHTS, METRICS = "checkpoint.pt", "weights.safetensors", "metrics.csv"
 
@@ -85,12 +89,14 @@ class Trainer:
         self._clips = Clips(drives, config, model.cameras)
         self.round = 0
 
-    def run(self, directory: Path, checkpoint_every: int = 20, workers: int = 1) -> None:
+    def run(self, directory: Path, checkpoint_every: int = 20, workers: int = 1, tensorboard: bool = False) -> None:
         """Train to the end, from the checkpoint in the directory where there is one.
 
         Writes metrics.csv (a line per round), checkpoint.pt and at last weights.safetensors, the averaged weights.
+        tensorboard: the metrics as TensorBoard's events too. Raises ValueError where it is not installed.
         """
         directory.mkdir(parents=True, exist_ok=True)
+        events = _events(directory) if tensorboard and self.rank == 0 else None
         if (directory / CHECKPOINT).exists():
             self.restore(directory / CHECKPOINT)
         if self.rank == 0:
@@ -102,6 +108,9 @@ class Trainer:
                 if self.config.held_out is not None:
                     metrics["held_out_mAP"] = self._held_out_map(self.config.held_out)
                 _log(directory / METRICS, metrics)
+                if events is not None:
+                    for name, value in metrics.items():
+                        events.add_scalar(name, value, self.round)
                 if self.round % checkpoint_every == 0 or self.round == self.config.rounds:
                     self.save(directory)
 
@@ -116,14 +125,14 @@ class Trainer:
 
     def clips_left(self) -> list[list[int]]:
         """Indices of this process's clips in every round that is left."""
-        width = self.config.clips
+        width = self.config.clips_per_round
         return [
             [(index * self.processes + self.rank) * width + place for place in range(width)]
             for index in range(self.round, self.config.rounds)
         ]
 
-    def _loader(self, workers: int) -> Iterator[list[Batch]]:
-        """The batches of every round that is left, on the CPU, made by the workers."""
+    def _loader(self, workers: int) -> Iterator[list[list[Batch]]]:
+        """The batches of every step of every round that is left, on the CPU, made by the workers."""
         rounds = self.clips_left()
         if not rounds:
             return iter(())
@@ -133,7 +142,7 @@ class Trainer:
             self._clips,
             batch_sampler=rounds,
             num_workers=workers,
-            collate_fn=ClipBatches(self.trained.network.config),
+            collate_fn=ClipBatches(self.trained.network.config, self.config.clips),
             generator=generator,
             # A forked process inherits locks of threads that it does not have, OpenCV's among them.
             multiprocessing_context="spawn" if workers else None,
@@ -142,21 +151,18 @@ class Trainer:
         with starting_workers():
             return iter(loader)
 
-    def train_round(self, batches: list[Batch]) -> dict[str, float]:
-        """One step for each batch; mean losses by name, and what else is worth a look."""
+    def train_round(self, steps: list[list[Batch]]) -> dict[str, float]:
+        """One step for each list of batches; mean losses by name, and what else is worth a look."""
         started = time.perf_counter()
         self.trained.train()
-        buffers = self.trained.empty_buffers(len(batches[0].stamps_ns))
+        buffers = [self.trained.empty_buffers(len(batch.stamps_ns)) for batch in steps[0]]
         sums: dict[str, float] = {}
-        for batch in batches:
-            batch = moved(batch, self._device)
-            with torch.autocast(self._device.type, getattr(torch, self._precision), self._precision != "float32"):
-                losses, encoded = self._forward(batch, buffers)
-            norm = self._update(torch.stack(list(losses.values())).sum())
-            for buffer, entry in zip(buffers, encoded, strict=False):
-                buffer.store(entry)
-            for name, value in (*losses.items(), ("gradient_norm", norm)):
-                sums[name] = sums.get(name, 0.0) + value.item() / len(batches)
+        for batches in steps:
+            self._optimiser.zero_grad()
+            for batch, group in zip(batches, buffers, strict=True):
+                for name, value in self._backward(moved(batch, self._device), group, 1 / len(batches)).items():
+                    sums[name] = sums.get(name, 0.0) + value / len(batches) / len(steps)
+            sums["gradient_norm"] = sums.get("gradient_norm", 0.0) + self._update().item() / len(steps)
         self.round += 1
         return {
             "round": self.round,
@@ -165,14 +171,23 @@ class Trainer:
             **sums,
         }
 
-    def _update(self, loss: Tensor) -> Tensor:
+    def _backward(self, batch: Batch, buffers: list[BevBuffer], share: float) -> dict[str, float]:
+        """Add the batch's share to the gradients, and its frames to the history; its losses by name."""
+        with torch.autocast(self._device.type, getattr(torch, self._precision), self._precision != "float32"):
+            losses, encoded = self._forward(batch, buffers)
+        loss = torch.stack(list(losses.values())).sum()
         if not loss.isfinite():
             raise FloatingPointError(
                 f"the loss is {loss.item()} in round {self.round + 1}; lower the learning rate or use bfloat16, and "
                 "start again from the last checkpoint"
             )
-        self._optimiser.zero_grad()
-        self._scaler.scale(loss).backward()
+        self._scaler.scale(loss * share).backward()
+        for buffer, entry in zip(buffers, encoded, strict=False):
+            buffer.store(entry)
+        return {name: value.item() for name, value in losses.items()}
+
+    def _update(self) -> Tensor:
+        """A step along the gradients; their norm."""
         self._scaler.unscale_(self._optimiser)
         norm = nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.optimiser.gradient_clip)
         self._scaler.step(self._optimiser)
@@ -238,6 +253,14 @@ def _forget_after(path: Path, last: int) -> None:
     kept = [row for row in rows if row.endswith("\n") and int(row.partition(",")[0]) <= last]
     with written_whole(path) as partial:
         partial.write_text("".join([header, *kept]), encoding="utf-8")
+
+
+def _events(directory: Path) -> SummaryWriter:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError(f"TensorBoard's events need the module {error.name}: pip install tensorboard") from error
+    return SummaryWriter(str(directory))
 
 
 def _log(path: Path, metrics: dict[str, float]) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ from bevformer_ros.model.config import (
 )
 from bevformer_ros.model.network import build_network
 from bevformer_ros.training.config import (
+    ENCODING_PARTS,
     AugmentationConfig,
     HeldOutConfig,
     OptimiserConfig,
@@ -120,6 +122,31 @@ def test_a_run_leaves_metrics_and_weights_that_load(tmp_path: Path) -> None:
     assert checkpoint.config == MODEL
 
 
+def test_tensorboard_gets_what_the_table_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scalars: dict[tuple[str, int], float] = {}
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            assert Path(folder) == tmp_path
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            scalars[name, step] = value
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    Trainer(replace(CONFIG, rounds=2), MODEL, DRIVES).run(tmp_path, workers=0, tensorboard=True)
+    with (tmp_path / METRICS).open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    table = {(name, int(row["round"])): float(value) for row in rows for name, value in row.items()}
+    assert scalars == pytest.approx(table, rel=1e-5)
+
+
+def test_without_tensorboard_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match="pip install tensorboard"):
+        Trainer(CONFIG, MODEL, DRIVES).run(tmp_path, tensorboard=True)
+
+
 def test_a_run_starts_from_the_weights_that_it_is_given_and_goes_on_from_its_own(tmp_path: Path) -> None:
     given = build_network(MODEL).state_dict()
     trainer = Trainer(CONFIG, MODEL, DRIVES, weights=given)
@@ -131,6 +158,60 @@ def test_a_run_starts_from_the_weights_that_it_is_given_and_goes_on_from_its_own
     resumed.restore(tmp_path / CHECKPOINT)
     learned = trainer.averaged_weights()
     assert all(torch.equal(value, learned[name]) for name, value in resumed.averaged_weights().items())
+
+
+def test_accumulated_gradients_are_those_of_a_batch_that_holds_all_samples() -> None:
+    """Divisors of losses and statistics of batch norms are each batch's own: so it is twice the same drive. Without the
+    backbone, whose batch norms over a handful of pixels blow up rounding errors."""
+    still = replace(CONFIG, augmentation=AugmentationConfig(), precision="float32", frozen=("backbone",))
+    gradients = []
+    for clips, accumulate in ((2, 1), (1, 2)):
+        config = replace(still, clips=clips, accumulate=accumulate)
+        trainer = Trainer(config, replace(MODEL, dropout=0.0), Drives([2]))
+        (first, _) = next(trainer._loader(0))
+        assert [len(batch.stamps_ns) for batch in first] == [clips] * accumulate
+        trainer.train_round([first])
+        learning = {name: each for name, each in trainer.trained.network.named_parameters() if each.requires_grad}
+        gradients.append({name: parameter.grad for name, parameter in learning.items()})
+    for name, whole in gradients[0].items():
+        assert (gradients[1][name] - whole).norm() <= 1e-3 * whole.norm(), name
+
+
+FROZEN = replace(
+    CONFIG,
+    frozen=ENCODING_PARTS,
+    perspective=None,
+    augmentation=AugmentationConfig(mirror=0.5),
+    precision="float32",
+)
+
+
+def test_kept_encodings_change_nothing_but_the_time() -> None:
+    proposals = replace(MODEL.proposals, on_bev_map=True, score_threshold=0.0, minimum_score=0.0)
+    model = replace(MODEL, dropout=0.0, proposals=proposals)
+    learned = []
+    for keep in (False, True):
+        trainer = Trainer(replace(FROZEN, keep_encodings=keep), model, DRIVES)
+        for steps in trainer._loader(0):
+            trainer.train_round(steps)
+        learned.append(trainer.trained.network.state_dict())
+    for name, value in learned[0].items():
+        torch.testing.assert_close(learned[1][name], value, msg=name)
+    kept = trainer.trained._kept
+    assert kept is not None and 0 < len(kept) <= 2 * 3 * 3  # plain and mirrored, three drives of three frames
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frozen": ("backbone", "neck")}, "perspective_head, bev_encoder frozen, got frozen backbone, neck"),
+        ({"perspective": CONFIG.perspective}, "needs perspective to be null"),
+        ({"augmentation": AugmentationConfig(mirror=0.5, gain=(0.8, 1.2))}, "no augmentation but mirror"),
+    ],
+)
+def test_encodings_that_would_change_are_not_kept(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(FROZEN, keep_encodings=True, **changes)
 
 
 def test_a_backbone_too_narrow_for_every_processor_is_refused() -> None:
