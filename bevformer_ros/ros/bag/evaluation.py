@@ -168,6 +168,10 @@ class WorldEvaluation:
     source: str
     seen_by: Sequence[str] | None = None
 
+    @cached_property
+    def by_distance(self) -> dict[str, Scores]:
+        return by_distance(self.samples)
+
     @property
     def seeds(self) -> list[int]:
         return [drive.seed for drive in self.drives]
@@ -178,6 +182,7 @@ class WorldEvaluation:
         parts = [
             f"{self.source} of {self.model}, worlds {first} to {last}, truth: what is visible{view}",
             score_table(self.scores, len(self.samples)),
+            part_table(self.by_distance),
         ]
         learnable = set(self.seeds).difference(EVALUATION_SEEDS)
         if learnable:
@@ -196,7 +201,8 @@ class WorldEvaluation:
             "seen_by": self.seen_by,
         }
         drive = {key: value for key, value in asdict(self.drives[0]).items() if key != "seed"}
-        return {**about, **drive, "samples": len(self.samples), **self.scores.as_json()}
+        rings = {name: scores.as_json() for name, scores in self.by_distance.items()}
+        return {**about, **drive, "samples": len(self.samples), **self.scores.as_json(), "by_distance": rings}
 
 
 def evaluate_worlds(

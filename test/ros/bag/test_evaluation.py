@@ -264,6 +264,9 @@ def test_worlds_score_as_their_bags_do(weights, tmp_path, capsys):
         assert other["aps"] == pytest.approx(entry["aps"], abs=1e-6)
     assert sum(entry["detections"] for entry in by_world["classes"].values()) > 10
     assert by_world["nds"] == pytest.approx(by_bags["nds"], abs=1e-6)
+    assert "0 to 10 m" in printed
+    by_distance = {name: entry["mean_ap"] for name, entry in by_bags["by_distance"].items()}
+    assert {name: entry["mean_ap"] for name, entry in by_world["by_distance"].items()} == pytest.approx(by_distance)
 
 
 def test_what_one_has_to_know_about_worlds_is_said(capsys):
