@@ -42,7 +42,8 @@ class ProposalMap(nn.Module):
         """What is to be added to the BEV map: (B, H*W, C) float32."""
         proposals = Proposals(*(values.detach() for values in proposals))
         embedded = self.class_embedding(proposals.labels) + self.box_embedding(_box_features(proposals))
-        written = self.output(embedded) * proposals.valid.unsqueeze(-1)  # (B, P, C)
+        # float32 also where automatic mixed precision computes it: rounded shares would move a box
+        written = self.output(embedded).float() * proposals.valid.unsqueeze(-1)  # (B, P, C)
         places = (proposals.centers[..., :2] - self.low) / self.cell_size - 0.5  # x counts columns, y rows
         first = places.floor()
         share = places - first
