@@ -31,9 +31,10 @@ class ProposalMap(nn.Module):
         self.rows, self.columns = grid.rows, grid.columns
         self.class_embedding = nn.Embedding(classes, channels)
         self.box_embedding = nn.Sequential(nn.Linear(8, channels), nn.ReLU(), nn.Linear(channels, channels))
-        self.output = nn.Sequential(nn.ReLU(), nn.Linear(channels, channels))
-        nn.init.zeros_(self.output[1].weight)
-        nn.init.zeros_(self.output[1].bias)
+        last = nn.Linear(channels, channels)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.output = nn.Sequential(nn.ReLU(), last)
         low, high = torch.tensor(grid.range[:2]), torch.tensor(grid.range[3:5])
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("cell_size", (high - low) / torch.tensor([grid.columns, grid.rows]), persistent=False)

@@ -98,6 +98,7 @@ class NetworkWithLosses(nn.Module):
             if features.proposals is not None:
                 features = features._replace(proposals=features.proposals.scaled(batch.scales))
             encoded = network.lift(features, batch.inputs)
+        assert self._bev is not None
         entries = _split(batch, encoded)
         bevs = [
             buffer.align(entry.bev, buffer.recall(entry).past) for buffer, entry in zip(buffers, entries, strict=True)
