@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `m
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.inference.pipeline import HistoryStatus
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.resources import DEFAULT_RIG, config_file
 from bevformer_ros.ros.bag.files import BagReader, BagWriter
 from bevformer_ros.ros.bag.replay import BagReplay
@@ -33,7 +33,7 @@ BEV_FROM_BASE = geometry.invert(BASE_FROM_LIDAR)
 class IdealDetector:
     """Finds what the bag calls visible at a frame's stamp."""
 
-    config = SimpleNamespace(name="ideal")
+    config = load_yaml(ModelConfig, config_file("models", "tiny"))
     trained = True
     recommended_score_thresholds = None
     error_model = None
