@@ -22,7 +22,7 @@ from tf2_ros import Buffer
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.inference.pipeline import HistoryStatus
-from bevformer_ros.model.config import BevGridConfig
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.ros.conversions import header_of, image_to_message, stamp_to_ns, transform_to_message
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node.session import DetectionSession
@@ -41,7 +41,7 @@ class Detector:
     threads: what torch computes with in prepare() and in the call, set by set.
     """
 
-    config = SimpleNamespace(name="double", bev=BevGridConfig())
+    config = load_yaml(ModelConfig, REPOSITORY / "config" / "models" / "tiny.yaml")
     trained = False
     recommended_score_thresholds = None
     error_model = None
