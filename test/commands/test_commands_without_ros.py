@@ -25,7 +25,7 @@ BAGS = ("drive", "out", "scene", "scene_out")
 
 
 def commands(folder: Path, dataset: Path) -> list[list[str]]:
-    small = ["--model", str(SMALLEST), "--device", "cpu"]
+    small = ["--model", str(SMALLEST), "--device", "cpu", "--precision", "float32"]
     words: list[list[str | Path]] = [
         ["simulate", "-o", folder / "drive", "--seconds", "2", "--rate", "2", "--size", "160x90", "--noise", "2"],
         ["replay", folder / "drive", "-o", folder / "out", *small, "--score-threshold", "0"],
