@@ -66,6 +66,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return _run(words)
     except KeyboardInterrupt as interrupt:
         number = next(iter(interrupt.args), signal.SIGINT)
+    # Where the interrupt passed through code that was run from a string, `python -m` would end by SIGINT, whatever is
+    # returned here; CPython forgets it when it runs other such code.
+    exec("")
     # Outside of the handler, so that what broke off is gone, and its progress bar has ended its line.
     command = next(iter(words), "")
     print(f"bevformer-ros {command}: interrupted; give the same command again for what is left", file=sys.stderr)
