@@ -209,7 +209,7 @@ class CameraConfig:
     keeps the focal length of the calibration; a fisheye's image is undistorted into a pinhole's either way."""
     masks: tuple[tuple[tuple[float, float], ...], ...] = ()
     """Polygons of columns and rows of the images as they arrive, in which the own car is seen, or its reflection: the
-    network gets its mean colour there."""
+    network gets its mean colour there, and proposes nothing."""
     simulated: SimulatedCameraConfig | None = None
     """For `bevformer-ros simulate` alone: how the camera is built and mounted. None for one of nuScenes' names."""
     exposure_offset_ms: float = 0.0

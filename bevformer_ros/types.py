@@ -38,7 +38,7 @@ class CameraImage:
     camera_from_bev: (4, 4), from the BEV frame at the frame's reference stamp to the optical frame at this
     image's own stamp. lens: a pinhole for a rectified image. field_of_view_deg: across the width, of the image that
     the network gets in place of this one; None keeps the focal length. masks: polygons of (column, row) in this image,
-    in which the network gets its mean colour.
+    in which the network gets its mean colour and proposes nothing.
     """
 
     name: str

@@ -177,7 +177,7 @@ def count_operators(config: ModelConfig, precision: str) -> list[Operator]:
     assert now is not None
     recall = buffer.recall(now)
     with _OneKernelAttention(), _Counter(_seen_part(config)) as counter:
-        encoded = network.encode(inputs, counter.mark)
+        encoded = network.encode(inputs, mark=counter.mark)
         stages.detect(network, buffer, encoded.bev, recall.past, encoded.proposals, counter.mark)
         counter.mark("boxes")
     return counter.operators

@@ -43,6 +43,8 @@ from bevformer_ros.types import SECOND_NS, CameraImage, Detections3D, SurroundFr
 
 LOGGER = logging.getLogger(__name__)
 
+_SMALLEST_MASK = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+
 
 @dataclass(frozen=True)
 class HistoryStatus:
@@ -113,15 +115,19 @@ class Detector:
         slots = len(self.config.temporal.frames) - 1
         return HistoryStatus(self._depth, slots, self._buffer.bytes, self._buffer.resets)
 
-    def warm_up(self) -> None:
+    def warm_up(self, masked: bool = False) -> None:
         """Detect on black images, so that no real frame pays for what libraries do but once, or for recording CUDA
         graphs, of which each depth of the history has its own: it grows as it does while driving, an interval at a
-        time. The history begins anew, uncounted."""
+        time. The history begins anew, uncounted.
+
+        masked: whether any of the cameras to come has masks, for which there is a graph of its own.
+        """
         width, height = self.config.image.source_size
         intrinsics = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
         black = np.zeros((height, width, 3), np.uint8)
         forward = geometry.transform_from_rpy((0.0, 0.0, 0.0), (-np.pi / 2, 0.0, 0.0))
-        cameras = tuple(CameraImage(name, 0, black, intrinsics, forward) for name in self.config.cameras)
+        masks = (_SMALLEST_MASK,) if masked else ()
+        cameras = tuple(CameraImage(name, 0, black, intrinsics, forward, masks=masks) for name in self.config.cameras)
         interval_ns = round(self.config.temporal.interval_s * SECOND_NS)
         frames = self.config.temporal.frames
         count = frames[-1] - frames[0] + 1 if self._run.records else 1
@@ -181,7 +187,7 @@ class Detector:
         if isinstance(given, SurroundFrame):
             given = self.prepare(given, clock.mark)
             clock.mark("preprocess")
-        encoded: Encoded = self._run("encode", self.network.encode, clock.mark, given.network_inputs())
+        encoded: Encoded = self._run("encode", self.network.encode, clock.mark, given.network_inputs(), given.seen)
         bev, proposals = encoded.bev, encoded.proposals
         if self._future_ns:  # outputs of a graph last until the next frame only
             bev, proposals = tree_map_only(Tensor, Tensor.clone, (bev, proposals))

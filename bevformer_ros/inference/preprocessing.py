@@ -111,7 +111,8 @@ class PreparedFrame:
 
     images: (1, N, 3, H, W) normalised. camera_valid: (1, N) bool. Geometry stays on the host in float64, because
     history composes it with later poses: intrinsics (N, 3, 3) in pixels of the input, camera_from_bev (N, 4, 4);
-    identity where a camera is missing.
+    identity where a camera is missing. seen: (1, N, H, W) bool, False under a camera's masks; None where no camera has
+    any.
     """
 
     frame: SurroundFrame
@@ -119,6 +120,7 @@ class PreparedFrame:
     camera_valid: Tensor
     intrinsics: NDArray[np.float64]
     camera_from_bev: NDArray[np.float64]
+    seen: Tensor | None = None
 
     @property
     def image_from_bev(self) -> NDArray[np.float64]:
@@ -151,6 +153,7 @@ class Preprocessor:
         self._mean = torch.tensor(config.mean, device=device).view(3, 1, 1)
         self._deviation = torch.tensor(config.deviation, device=device).view(3, 1, 1)
         self._cameras: list[_CameraSlot | None] = []
+        self._seen: Tensor | None = None
 
     def __call__(self, frame: SurroundFrame, mark: Mark = unmarked) -> PreparedFrame:
         """Raises ValueError where an image size cannot be handled."""
@@ -168,13 +171,27 @@ class Preprocessor:
         if self._device.type == "cuda":
             mark("upload")
         valid = upload(np.array([[camera is not None for camera in frame.cameras]]), self._device)
-        return PreparedFrame(frame, self._network_images(count, by_plan)[None], valid, intrinsics, camera_from_bev)
+        images = self._network_images(count, by_plan)[None]
+        return PreparedFrame(frame, images, valid, intrinsics, camera_from_bev, self._seen)
 
     def _slot(self, index: int, camera: CameraImage) -> _CameraSlot:
         slot = self._cameras[index]
         if slot is None or not slot.serves(camera):
             slot = self._cameras[index] = _CameraSlot(camera, self._config, self._device)
+            self._seen = self._seen_by_all()
         return slot
+
+    def _seen_by_all(self) -> Tensor | None:
+        """PreparedFrame.seen; of a camera that is missing now as it was last."""
+        slots = [(index, slot) for index, slot in enumerate(self._cameras) if slot is not None]
+        if all(slot.seen is None for _, slot in slots):
+            return None
+        width, height = self._config.padded_size
+        seen = torch.ones(1, len(self._cameras), height, width, dtype=torch.bool, device=self._device)
+        for index, slot in slots:
+            if slot.seen is not None:
+                seen[0, index, : slot.plan.size[1], : slot.plan.size[0]] = slot.seen
+        return seen
 
     def _network_images(self, count: int, by_plan: dict[ImagePlan, list[tuple[int, Tensor]]]) -> Tensor:
         """(N, 3, H, W) from each camera's rectified pixels; cameras of the same plan, usually all, at once."""
@@ -218,14 +235,14 @@ class _CameraSlot:
         )
 
     def _seen(self, camera: CameraImage, maps: tuple[NDArray, NDArray] | None) -> Tensor:
-        """(h, w) of the network's input: 0 where more than half a pixel lies under a mask of the camera, else 1."""
+        """(h, w) bool of the network's input: False where more than half a pixel lies under a mask of the camera."""
         covered = np.zeros(camera.image.shape[:2], np.uint8)
         for mask in camera.masks:
             cv2.fillPoly(covered, [np.round(np.array(mask) * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
         if maps is not None:
             covered = np.asarray(cv2.remap(covered, *maps, interpolation=cv2.INTER_LINEAR), np.uint8)
         small = cv2.resize(covered[self._crop], self.plan.size, interpolation=cv2.INTER_AREA)
-        return torch.from_numpy((small < 128).astype(np.float32))
+        return torch.from_numpy(small < 128)
 
     def rectified(self, image: NDArray[np.uint8]) -> Tensor:
         """(h, w, 3) of whole grey levels on the device, undistorted and cropped."""

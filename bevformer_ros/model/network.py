@@ -91,15 +91,20 @@ class BEVFormerV2(nn.Module):
         self.proposal_queries = proposal_queries
         self.proposal_map = proposal_map
 
-    def encode(self, inputs: NetworkInputs, mark: Mark = unmarked) -> Encoded:
-        """From images to the BEV map of one frame: all that needs no history."""
-        return self.lift(self.encode_images(inputs, mark), inputs, mark)
+    def encode(self, inputs: NetworkInputs, seen: Tensor | None = None, mark: Mark = unmarked) -> Encoded:
+        """From images to the BEV map of one frame: all that needs no history. seen: as in encode_images."""
+        return self.lift(self.encode_images(inputs, seen, mark), inputs, mark)
 
     def encode_images(
-        self, inputs: NetworkInputs, mark: Mark = unmarked, every_perspective_level: bool = False
+        self,
+        inputs: NetworkInputs,
+        seen: Tensor | None = None,
+        mark: Mark = unmarked,
+        every_perspective_level: bool = False,
     ) -> ImageFeatures:
         """The part that knows no BEV grid; training of the perspective head alone ends here.
 
+        seen: (B, N, H, W) bool, False at pixels of which no proposal is to be made; None where all count.
         every_perspective_level: for a loss on all of them; otherwise the perspective head runs only where proposals are
         made, from the finest level that these use.
         """
@@ -115,7 +120,7 @@ class BEVFormerV2(nn.Module):
         proposals = None
         if maker is not None:
             used = perspective[maker.config.first_level - finest :]
-            proposals = maker(used, inputs.intrinsics, inputs.camera_from_bev, inputs.camera_valid)
+            proposals = maker(used, inputs.intrinsics, inputs.camera_from_bev, inputs.camera_valid, seen)
         mark("perspective")
         return ImageFeatures(levels, perspective, proposals)
 
@@ -175,7 +180,7 @@ class BEVFormerV2(nn.Module):
 
     def forward(self, inputs: NetworkInputs, mark: Mark = unmarked) -> DecoderOutput:
         """A single frame; every frame of the history that it lacks repeats it, as in the reference."""
-        encoded = self.encode(inputs, mark)
+        encoded = self.encode(inputs, mark=mark)
         bevs = self.without_history(encoded.bev)
         mark("buffer")
         return self.detect(bevs, encoded.proposals, mark)

@@ -79,14 +79,22 @@ class PerspectiveDecoder(nn.Module):
         self.proposals = proposals
         self.register_buffer("canonical_sizes", torch.tensor(head.canonical_sizes), persistent=False)
 
-    def forward(self, levels: Sequence[PerspectiveLevel], intrinsics: Tensor) -> PerspectiveBoxes:
-        """At most boxes_per_image boxes of each image; intrinsics: (M, 3, 3) of the network input, upper triangular."""
-        return self.suppress(self.candidates(levels, intrinsics))
+    def forward(
+        self, levels: Sequence[PerspectiveLevel], intrinsics: Tensor, seen: Tensor | None = None
+    ) -> PerspectiveBoxes:
+        """At most boxes_per_image boxes of each image.
 
-    def candidates(self, levels: Sequence[PerspectiveLevel], intrinsics: Tensor) -> PerspectiveBoxes:
+        intrinsics: (M, 3, 3) of the network input, upper triangular. seen: (M, H, W) bool of its pixels, False where no
+        location counts.
+        """
+        return self.suppress(self.candidates(levels, intrinsics, seen))
+
+    def candidates(
+        self, levels: Sequence[PerspectiveLevel], intrinsics: Tensor, seen: Tensor | None = None
+    ) -> PerspectiveBoxes:
         """The best locations of each level that pass the score threshold, decoded."""
         first = len(self.head.strides) - len(levels)
-        picked = [self._pick(outputs, first + index) for index, outputs in enumerate(levels)]
+        picked = [self._pick(outputs, first + index, seen) for index, outputs in enumerate(levels)]
         return self._decode(_Picked(*(torch.cat(values, dim=1) for values in zip(*picked, strict=True))), intrinsics)
 
     def suppress(self, boxes: PerspectiveBoxes) -> PerspectiveBoxes:
@@ -98,12 +106,16 @@ class PerspectiveDecoder(nn.Module):
         slots = torch.where(keep, boxes.scores2d, -1.0).topk(count, dim=1).indices.sort(dim=1).values
         return boxes._replace(valid=keep).take(slots)
 
-    def _pick(self, outputs: PerspectiveLevel, level: int) -> _Picked:
+    def _pick(self, outputs: PerspectiveLevel, level: int, seen: Tensor | None) -> _Picked:
         images, classes, _, width = outputs.class_logits.shape
+        stride = self.head.strides[level]
         class_scores = outputs.class_logits.float().sigmoid()
         joint_scores = class_scores * outputs.centerness.float().sigmoid()
         tested = joint_scores if self.proposals.threshold_with_centerness else class_scores
-        scores = torch.where(tested > self.proposals.score_threshold, joint_scores, -1.0).flatten(1)  # (M, K*h*w)
+        scores = torch.where(tested > self.proposals.score_threshold, joint_scores, -1.0)
+        if seen is not None:
+            scores = torch.where(seen[:, None, ::stride, ::stride], scores, -1.0)
+        scores = scores.flatten(1)  # (M, K*h*w)
         scores, indices = scores.topk(min(self.proposals.candidates_per_level, scores.shape[1]), dim=1)
         pixels = outputs.class_logits[0, 0].numel()
         labels, cells = indices.div(pixels, rounding_mode="floor"), indices.remainder(pixels)
@@ -122,7 +134,7 @@ class PerspectiveDecoder(nn.Module):
             scores=scores,
             labels=labels,
             levels=torch.full_like(labels, level),
-            locations=(torch.stack([columns, rows], dim=-1) * self.head.strides[level]).float(),
+            locations=(torch.stack([columns, rows], dim=-1) * stride).float(),
             box2d=at_cell(outputs.box2d),
             attributes=at_cell(outputs.attributes),
             speeds=at_cell(outputs.speeds)[..., 0],

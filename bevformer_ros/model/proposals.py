@@ -75,12 +75,14 @@ class ProposalMaker(nn.Module):
         intrinsics: Tensor,
         camera_from_bev: Tensor,
         camera_valid: Tensor | None = None,
+        seen: Tensor | None = None,
     ) -> Proposals:
         """levels: for B*N images. intrinsics: (B, N, 3, 3) of the network input, that is after resize and crop.
 
-        camera_from_bev: (B, N, 4, 4), each at its camera's own time. camera_valid: (B, N), False drops a camera.
+        camera_from_bev: (B, N, 4, 4), each at its camera's own time. camera_valid: (B, N), False drops a camera. seen:
+        (B, N, H, W) bool of the network input's pixels, False drops what is found at one.
         """
-        boxes = self.decoder(levels, intrinsics.flatten(0, 1))
+        boxes = self.decoder(levels, intrinsics.flatten(0, 1), None if seen is None else seen.flatten(0, 1))
         return self._select(self._into_bev(boxes, camera_from_bev, camera_valid))
 
     def _into_bev(self, boxes: PerspectiveBoxes, camera_from_bev: Tensor, camera_valid: Tensor | None) -> Proposals:

@@ -339,11 +339,15 @@ def test_masks_become_the_mean_colour_and_nothing_else_changes(changes):
     painted = np.zeros((900, 1600, 3), np.uint8)
     cv2.fillPoly(painted, [np.array(mask, np.int32)], (255, 255, 255))
     preprocess = Preprocessor(ImageConfig(height=320), torch.device("cpu"))
-    plain, masked, white = (
-        preprocess(surround(entry)).images[0, 0]
-        for entry in (camera(**changes), camera(masks=(mask,), **changes), camera(image=painted, **changes))
-    )
+    prepared = [
+        preprocess(surround(entry))
+        for entry in (camera(**changes), camera(image=painted, **changes), camera(masks=(mask,), **changes))
+    ]
+    plain, white, masked = (entry.images[0, 0] for entry in prepared)
     inside, outside = (white > 100).all(dim=0), (white < -50).all(dim=0)
     assert inside.sum() > 1000
     assert (masked[:, inside] == 0).all()
     assert torch.equal(masked[:, outside], plain[:, outside])
+    assert prepared[0].seen is None and prepared[2].seen is not None
+    seen = prepared[2].seen[0, 0]
+    assert seen[outside].all() and not seen[inside].any()

@@ -58,11 +58,12 @@ def propose(
     config: ProposalConfig = DEFAULT,
     detection_range: tuple[float, ...] = WIDE,
     camera_valid: Tensor | None = None,
+    seen: Tensor | None = None,
 ) -> Proposals:
     maker = ProposalMaker(HEAD, config, detection_range)
     intrinsics = torch.tensor(np.stack([view.intrinsics for view in views]), dtype=torch.float32)
     camera_from_bev = torch.tensor(np.stack([view.camera_from_bev for view in views]), dtype=torch.float32)
-    return maker(levels, intrinsics[None], camera_from_bev[None], camera_valid)
+    return maker(levels, intrinsics[None], camera_from_bev[None], camera_valid, seen)
 
 
 def kept(proposals: Proposals) -> dict[str, np.ndarray]:
@@ -138,6 +139,21 @@ def test_selection(config: ProposalConfig, detection_range: tuple, valid: list |
     assert len(proposals["scores"]) == count
     if valid == [[False, True]]:
         assert (proposals["cameras"] == 1).all()
+
+
+@pytest.mark.parametrize(("masked", "count"), [((), 2), ((0,), 2), ((0, 1), 1)])
+def test_what_a_mask_hides_in_every_camera_is_not_proposed(masked: tuple[int, ...], count: int) -> None:
+    """A car with a mask over its 2D box, and a bus beside it."""
+    boxes = boxes_of([("car", (0.0, 15.0), 0.0), ("bus", (20.0, 60.0), 0.5)])
+    levels, views = ideal_head.ideal_outputs(boxes, TWO_CAMERAS, HEAD)
+    seen = torch.ones(1, 2, 416, 800, dtype=torch.bool)
+    for camera in masked:
+        (car,) = (entry.box2d for entry in views[camera] if entry.row == 0)
+        left, top, right, bottom = car.astype(int)
+        seen[0, camera, top : bottom + 1, left : right + 1] = False
+    proposals = kept(propose(levels, TWO_CAMERAS, seen=seen))
+    assert len(proposals["scores"]) == count
+    assert CLASS_ID["bus"] in proposals["labels"]
 
 
 def seen_at_two_depths() -> list[PerspectiveLevel]:

@@ -231,7 +231,7 @@ class DetectorNode(Node):
         if detector.config.temporal.frames[-1] > 0:
             raise ValueError(f"{detector.config.name} uses future frames and cannot run live; replay a bag with it")
         self.get_logger().info("the network is loaded, warming it up")
-        detector.warm_up()
+        detector.warm_up(masked=any(camera.masks for camera in rig.cameras))
         return detector
 
     def _deactivate(self) -> None:
