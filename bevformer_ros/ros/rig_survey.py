@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,9 @@ from bevformer_ros.ros.conversions import stamp_to_ns
 from bevformer_ros.ros.image_decoding import image_size
 from bevformer_ros.ros.messages import CameraInfo
 from bevformer_ros.ros.transform_tree import NoTransformError, TransformTree
+from bevformer_ros.types import SECOND_NS
+
+LOGGER = logging.getLogger(__name__)
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -47,7 +52,8 @@ class FoundCamera:
 
 @dataclass(frozen=True)
 class Survey:
-    """ground: z of the road in the base frame, where tf has a frame for it. left_out: why topics are not used."""
+    """ground: z of the road in the base frame, where tf has a frame for it. left_out: why topics, or some of their
+    messages, are not used."""
 
     cameras: tuple[FoundCamera, ...]
     base_frame: str
@@ -66,17 +72,22 @@ class _ImageTopic:
 
 
 class RigSurvey:
-    """`note` every message of the types that matter, in the order in which they come; then ask for the `survey`."""
+    """`note` every message of the types that matter, in the order in which they come; then ask for the `survey`.
+
+    A bad image or CameraInfo is counted, and passed over where the topic has a better one.
+    """
 
     def __init__(self) -> None:
         self._images: dict[str, _ImageTopic] = {}
         self._infos: dict[str, CameraInfo] = {}
         self._left_out: dict[str, str] = {}
+        self._bad: Counter[str] = Counter()
+        self._first_reasons: dict[str, str] = {}
         self._transforms = TransformTree()
 
     def note(self, topic: str, type_name: str, message: Any) -> None:
         if type_name == CAMERA_INFO:
-            self._infos.setdefault(topic, message)
+            self._note_info(topic, message)
         elif type_name == TRANSFORMS:
             add = self._transforms.add_static if topic.endswith("tf_static") else self._transforms.add
             for transform in message.transforms:
@@ -84,24 +95,41 @@ class RigSurvey:
         elif topic not in self._left_out:
             self._note_image(topic, type_name == COMPRESSED_IMAGE, message)
 
+    def _note_info(self, topic: str, info: CameraInfo) -> None:
+        if not _is_calibrated(info):
+            self._pass_over(topic, info, "its K is zero or not finite; calibrate the camera")
+        if topic not in self._infos or not _is_calibrated(self._infos[topic]):
+            self._infos[topic] = info
+
     def _note_image(self, topic: str, compressed: bool, message: Any) -> None:
+        encoding = message.format if compressed else message.encoding
+        if any(word in encoding for word in _NO_PICTURE):
+            self._left_out[topic] = f"{encoding} is no picture"
+            return
+        try:
+            size = image_size(message)
+        except ValueError as error:
+            self._pass_over(topic, message, str(error))
+            return
         if topic not in self._images:
-            encoding = message.format if compressed else message.encoding
-            if any(word in encoding for word in _NO_PICTURE):
-                self._left_out[topic] = f"{encoding} is no picture"
-                return
-            try:
-                size = image_size(message)
-            except ValueError as error:
-                self._left_out[topic] = str(error)
-                return
             self._images[topic] = _ImageTopic(compressed, encoding, message.header.frame_id.removeprefix("/"), size)
         self._images[topic].stamps_ns.append(stamp_to_ns(message.header.stamp))
+
+    def _pass_over(self, topic: str, message: Any, reason: str) -> None:
+        if topic not in self._bad:
+            self._first_reasons[topic] = reason
+            seconds = stamp_to_ns(message.header.stamp) / SECOND_NS
+            LOGGER.warning("a message on %s of stamp %.3f, and any like it, is left out: %s", topic, seconds, reason)
+        self._bad[topic] += 1
 
     def survey(self, base_frame: str = "", fixed_frame: str = "") -> Survey:
         """base_frame, fixed_frame: empty to find them. Raises ValueError where there are no cameras, or no frame in
         which they move."""
-        left_out = dict(self._left_out)
+        left_out = {
+            topic: f"messages that could not be used: {count} ({self._first_reasons[topic]})"
+            for topic, count in self._bad.items()
+        }
+        left_out.update(self._left_out)
         chosen = self._one_topic_per_camera(left_out)
         placed = {topic: info for topic, info in chosen.items() if self._is_placed(topic, left_out)}
         if not placed:
@@ -207,6 +235,10 @@ class RigSurvey:
 def _no_camera(left_out: dict[str, str]) -> ValueError:
     reasons = "; ".join(f"{topic}: {reason}" for topic, reason in left_out.items())
     return ValueError(f"found no camera to make a rig of: {reasons or 'no images at all'}")
+
+
+def _is_calibrated(info: CameraInfo) -> bool:
+    return bool(np.any(info.k)) and bool(np.isfinite(info.k).all())
 
 
 def _namespace(image_topic: str) -> str:

@@ -116,6 +116,36 @@ def test_camera_info_elsewhere_is_found_by_its_frame():
     assert found.left_out == ("/images/rear: no CameraInfo on /images/camera_info, or with its frame_id",)
 
 
+def test_bad_messages_are_passed_over(caplog):
+    survey = car("front", "rear")
+    for name in ("front", "rear"):
+        info(survey, f"/{name}/camera_info", name)
+    survey.note("/front/image_raw", COMPRESSED_IMAGE, jpeg_to_message(JPEG[:9], header_of(1500 * MS, "front")))
+    for stamp in (2, 3):
+        jpeg(survey, "/front/image_raw", "front", stamp)
+        survey.note("/rear/image_raw", COMPRESSED_IMAGE, jpeg_to_message(b"", header_of(stamp, "rear")))
+    found = survey.survey()
+    assert [(camera.name, camera.stamps_ns) for camera in found.cameras] == [("front", (2, 3))]
+    front, rear = found.left_out
+    assert front == "/front/image_raw: messages that could not be used: 1 (JPEG of 9 bytes ends early)"
+    assert rear.startswith("/rear/image_raw: messages that could not be used: 2 (compressed image of 0 bytes")
+    first, _ = (record.getMessage() for record in caplog.records)
+    assert first == (
+        "a message on /front/image_raw of stamp 1.500, and any like it, is left out: JPEG of 9 bytes ends early"
+    )
+
+
+def test_a_camera_info_without_calibration_is_passed_over(caplog):
+    survey = car("front")
+    for k in (np.zeros((3, 3)), np.full((3, 3), np.nan), K, np.zeros((3, 3))):
+        survey.note("/front/camera_info", CAMERA_INFO, camera_info(header_of(1, "front"), (90, 160), k))
+    image(survey, "/front/image_raw", "front")
+    found = survey.survey()
+    np.testing.assert_array_equal(found.cameras[0].intrinsics, K)
+    assert len(found.left_out) == 1 and "could not be used: 3" in found.left_out[0]
+    assert len(caplog.records) == 1
+
+
 def test_names_are_as_long_as_it_takes_to_tell_cameras_apart():
     survey = car("a", "b")
     for side, frame in (("left", "a"), ("right", "b")):
