@@ -55,7 +55,8 @@ def inspect_rig(
     except NoTransformError as error:
         raise ValueError(f"{path}: {error}; do the frames of the rig have these names in tf?") from error
     with BagReader(path) as bag:
-        image_frames = BagScene(bag, rig).image_frames()
+        scene = BagScene(bag, rig)
+        image_frames, (_, absent) = scene.image_frames(), scene.frame_and_absences(frame.stamp_ns)
     problems = suspicions(frame, geometry.invert(bev_from_base), image_frames)
     bev_from_road = bev_from_base.copy()
     bev_from_road[2, 3] = -_MODEL_ABOVE_ROAD
@@ -64,15 +65,15 @@ def inspect_rig(
         Detections3D.empty(frame.stamp_ns) if boxes is None else boxes,
         bev_from_road,
         description(frame, bev_range),
-        (*map(str, problems), *_of_cameras(rig, frame)),
+        (*map(str, problems), *_of_cameras(rig, frame, absent)),
     )
 
 
-def _of_cameras(rig: RigConfig, frame: SurroundFrame) -> list[str]:
+def _of_cameras(rig: RigConfig, frame: SurroundFrame, absent: dict[str, str]) -> list[str]:
     found = []
     for config, camera in zip(rig.cameras, frame.cameras, strict=True):
         if camera is None:
-            found.append(f"{config.name}: no image near its expected stamp; is exposure_offset_ms right?")
+            found.append(f"{config.name}: {absent[config.name]}")
             continue
         height = geometry.invert(camera.camera_from_bev)[2, 3] + _MODEL_ABOVE_ROAD
         if not _SENSIBLE_HEIGHTS[0] <= height <= _SENSIBLE_HEIGHTS[1]:

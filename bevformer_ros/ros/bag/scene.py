@@ -84,19 +84,27 @@ class BagScene:
         """The images nearest to their expected stamps about a reference stamp, None for a camera without any within the
         tolerance: as node and replay choose them by default.
 
-        Raises NoTransformError where the bag's poses do not reach.
+        Raises NoTransformError where the bag's poses do not reach, and ValueError where no camera has a usable image.
         """
+        return self.frame_and_absences(stamp_ns)[0]
+
+    def frame_and_absences(self, stamp_ns: int) -> tuple[SurroundFrame, dict[str, str]]:
+        """frame(), and for each camera that it lacks the reason."""
         images = [self._image(camera, stamp_ns + _offset_ns(camera)) for camera in self._rig.cameras]
         exposures = [
             None if image is None else StampedFrame(image.header.frame_id, stamp_to_ns(image.header.stamp))
             for image in images
         ]
         poses = self._poses(stamp_ns, exposures, "")
+        absent: dict[str, str] = {}
         cameras = tuple(
-            None if image is None or pose is None else self._usable_image(config, image, pose)
+            self._usable_image(config, image, pose, absent)
             for config, image, pose in zip(self._rig.cameras, images, poses.camera_from_bev, strict=True)
         )
-        return SurroundFrame(stamp_ns, cameras, poses.world_from_bev, scene=self._bag.path.name)
+        if not any(cameras):
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
+            raise ValueError(f"{self._bag.path} has no usable image about {stamp_ns}: {reasons}")
+        return SurroundFrame(stamp_ns, cameras, poses.world_from_bev, scene=self._bag.path.name), absent
 
     def boxes(self, topics: BoxTopics, stamp_ns: int, source: BagReader | None = None) -> Detections3D:
         """The boxes of exactly this header stamp in the BEV frame, from another bag where one is given.
@@ -144,13 +152,17 @@ class BagScene:
         return None
 
     def _usable_image(
-        self, config: CameraConfig, message: Any, camera_from_bev: NDArray[np.float64]
+        self, config: CameraConfig, message: Any, camera_from_bev: NDArray[np.float64] | None, absent: dict[str, str]
     ) -> CameraImage | None:
-        """None where the image or its calibration is bad."""
+        """None, with the reason among those of `absent`, where there is none or it or its calibration is bad."""
+        if message is None or camera_from_bev is None:
+            absent[config.name] = "no image near its expected stamp; is exposure_offset_ms right?"
+            return None
         try:
             return self._camera_image(config, message, camera_from_bev)
         except ValueError as error:
             self._bag.leave_out(config.image_topic, stamp_to_ns(message.header.stamp), str(error))
+            absent[config.name] = str(error)
             return None
 
     def _camera_image(self, config: CameraConfig, message: Any, camera_from_bev: NDArray[np.float64]) -> CameraImage:

@@ -46,6 +46,10 @@ def test_a_bag_without_truth(drive):
     assert all(found.frame.cameras)
 
 
+def with_first(**changes):
+    return replace(RIG, cameras=(replace(RIG.cameras[0], **changes), *RIG.cameras[1:]))
+
+
 def exchanged(rig):
     first, *rest, last = rig.cameras
     swapped = (replace(first, name=last.name, model_camera=first.name), *rest, replace(last, name=first.name))
@@ -68,18 +72,40 @@ def exchanged(rig):
             ["CAM_BACK_RIGHT: no image near its expected stamp"],
         ),
         (
-            replace(RIG, cameras=(replace(RIG.cameras[0], model_camera="CAM_BACK"), *RIG.cameras[1:])),
+            with_first(model_camera="CAM_BACK"),
             ["CAM_FRONT: looks .0° to the left of forward; is it a CAM_BACK"],
+        ),
+        (
+            with_first(crop=(0, 0, 1600, 900)),
+            ["CAM_FRONT: image of 160 x 90 pixels, but the rig's `crop` reaches to 1600, 900"],
+        ),
+        (
+            with_first(masks=(((0.0, 0.0), (200.0, 0.0), (0.0, 90.0)),)),
+            ["CAM_FRONT: image of 160 x 90 pixels, but the rig's `masks` reach to 200, 0"],
         ),
         (exchanged(RIG), ["CAM_BACK_RIGHT: looks .0° to the left of forward", "CAM_FRONT: looks -111° to the left"]),
     ],
-    ids=["bev frame turned", "bev frame in the air", "wrong offset", "wrong model_camera", "cameras exchanged"],
+    ids=[
+        "bev frame turned",
+        "bev frame in the air",
+        "wrong offset",
+        "wrong model_camera",
+        "crop",
+        "masks",
+        "cameras exchanged",
+    ],
 )
 def test_what_is_implausible(drive, spoilt, problems):
     found = inspect_rig(spoilt, drive, TRUTH, RANGE, None).problems
     assert len(found) == len(problems)
     for text, pattern in zip(found, problems, strict=True):
         assert re.match(pattern, text), text
+
+
+def test_no_usable_image_at_all(drive):
+    too_wide = replace(RIG, cameras=tuple(replace(camera, crop=(0, 0, 161, 90)) for camera in RIG.cameras))
+    with pytest.raises(ValueError, match="has no usable image about .*: CAM_FRONT: image of 160 x 90 pixels, but"):
+        inspect_rig(too_wide, drive, TRUTH, RANGE, None)
 
 
 def test_frames_that_tf_does_not_have(drive):
