@@ -22,7 +22,7 @@ from bevformer_ros.lens import Lens, LensModel
 Config = TypeVar("Config")
 
 _LARGEST_YAML = 1 << 20  # bytes
-_LONGEST_REPEAT_MS = 1000.0
+LONGEST_REPEAT_MS = 1000.0
 _LARGEST_WHOLE_NUMBER = 1 << 53  # of those that are floats without loss
 
 
@@ -217,8 +217,8 @@ class CameraConfig:
     stamp."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.repeat_ms <= _LONGEST_REPEAT_MS:
-            raise ValueError(f"repeat_ms of {self.name} is {self.repeat_ms}, expected 0 to {_LONGEST_REPEAT_MS:g}")
+        if not 0 <= self.repeat_ms <= LONGEST_REPEAT_MS:
+            raise ValueError(f"repeat_ms of {self.name} is {self.repeat_ms}, expected 0 to {LONGEST_REPEAT_MS:g}")
         if self.crop is not None:
             left, top, right, bottom = self.crop
             if not (0 <= left < right and 0 <= top < bottom):

@@ -13,7 +13,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.validate_topic_name import validate_topic_name
 
-from bevformer_ros.config import CameraConfig, RigConfig
+from bevformer_ros.config import LONGEST_REPEAT_MS, CameraConfig, RigConfig
 from bevformer_ros.ros.node import qos, settings
 from bevformer_ros.ros.node.settings import SETTINGS, Settings
 
@@ -48,8 +48,9 @@ def _fault(name: str, value: Any) -> str:
         return settings.fault(name, value.tolist() if isinstance(value, array.array) else value)
     if name.startswith(qos.PREFIX):
         return qos.fault(name, value)
-    if name.startswith(_CAMERA_PREFIX) and name.endswith(".exposure_offset_ms"):
-        return settings.fault_of_number(name, value, _EXPOSURE_OFFSETS_MS)
+    what = name.rpartition(".")[2]
+    if name.startswith(_CAMERA_PREFIX) and what in _CAMERA_RANGES:
+        return settings.fault_of_number(name, value, _CAMERA_RANGES[what])
     if name.startswith(_CAMERA_PREFIX) and name.endswith("_topic"):
         try:
             validate_topic_name(value)
@@ -79,13 +80,14 @@ def _descriptor(entry: Field[Any]) -> ParameterDescriptor:
 
 
 _CAMERA_PREFIX = "cameras."
-_EXPOSURE_OFFSETS_MS = (-1000.0, 1000.0)
+_CAMERA_RANGES = {"exposure_offset_ms": (-1000.0, 1000.0), "repeat_ms": (0.0, LONGEST_REPEAT_MS)}
 _CAMERA_PARAMETERS = {
     "image_topic": "topic of the images",
     "camera_info_topic": "topic of the calibration",
     "compressed": "the images are sensor_msgs/CompressedImage",
     "rectified": "the images are rectified, their calibration is P without distortion",
     "exposure_offset_ms": "expected stamp relative to the reference camera's",
+    "repeat_ms": "how much older than that an image may be that serves in several sets; 0: each serves once",
 }
 
 
@@ -103,7 +105,7 @@ def declare_cameras(node: Node, rig: RigConfig, before: Mapping[str, Any]) -> di
     for camera in rig.cameras:
         for what, description in _CAMERA_PARAMETERS.items():
             descriptor = ParameterDescriptor(description=f"{camera.name}: {description}; default from the rig")
-            descriptor.dynamic_typing = what == "exposure_offset_ms"
+            descriptor.dynamic_typing = what in _CAMERA_RANGES
             name = f"{_CAMERA_PREFIX}{camera.name}.{what}"
             declared[name] = node.declare_parameter(name, getattr(camera, what), descriptor).value
             if name in changed:
@@ -117,8 +119,7 @@ def read_cameras(node: Node, rig: RigConfig) -> tuple[CameraConfig, ...]:
 
 def _read_camera(node: Node, camera: CameraConfig) -> CameraConfig:
     values = {what: node.get_parameter(f"{_CAMERA_PREFIX}{camera.name}.{what}").value for what in _CAMERA_PARAMETERS}
-    values["exposure_offset_ms"] = float(values["exposure_offset_ms"])
-    return replace(camera, **values)
+    return replace(camera, **values | {what: float(values[what]) for what in _CAMERA_RANGES})
 
 
 def parameter_table() -> str:
@@ -128,7 +129,7 @@ def parameter_table() -> str:
         texts = (settings.type_text(entry), settings.default_text(entry), settings.range_text(entry))
         lines.append(f"| {' | '.join((f'`{name}`', *texts, entry.metadata['description']))} |")
     for what, description in _CAMERA_PARAMETERS.items():
-        within = "{:g} to {:g}".format(*_EXPOSURE_OFFSETS_MS) if what == "exposure_offset_ms" else ""
+        within = "{:g} to {:g}".format(*_CAMERA_RANGES[what]) if what in _CAMERA_RANGES else ""
         kind = "number" if within else "bool" if what in ("compressed", "rectified") else "string"
         lines.append(f"| `{_CAMERA_PREFIX}<name>.{what}` | {kind} | from the rig | {within} | {description} |")
     return "\n".join(lines)

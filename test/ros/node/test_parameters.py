@@ -111,11 +111,11 @@ def test_only_live_parameters_change_while_configured(make_node):
 
 
 def test_the_rig_gives_defaults_and_parameters_override_them(make_node):
-    node = make_node(cameras__CAM_BACK__image_topic="/rear/image", cameras__CAM_BACK__exposure_offset_ms=3.0)
+    node = make_node(cameras__CAM_BACK__image_topic="/rear/image", cameras__CAM_BACK__repeat_ms=120)
     parameters.declare_cameras(node, RIG, {})
     cameras = {camera.name: camera for camera in parameters.read_cameras(node, RIG)}
     assert cameras["CAM_FRONT"] == RIG.cameras[0]
-    assert (cameras["CAM_BACK"].image_topic, cameras["CAM_BACK"].exposure_offset_ms) == ("/rear/image", 3.0)
+    assert (cameras["CAM_BACK"].image_topic, cameras["CAM_BACK"].repeat_ms) == ("/rear/image", 120.0)
 
 
 def test_what_is_no_parameter_stays_as_the_rig_has_it(make_node):
@@ -169,7 +169,13 @@ def test_a_frame_with_a_slash_is_refused():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"image_topic": "not a topic"}, {"camera_info_topic": ""}, {"exposure_offset_ms": 5000.0}, {"compressed": "yes"}],
+    [
+        {"image_topic": "not a topic"},
+        {"camera_info_topic": ""},
+        {"exposure_offset_ms": 5000.0},
+        {"repeat_ms": -1.0},
+        {"compressed": "yes"},
+    ],
 )
 def test_wrong_camera_parameters_are_refused(make_node, wrong):
     ((what, value),) = wrong.items()
