@@ -48,7 +48,8 @@ class DepthCues(nn.Module):
         left, top, right, bottom = sides.float().unbind(1)  # each (M, h, w)
         low = ((rows + bottom - cy) / fy).clamp(min=_CAMERA_HEIGHT / _FARTHEST)  # slope of the ray to the ground
         tall, wide = ((top + bottom) / fy).clamp(min=1e-3), ((left + right) / fx).clamp(min=1e-3)
-        zoom = torch.hypot(1 / fx, 1 / fy) * self.reference_focal_length  # from metres to the head's depths
+        inverse_focal_length = (fx**-2 + fy**-2).sqrt()  # hypot, which ONNX lacks
+        zoom = inverse_focal_length * self.reference_focal_length  # from metres to the head's depths
         cues = torch.stack(
             [
                 ((columns - cx) / fx).expand_as(low),

@@ -14,6 +14,7 @@ from bevformer_ros.benchmarks import frames
 from bevformer_ros.config import load_yaml
 from bevformer_ros.inference.export import Half, _write_onnx, _write_program, export, halves
 from bevformer_ros.inference.network_preparation import prepare_for_inference
+from bevformer_ros.inference.pipeline import load_detector
 from bevformer_ros.model.config import ModelConfig, ProposalConfig
 from bevformer_ros.model.network import BEVFormerV2, build_network
 from bevformer_ros.resources import config_file
@@ -96,6 +97,14 @@ def test_onnx(file: Path, tmp_path: Path) -> None:
         assert_same(half, [torch.from_numpy(output) for output in outputs], expected)
         if "proposal_valid" in half.output_names:
             assert outputs[half.output_names.index("proposal_valid")].any()  # there was something to select
+
+
+@pytest.mark.slow
+def test_onnx_of_the_shipped_weights(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    for half in halves(load_detector("demo").network):
+        _write_onnx(half, tmp_path / f"{half.name}.onnx")
+        assert (tmp_path / f"{half.name}.onnx").stat().st_size
 
 
 def test_files_are_named_after_the_halves(tmp_path: Path) -> None:
