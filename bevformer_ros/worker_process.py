@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import parent_process
+from types import TracebackType
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -21,6 +22,14 @@ def follow_parent(_: int = 0) -> None:
     parent = parent_process()
     if parent is not None and parent.pid != os.getppid():  # it ended before it could be followed
         os._exit(1)
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """The thread of multiprocessing that hands over tensors comes here when an interrupted parent hangs up; everything
+    else that goes wrong in a worker is told to the parent."""
+    if not issubclass(kind, ConnectionError):
+        sys.__excepthook__(kind, error, traceback)
 
 
 @contextmanager

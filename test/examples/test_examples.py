@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import runpy
 
 import pytest
 from miniature_nuscenes import SPLIT, VERSION
@@ -13,29 +12,34 @@ NEEDS_A_NODE = {"consumer"}  # listens to a running detector
 EXAMPLES = {path.stem: path for path in sorted((REPOSITORY / "examples").glob("*.py"))}
 
 
-def output_of(name, *words):
-    finished = subprocess.run(
-        [sys.executable, EXAMPLES[name], *map(str, words)], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
+@pytest.fixture
+def output_of(monkeypatch, capsys):
+    """What a program prints, started with words in the repository."""
+
+    def run(name, *words):
+        monkeypatch.chdir(REPOSITORY)
+        monkeypatch.setattr("sys.argv", [str(EXAMPLES[name]), *map(str, words)])
+        runpy.run_path(str(EXAMPLES[name]), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
-def test_arrays():
+def test_arrays(output_of):
     assert "m ahead" in output_of("from_arrays")
 
 
-def test_tracks():
+def test_tracks(output_of):
     lines = output_of("track").splitlines()
     assert len(lines) == 7 and "objects, the longest seen in" in lines[-1]
 
 
 @pytest.mark.slow
-def test_fine_tuning(tmp_path):
+def test_fine_tuning(tmp_path, output_of):
     assert "detects like any other: demo" in output_of("fine_tune", tmp_path / "run")
 
 
-def test_nuscenes(tmp_path):
+def test_nuscenes(tmp_path, output_of):
     pytest.importorskip("nuscenes", reason="needs nuscenes-devkit, which `make env` installs")
     from miniature_nuscenes import write_miniature
 
@@ -43,7 +47,7 @@ def test_nuscenes(tmp_path):
     assert " missed (thick white)" in output_of("from_nuscenes", tmp_path, VERSION, SPLIT)
 
 
-def test_bag(tmp_path):
+def test_bag(tmp_path, output_of):
     pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `make test` makes")
     from bevformer_ros.config import RigConfig, load_yaml
     from bevformer_ros.resources import DEFAULT_RIG, config_file

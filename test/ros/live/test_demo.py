@@ -17,9 +17,6 @@ from support import SMALLEST
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.evaluation.matching import tally
-from bevformer_ros.model.checkpoint import save_checkpoint
-from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.model.network import build_network
 from bevformer_ros.resources import DEFAULT_RIG, config_file
 from bevformer_ros.ros.bag.files import BagReader, BagWriter, deserialize
 from bevformer_ros.ros.bag.pictures import picture, sets, write_animation
@@ -53,26 +50,15 @@ def test_demo_ends_with_a_table_and_a_picture(tmp_path, start_process):
 
 
 def test_demo_finds_most_of_a_world_that_its_weights_never_saw(tmp_path, start_process):
+    left_behind = tmp_path / "out" / "result" / "result.mcap"  # by a demo that was killed
+    left_behind.parent.mkdir(parents=True)
+    left_behind.touch()
     demo = start_process([*DEMO, "--output", tmp_path / "out"])
     assert demo.wait(180) == 0, demo.output
     assert "model demo" in demo.output and "UNTRAINED" not in demo.output
     found = re.search(r"^(\d+) of (\d+) objects found .*, (\d+) of (\d+) boxes false", demo.output, re.MULTILINE)
     hits, objects, false, boxes = map(int, found.groups())
     assert hits > 0.62 * objects and false < 0.35 * boxes, demo.output
-
-
-def test_demo_of_trained_weights_counts_what_is_found(tmp_path, start_process):
-    """Random ones, which the demo cannot know: their scores are too low for any box."""
-    config = load_yaml(ModelConfig, SMALLEST)
-    save_checkpoint(tmp_path / "smallest.safetensors", build_network(config).state_dict(), config)
-    left_behind = tmp_path / "out" / "result" / "result.mcap"  # by a demo that was killed
-    left_behind.parent.mkdir(parents=True)
-    left_behind.touch()
-    demo = start_process([*DEMO, "--output", tmp_path / "out", "--model", tmp_path / "smallest.safetensors"])
-    assert demo.wait(180) == 0, demo.output
-    assert re.search(r"^0 of [1-9]\d* objects found \(0 %\), 0 of 0 boxes false", demo.output, re.MULTILINE)
-    assert "UNTRAINED" not in demo.output
-    assert cv2.imread(str(tmp_path / "out" / "demo.png")) is not None
 
 
 def test_what_the_demo_counts_and_shows(tmp_path):

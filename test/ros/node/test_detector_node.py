@@ -43,21 +43,21 @@ def start_detector(start_process):
     return lambda **values: start_process(detector_command(**values), OMP_NUM_THREADS="1")
 
 
-def test_two_hundred_sets_at_ten_hertz(start_detector):
+def test_a_hundred_sets_at_ten_hertz(start_detector):
     """None lost, and what comes out is consistent. Where the machine cannot keep up, the car slows down."""
     node = start_detector()
     with RigPublisher(RIG, outputs=["detections", "kinematics", "markers", "status"]) as rig:
         first = rig.warm_up()
         stamps = []
         begin = time.monotonic()
-        for index in range(200):
+        for index in range(100):
             stamps.append(rig.publish_next())
             rig.wait_for("status", index + 1)
             time.sleep(max(0.0, begin + (index + 1) / 10 - time.monotonic()))  # the pace is what is tested
-        print(f"200 sets in {time.monotonic() - begin:.1f} s")
-        detections, kinematics, markers = (rig.wait_for(name, 200) for name in ("detections", "kinematics", "markers"))
+        print(f"100 sets in {time.monotonic() - begin:.1f} s")
+        detections, kinematics, markers = (rig.wait_for(name, 100) for name in ("detections", "kinematics", "markers"))
         last, diagnostics = rig.received["status"][-1], rig.wait_for("diagnostics", 10)
-    assert last.sets_processed - first.sets_processed == 200
+    assert last.sets_processed - first.sets_processed == 100
     assert counts(last.sets_dropped) == counts(first.sets_dropped)
     assert counts(last.images_dropped) == counts(first.images_dropped)
     assert [stamp_to_ns(entry.header.stamp) for entry in detections] == stamps
