@@ -40,6 +40,7 @@ setup(
         "backbones": ["timm", "torchvision"],
         "curves": ["matplotlib"],
         "export": ["onnxscript"],
+        "onnxruntime": ["onnxruntime", "pillow"],
         "tensorboard": ["tensorboard"],
         "video": ["av"],
         "viewer": ["rerun-sdk"],

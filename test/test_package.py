@@ -47,6 +47,7 @@ ROSDEP_KEYS = {
     "motmetrics": None,  # as nuscenes
     "nuscenes": None,  # pip install --no-deps nuscenes-devkit; package.xml says so
     "numpy": "python3-numpy",
+    "onnxruntime": None,  # for exported networks alone; package.xml says so
     "onnxscript": None,  # for `export --format onnx` alone, which says so
     "ray": None,  # for `replay --ray` alone, which says so
     "rosbags": "python3-rosbags-pip",
@@ -118,8 +119,8 @@ def test_setup_requires_every_import_of_the_library():
     bags = {*(ros / "bag").rglob("*.py"), ros / "message_definitions.py", ros / "offline_messages.py"}
     library = [path for path in MODULES if path in bags or not path.is_relative_to(ros)]
     wanted = {PIP_NAMES.get(root, root) for path in library for root in foreign_imports(path)}
-    # Ray is asked for where it is wanted; onnxruntime runs what was exported, elsewhere; torch imports tensorboard.
-    assert wanted - {"ray"} == required - {"onnxruntime", "tensorboard"}
+    # Ray is asked for where it is wanted; torch imports tensorboard.
+    assert wanted - {"ray"} == required - {"tensorboard"}
 
 
 def test_setup_takes_its_version_from_the_manifest():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.inference.preprocessing import ImagePlan, image_from_bev
+from bevformer_ros.inference.image_plan import ImagePlan, image_from_bev
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.resources import config_file
 from bevformer_ros.simulation.rig import surround_rig

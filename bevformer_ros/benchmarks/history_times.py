@@ -13,13 +13,13 @@ from bevformer_ros import geometry
 from bevformer_ros.benchmarks.frames import frames
 from bevformer_ros.benchmarks.stage_times import Mode, timed
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
+from bevformer_ros.inference.gpu_clock import clock_on
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.network_preparation import prepare_for_inference
 from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.inference.precision import Precision
 from bevformer_ros.model.config import ModelConfig, TemporalConfig
 from bevformer_ros.model.network import BEVFormerV2, build_network
-from bevformer_ros.stage_clock import StageClock
 from bevformer_ros.types import SECOND_NS
 
 _SPEED = 10.0  # m/s, straight ahead
@@ -82,7 +82,7 @@ def _with_history(
         seconds = step * config.temporal.interval_s
         world_from_bev = geometry.transform((0.0, _SPEED * seconds, 0.0), (0.0, 0.0, 0.0, 1.0))
         now = replace(frame, stamp_ns=round(seconds * SECOND_NS), world_from_bev=world_from_bev)
-        clock = StageClock(device)
+        clock = clock_on(device)
         buffer.store(now)
         clock.mark("store")
         if step < slots:

@@ -41,7 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("demo", "Simulate a drive, detect on it over DDS, show what came out."),
     Command("draw", "Draw projected boxes over the images of a keyframe or bag."),
     Command("evaluate", "Score results against the truth by the nuScenes protocol."),
-    Command("export", "Write the network's two halves for ONNX, torch.export or AOTInductor."),
+    Command("export", "Write the network for ONNX Runtime, torch.export or AOTInductor."),
     Command("keyframe-to-bag", "Turn a folder with a frame.json into a bag."),
     Command("make-rig", "Propose a rig YAML for the cameras of a bag or a running graph."),
     Command("nuscenes-to-bag", "Turn scenes of a nuScenes data set into bags."),

@@ -1,4 +1,4 @@
-"""`bevformer-ros export`: the two halves of the forward pass as files for other runtimes."""
+"""`bevformer-ros export`: the forward pass as files for other runtimes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="onnx; torch-export, a program for torch.export.load; or aoti, for this CPU (default %(default)s)",
     )
     parser.add_argument("--rig", help="the car's cameras: a name in config/rigs or a YAML file (default: the model's)")
-    add_output(parser, "FOLDER", "the folder for encode and detect")
+    add_output(parser, "FOLDER", "the folder for the files")
 
 
 def run(arguments: argparse.Namespace) -> int:
     model_cameras = rig_of(arguments).model_cameras if arguments.rig else None
     detector = load_detector(arguments.model, arguments.weights or None, model_cameras=model_cameras)
-    for file in export(detector.network, arguments.format, arguments.output):
+    for file in export(detector, arguments.format, arguments.output):
         print(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
     return 0

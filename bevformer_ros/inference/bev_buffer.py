@@ -1,12 +1,12 @@
 """The rolling history of BEV features: stored once, looked up by time, brought into the current BEV frame.
 
+Which frames are stored and seen, frame_history decides; here are their tensors.
+
 Shapes: T frames of the model, K stored frames in use, N cameras, H x W cells of the BEV grid, C channels.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,14 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from bevformer_ros import geometry
-from bevformer_ros.inference.history import FrameRecord, HistoryConfig, Slots, reset_reason
-from bevformer_ros.inference.memory import upload
+from bevformer_ros.inference.frame_history import FrameHistory, planar_motions
+from bevformer_ros.inference.history import HistoryConfig
+from bevformer_ros.inference.upload import upload
 from bevformer_ros.model.config import BevGridConfig, TemporalConfig
 from bevformer_ros.model.proposals import Proposals
-from bevformer_ros.types import SECOND_NS, SurroundFrame
-
-LOGGER = logging.getLogger(__name__)
 
 # Image features (levels of (1, N, C, h, w)), image_from_bev (1, N, 4, 4), camera_valid (1, N) -> BEV (1, H*W, C).
 EncodeBev = Callable[[tuple[Tensor, ...], Tensor, Tensor], Tensor]
@@ -46,6 +43,13 @@ class EncodedFrame:
     image_from_bev: NDArray[np.float64]
     camera_valid: Tensor
     proposals: Proposals | None = None
+
+
+class _View(NamedTuple):
+    """What the cameras of a stored frame saw, as in EncodedFrame."""
+
+    image_from_bev: NDArray[np.float64]
+    camera_valid: Tensor
 
 
 class PastFrames(NamedTuple):
@@ -75,15 +79,6 @@ class Recall:
     velocity_scale: float
 
 
-@dataclass(frozen=True)
-class _Entry:
-    stamp_ns: int
-    world_from_bev: NDArray[np.float64]
-    image_from_bev: NDArray[np.float64]
-    camera_valid: Tensor
-    cell: int
-
-
 def warp_bev(bevs: Tensor, motions: Tensor, grid: BevGridConfig) -> Tensor:
     """Bring past BEV features (K, H*W, C) into the current BEV frame by ego motion; one batched bilinear sampling.
 
@@ -102,102 +97,43 @@ def warp_bev(bevs: Tensor, motions: Tensor, grid: BevGridConfig) -> Tensor:
     return warped.permute(0, 2, 3, 1).flatten(1, 2).to(bevs.dtype)
 
 
-def planar_motions(past_from_now: NDArray[np.float64], grid: BevGridConfig) -> NDArray[np.float64]:
-    """(K, 2, 3), the planar part at z = 0 of motions (K, 4, 4), in coordinates from -1 to 1 over the grid, x first."""
-    low, high = np.array(grid.range[:2]), np.array(grid.range[3:5])
-    center, extent = (low + high) / 2, (high - low) / 2
-    rotation, translation = past_from_now[:, :2, :2], past_from_now[:, :2, 3]
-    shift = (rotation @ center + translation - center) / extent
-    return np.concatenate([rotation * extent / extent[:, None], shift[..., None]], axis=-1)
+class BevBuffer(FrameHistory):
+    """A ring of tensors on the device, allocated with the first frame.
 
-
-class BevBuffer:
-    """The one place that remembers: a ring of tensors on the device, allocated with the first frame.
-
-    Use: `admit` each new frame (applies the reset rules), `store` it; then, later for a model that wants future frames,
-    `recall` on the host which frames the model sees beside it, and `align` their BEV maps on the device.
+    Use: as of FrameHistory, but `store` and `recall` frames with their tensors, and `align` on the device the BEV maps
+    of those that were recalled.
     """
 
     def __init__(
         self, temporal: TemporalConfig, config: HistoryConfig, grid: BevGridConfig, encode_bev: EncodeBev
     ) -> None:
         """encode_bev: the model's BEV encoder; only the mode reencode calls it."""
-        slots = Slots.at_interval(temporal.frames, temporal.interval_s, config.tolerance)
-        self._mode, self._slots, self._config, self._grid = temporal.mode, slots, config, grid
-        self._encode_bev = encode_bev
-        self._spacing_ns = round(config.minimum_spacing_s * SECOND_NS)
-        self._entries: deque[_Entry] = deque()
+        super().__init__(temporal, config)
+        self._mode, self._grid, self._encode_bev = temporal.mode, grid, encode_bev
         self._rings: tuple[Tensor, ...] = ()
-        self._last: FrameRecord | None = None
-        self._resets: Counter[str] = Counter()
-        self.capacity = slots.capacity(self._spacing_ns)
-
-    @property
-    def resets(self) -> dict[str, int]:
-        """How often the history was dropped, by reason."""
-        return dict(self._resets)
+        self._views: dict[int, _View] = {}
 
     @property
     def bytes(self) -> int:
-        """Device memory of the ring."""
+        """Of the ring, on the device."""
         return sum(ring.numel() * ring.element_size() for ring in self._rings)
-
-    @property
-    def stamps_ns(self) -> tuple[int, ...]:
-        """Stamps of the stored frames, oldest first."""
-        return tuple(entry.stamp_ns for entry in self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def clear(self) -> None:
-        """Forget everything, uncounted; the ring's memory stays where it is."""
-        self._entries.clear()
-        self._last = None
-
-    def reset(self, reason: str) -> None:
-        """Forget everything; the next frame sees itself in every slot."""
-        self.clear()
-        self._resets[reason] += 1
-        LOGGER.info("temporal history reset: %s", reason)
-
-    def break_before(self, frame: SurroundFrame) -> str | None:
-        """The reason for which this frame will find the history dropped; None if it may use it."""
-        if self._last is None:
-            return None
-        return reset_reason(self._last, FrameRecord.of(frame, self._last), self._config)
-
-    def admit(self, frame: SurroundFrame) -> None:
-        """Take a new frame as the present, after dropping a history that does not belong to it."""
-        reason = self.break_before(frame)
-        if reason is not None:
-            self.reset(reason)
-        self._last = FrameRecord.of(frame, self._last)
 
     def recall(self, now: EncodedFrame) -> Recall:
         """The stored frames for the model's slots around `now`; an empty slot repeats its neighbour."""
-        stamps = self.stamps_ns
-        nearest = self._slots.nearest(now.stamp_ns, stamps)
-        chosen = self._slots.fill(nearest)
-        used = sorted({index for index in chosen if index is not None})
-        entries = [self._entries[index] for index in used]
-        motions = [geometry.invert(entry.world_from_bev) @ now.world_from_bev for entry in entries]
-        device = now.bev.device
-        past = PastFrames(
-            cells=upload(np.array([entry.cell for entry in entries], np.int64), device),
-            motions=upload(self._as_inputs(entries, motions), device, torch.float32),
-            camera_valid=torch.cat([now.camera_valid[:0], *(entry.camera_valid for entry in entries)]),
-            order=upload(
-                np.array([len(used) if index is None else used.index(index) for index in chosen], np.int64), device
-            ),
-        )
-        return Recall(past, len(used), self._slots.velocity_scale(now.stamp_ns, nearest, stamps))
-
-    def _as_inputs(self, entries: list[_Entry], past_from_now: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        choice = self.choose(now.stamp_ns, now.world_from_bev)
+        views, device = [self._views[cell] for cell in choice.cells], now.bev.device
         if self._mode == "warp":
-            return planar_motions(np.array(past_from_now).reshape(-1, 4, 4), self._grid)
-        pairs = zip(entries, past_from_now, strict=True)
-        return np.array([entry.image_from_bev @ motion for entry, motion in pairs])
+            motions = planar_motions(choice.past_from_now, self._grid)
+        else:
+            pairs = zip(views, choice.past_from_now, strict=True)
+            motions = np.array([view.image_from_bev @ motion for view, motion in pairs])
+        past = PastFrames(
+            cells=upload(np.array(choice.cells, np.int64), device),
+            motions=upload(motions, device, torch.float32),
+            camera_valid=torch.cat([now.camera_valid[:0], *(view.camera_valid for view in views)]),
+            order=upload(np.array(choice.order, np.int64), device),
+        )
+        return Recall(past, len(choice.cells), choice.velocity_scale)
 
     def align(self, bev: Tensor, past: PastFrames) -> Tensor:
         """BEV maps (1, T, H*W, C), oldest first and all in the current BEV frame, from the current one's (1, H*W, C)
@@ -213,21 +149,15 @@ class BevBuffer:
 
     def store(self, frame: EncodedFrame) -> None:
         """Remember a frame, unless it follows the last stored one too closely; the oldest makes room."""
-        if not self.capacity or (self._entries and frame.stamp_ns - self._entries[-1].stamp_ns < self._spacing_ns):
+        cell = self.remember(frame.stamp_ns, frame.world_from_bev)
+        if cell is None:
             return
         contents = (frame.bev,) if self._mode == "warp" else frame.levels
         if not self._rings:
             self._rings = tuple(item.new_zeros((self.capacity, *item.shape[1:])) for item in contents)
-        full = len(self._entries) == self.capacity
-        cell = self._entries.popleft().cell if full else self._free_cell()
         for ring, item in zip(self._rings, contents, strict=True):
             ring[cell].copy_(item[0])
-        self._entries.append(
-            _Entry(frame.stamp_ns, frame.world_from_bev, frame.image_from_bev, frame.camera_valid, cell)
-        )
-
-    def _free_cell(self) -> int:
-        return (self._entries[-1].cell + 1) % self.capacity if self._entries else 0
+        self._views[cell] = _View(frame.image_from_bev, frame.camera_valid)
 
     def _warp(self, past: PastFrames) -> Tensor:
         return warp_bev(self._rings[0].index_select(0, past.cells), past.motions, self._grid)

@@ -1,8 +1,9 @@
-"""The two halves of the forward pass as files for other runtimes: ONNX, torch.export and AOTInductor.
+"""The forward pass as files for other runtimes: ONNX, torch.export and AOTInductor.
 
-`encode` maps the images of one frame to its BEV map (and proposals), `detect` the BEV maps of all frames of the history
-to boxes. What lies between them, the choice of past frames and their way into the current BEV frame, stays with the
-caller. Everything is float32, for one set of images, with shapes that the configuration fixes.
+`encode` maps the images of one frame to its BEV map (and proposals), `align`, of models with a history, what is left of
+one past frame to its BEV map in the current BEV frame, and `detect` the BEV maps of all frames to boxes. Which past
+frames these are is for the caller to choose. Everything is float32, for one set of images, with shapes that the
+configuration fixes. `encode` always takes `seen`, of which a car without masks gives True everywhere.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bevformer_ros.inference.bev_buffer import warp_bev
+from bevformer_ros.inference.exported_model import ExportedModel
+from bevformer_ros.inference.pipeline import Detector
+from bevformer_ros.inference.results import HostBoxes
 from bevformer_ros.model.attention.deformable_attention import DeformableAttention
 from bevformer_ros.model.attention.torch_sampling import grid_sample_attention
-from bevformer_ros.model.box_coding import Boxes, decode_boxes
+from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.network import BEVFormerV2, NetworkInputs
 from bevformer_ros.model.proposals import Proposals
 
@@ -25,8 +30,8 @@ OPSET = 20  # the first whose GridSample is that of PyTorch in all modes
 _SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".aoti.pt2"}
 
 
-class Half(NamedTuple):
-    """One of the two functions, inputs that fit it (their values mean nothing), and names of what goes in and out."""
+class Part(NamedTuple):
+    """One of the functions, inputs that fit it (their values mean nothing), and names of what goes in and out."""
 
     name: str
     module: nn.Module
@@ -42,8 +47,8 @@ class _Encode(nn.Module):
         temporal = network.config.temporal
         self.gives_levels = temporal.mode == "reencode" and len(temporal.frames) > 1
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        encoded = self.network.encode(NetworkInputs(*inputs))
+    def forward(self, seen: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        encoded = self.network.encode(NetworkInputs(*inputs), seen)
         levels = encoded.levels if self.gives_levels else ()
         return (encoded.bev, *(encoded.proposals or ()), *levels)
 
@@ -61,8 +66,30 @@ class _Detect(nn.Module):
         return (*decoded.boxes, decoded.scores, decoded.labels, decoded.query, decoded.valid, output.from_proposal)
 
 
+class _Warp(nn.Module):
+    """align of the mode warp. bev: (1, Q, C) in a past frame. motion: (1, 2, 3), as of warp_bev."""
+
+    def __init__(self, network: BEVFormerV2) -> None:
+        super().__init__()
+        self.grid = network.config.bev
+
+    def forward(self, bev: Tensor, motion: Tensor) -> tuple[Tensor]:
+        return (warp_bev(bev, motion, self.grid),)
+
+
+class _Reencode(nn.Module):
+    """align of the mode reencode. levels: of a past frame. image_from_bev: (1, N, 4, 4) from the current BEV frame."""
+
+    def __init__(self, network: BEVFormerV2) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image_from_bev: Tensor, camera_valid: Tensor, *levels: Tensor) -> tuple[Tensor]:
+        return (self.network.encode_bev(levels, image_from_bev, camera_valid),)
+
+
 @torch.no_grad()
-def halves(network: BEVFormerV2) -> tuple[Half, Half]:
+def parts(network: BEVFormerV2) -> list[Part]:
     """network: a Detector's on the CPU in float32, which samples in another way from then on."""
     for module in network.modules():
         if isinstance(module, DeformableAttention):
@@ -77,33 +104,47 @@ def halves(network: BEVFormerV2) -> tuple[Half, Half]:
         torch.eye(4).expand(1, cameras, -1, -1).clone(),
         torch.eye(4).expand(1, cameras, -1, -1).clone(),
     )
+    seen = torch.ones(1, cameras, height, width, dtype=torch.bool)
     encode, detect = _Encode(network), _Detect(network)
-    outputs = encode(*inputs)
+    outputs = encode(seen, *inputs)
     found = () if network.proposal_maker is None else Proposals._fields
     levels = tuple(f"level{index}" for index in range(len(outputs) - 1 - len(found)))
     bevs = network.without_history(outputs[0]).contiguous()
     proposals = tuple(f"proposal_{name}" for name in found)
-    boxes = (*Boxes._fields, "scores", "labels", "query", "valid", "from_proposal")
-    return (
-        Half("encode", encode, tuple(inputs), NetworkInputs._fields, ("bev", *proposals, *levels)),
-        Half("detect", detect, (bevs, *outputs[1 : 1 + len(found)]), ("bevs", *proposals), boxes),
-    )
+    written = [
+        Part("encode", encode, (seen, *inputs), ("seen", *NetworkInputs._fields), ("bev", *proposals, *levels)),
+        Part("detect", detect, (bevs, *outputs[1 : 1 + len(found)]), ("bevs", *proposals), HostBoxes._fields),
+    ]
+    if levels:
+        given = (inputs.image_from_bev, inputs.camera_valid, *outputs[1 + len(found) :])
+        written.append(
+            Part("align", _Reencode(network), given, ("image_from_bev", "camera_valid", *levels), ("aligned",))
+        )
+    elif len(config.temporal.frames) > 1:
+        written.append(
+            Part("align", _Warp(network), (outputs[0], torch.eye(2, 3)[None]), ("bev", "motion"), ("aligned",))
+        )
+    return written
 
 
-def export(network: BEVFormerV2, form: Format, folder: Path) -> list[Path]:
-    """The files written, one for each half. network: see halves. Raises ValueError where a module is missing."""
+def export(detector: Detector, form: Format, folder: Path) -> list[Path]:
+    """The files written. detector: on the CPU in float32; its network samples in another way from then on. Raises
+    ValueError where a module is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    write: Callable[[Half, Path], None] = {"onnx": _write_onnx, "torch-export": _write_program, "aoti": _write_aoti}[
+    write: Callable[[Part, Path], None] = {"onnx": _write_onnx, "torch-export": _write_program, "aoti": _write_aoti}[
         form
     ]
     files = []
-    for half in halves(network):
-        files.append(folder / f"{half.name}{_SUFFIXES[form]}")
-        write(half, files[-1])
-    return files
+    for part in parts(detector.network):
+        files.append(folder / f"{part.name}{_SUFFIXES[form]}")
+        write(part, files[-1])
+    model = ExportedModel(
+        detector.config, detector.trained, detector.recommended_score_thresholds, detector.error_model
+    )
+    return [*files, model.write(folder)]
 
 
-def _write_onnx(half: Half, file: Path) -> None:
+def _write_onnx(part: Part, file: Path) -> None:
     try:
         import onnxscript
     except ImportError as error:
@@ -118,11 +159,11 @@ def _write_onnx(half: Half, file: Path) -> None:
         return operators.CastLike(best, values), index
 
     torch.onnx.export(
-        half.module.eval(),
-        half.inputs,
+        part.module.eval(),
+        part.inputs,
         file,
-        input_names=half.input_names,
-        output_names=half.output_names,
+        input_names=part.input_names,
+        output_names=part.output_names,
         opset_version=OPSET,
         dynamo=True,
         external_data=False,
@@ -131,14 +172,14 @@ def _write_onnx(half: Half, file: Path) -> None:
     )
 
 
-def _program(half: Half) -> torch.export.ExportedProgram:
+def _program(part: Part) -> torch.export.ExportedProgram:
     with torch.no_grad():
-        return torch.export.export(half.module.eval(), half.inputs)
+        return torch.export.export(part.module.eval(), part.inputs)
 
 
-def _write_program(half: Half, file: Path) -> None:
-    torch.export.save(_program(half), file)
+def _write_program(part: Part, file: Path) -> None:
+    torch.export.save(_program(part), file)
 
 
-def _write_aoti(half: Half, file: Path) -> None:
-    torch._inductor.aoti_compile_and_package(_program(half), package_path=str(file))
+def _write_aoti(part: Part, file: Path) -> None:
+    torch._inductor.aoti_compile_and_package(_program(part), package_path=str(file))

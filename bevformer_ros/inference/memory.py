@@ -1,15 +1,10 @@
-"""Memory of the process, and the way from there to the device."""
+"""Memory of the process and of the device. Needs no torch: where nothing has loaded it, none of its memory is used."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import sys
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # names of malloc.h, without M_
 _NEVER = -1
@@ -32,13 +27,12 @@ def keep_freed_memory() -> None:
 def release_memory() -> None:
     """Give what a network that is gone had taken back to the device, now and not when the collector next runs."""
     gc.collect()
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def upload(array: NDArray[np.generic], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """A small array on the device, in another type if one is given, without waiting for a GPU."""
-    tensor = torch.from_numpy(array).to(dtype)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+def out_of_memory_errors() -> tuple[type[RuntimeError], ...]:
+    """What is raised where the device's memory does not suffice."""
+    torch = sys.modules.get("torch")
+    return () if torch is None else (torch.cuda.OutOfMemoryError,)

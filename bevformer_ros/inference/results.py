@@ -1,13 +1,12 @@
-"""From the network's tensors to Detections3D: the one place where they come back to the host."""
+"""From what the network computed, back on the host, to Detections3D; whatever ran the network."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from bevformer_ros.inference.stages import DetectedBoxes
-from bevformer_ros.model.proposals import Proposals
 from bevformer_ros.taxonomy import ATTRIBUTE_NAMES, CLASSES, NO_ATTRIBUTE
 from bevformer_ros.types import Detections3D, NotFiniteError
 
@@ -15,24 +14,52 @@ from bevformer_ros.types import Detections3D, NotFiniteError
 _CAN_CARRY = np.array([[name in entry.attributes for name in ATTRIBUTE_NAMES] + [True] for entry in CLASSES])
 
 
-def detections_from(detected: DetectedBoxes, proposals: Proposals | None, stamp_ns: int) -> Detections3D:
+class HostBoxes(NamedTuple):
+    """What the second half of the forward pass gives of one frame: model.box_coding.DecodedBoxes, and from_proposal
+    (Q,), for each of the decoder's queries. The names are those of the outputs of an exported `detect`."""
+
+    centers: NDArray
+    sizes: NDArray
+    yaws: NDArray
+    velocities: NDArray
+    scores: NDArray
+    labels: NDArray
+    query: NDArray
+    valid: NDArray
+    from_proposal: NDArray
+
+
+class HostProposals(NamedTuple):
+    """As model.proposals.Proposals."""
+
+    centers: NDArray
+    sizes: NDArray
+    yaws: NDArray
+    velocities: NDArray
+    scores: NDArray
+    labels: NDArray
+    attributes: NDArray
+    cameras: NDArray
+    valid: NDArray
+
+
+def detections_from(boxes: HostBoxes, proposals: HostProposals | None, stamp_ns: int) -> Detections3D:
     """The boxes that pass the score threshold, best first. Raises NotFiniteError where the network computed NaN.
 
     A box whose query was a proposal takes over the proposal's attribute where its class can carry it.
     """
-    decoded = detected.boxes
-    centers, sizes, yaws, velocities = (_numpy(values[0], np.float64) for values in decoded.boxes)
-    labels, query = _numpy(decoded.labels[0], np.int64), _numpy(decoded.query[0], np.int64)
-    from_proposal = _numpy(detected.from_proposal, np.bool_)[query]
+    centers, sizes, yaws, velocities = (values[0].astype(np.float64) for values in boxes[:4])
+    labels, query = boxes.labels[0].astype(np.int64), boxes.query[0].astype(np.int64)
+    from_proposal = boxes.from_proposal[query]
     attributes = np.full(len(labels), NO_ATTRIBUTE, np.int64)
     if proposals is not None and from_proposal.any():
-        learned = len(detected.from_proposal) - proposals.scores.shape[1]
-        carried = _numpy(proposals.attributes[0], np.int64)[query[from_proposal] - learned]
+        learned = len(boxes.from_proposal) - proposals.scores.shape[1]
+        carried = proposals.attributes[0].astype(np.int64)[query[from_proposal] - learned]
         attributes[from_proposal] = np.where(_CAN_CARRY[labels[from_proposal], carried], carried, NO_ATTRIBUTE)
-    scores = _numpy(decoded.scores[0], np.float64)
+    scores = boxes.scores[0].astype(np.float64)
     if np.isnan(np.column_stack([scores, centers, sizes, yaws, velocities])).any():
         raise NotFiniteError("the network's boxes hold NaN")
-    usable = _numpy(decoded.valid[0], np.bool_) & _possible(centers, sizes, yaws, velocities)
+    usable = boxes.valid[0] & _possible(centers, sizes, yaws, velocities)
     return Detections3D(
         stamp_ns=stamp_ns,
         centers=centers[usable],
@@ -47,19 +74,18 @@ def detections_from(detected: DetectedBoxes, proposals: Proposals | None, stamp_
     )
 
 
-def _as_detections(proposals: Proposals, stamp_ns: int) -> Detections3D:
-    floats = (proposals.centers, proposals.sizes, proposals.yaws, proposals.velocities)
-    centers, sizes, yaws, velocities = (_numpy(values[0], np.float64) for values in floats)
-    usable = _numpy(proposals.valid[0], np.bool_) & _possible(centers, sizes, yaws, velocities)
+def _as_detections(proposals: HostProposals, stamp_ns: int) -> Detections3D:
+    centers, sizes, yaws, velocities = (values[0].astype(np.float64) for values in proposals[:4])
+    usable = proposals.valid[0] & _possible(centers, sizes, yaws, velocities)
     return Detections3D(
         stamp_ns=stamp_ns,
         centers=centers[usable],
         sizes=sizes[usable],
         yaws=yaws[usable],
         velocities=velocities[usable],
-        scores=_numpy(proposals.scores[0], np.float64)[usable],
-        labels=_numpy(proposals.labels[0], np.int64)[usable],
-        attributes=_numpy(proposals.attributes[0], np.int64)[usable],
+        scores=proposals.scores[0].astype(np.float64)[usable],
+        labels=proposals.labels[0].astype(np.int64)[usable],
+        attributes=proposals.attributes[0].astype(np.int64)[usable],
         from_proposal=np.ones(usable.sum(), np.bool_),
     )
 
@@ -68,7 +94,3 @@ def _possible(centers: NDArray, sizes: NDArray, yaws: NDArray, velocities: NDArr
     """Boxes (n,) that are finite and have a size; bad weights can give others."""
     finite = np.isfinite(np.column_stack([centers, sizes, yaws, velocities])).all(axis=1)
     return finite & (sizes > 0).all(axis=1)
-
-
-def _numpy(values: Tensor, kind: type) -> NDArray:
-    return values.cpu().numpy().astype(kind)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bevformer_ros.inference.pipeline import HistoryStatus
+from bevformer_ros.inference.frame_history import HistoryStatus
 from bevformer_ros.ros.conversions import header_of
 from bevformer_ros.ros.messages import DetectorStatus, DiagnosticStatus, Header, KeyValue, ReasonCount, StageLatency
 from bevformer_ros.ros.node.camera_health import Level, Problem

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from bevformer_ros import geometry
-from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame, planar_motions, warp_bev
+from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame, warp_bev
+from bevformer_ros.inference.frame_history import planar_motions
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.model.config import BevGridConfig, TemporalConfig
 from bevformer_ros.types import CameraImage, SurroundFrame

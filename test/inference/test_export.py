@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -12,32 +13,42 @@ from torch import Tensor
 
 from bevformer_ros.benchmarks import frames
 from bevformer_ros.config import load_yaml
-from bevformer_ros.inference.export import Half, _write_onnx, _write_program, export, halves
-from bevformer_ros.inference.network_preparation import prepare_for_inference
-from bevformer_ros.inference.pipeline import load_detector
-from bevformer_ros.model.config import ModelConfig, ProposalConfig
+from bevformer_ros.inference.export import Part, _write_onnx, _write_program, export, parts
+from bevformer_ros.inference.exported_model import ExportedModel
+from bevformer_ros.inference.pipeline import Detector
+from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
+from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import BEVFormerV2, build_network
-from bevformer_ros.resources import config_file
+from bevformer_ros.resources import config_file, model_file
 
 SMALLEST_TWO_STAGE = REPOSITORY / "test" / "smallest_two_stage.yaml"
 
 
-def network_of(file: Path) -> BEVFormerV2:
-    config = load_yaml(ModelConfig, file)
+def detector_of(file: Path, mode: Literal["warp", "reencode"] = "warp") -> Detector:
+    """With random weights, or with those that the file holds."""
+    checkpoint = read_checkpoint(file) if file.suffix == ".safetensors" else None
+    config = load_yaml(ModelConfig, file) if checkpoint is None else checkpoint.config
+    assert config is not None
+    config = replace(config, temporal=replace(config.temporal, mode=mode))
     if config.proposals is not None:
-        config = replace(config, proposals=ProposalConfig(score_threshold=0.0, minimum_score=0.0, count=10))
+        config = replace(config, proposals=replace(config.proposals, score_threshold=0.0, minimum_score=0.0, count=10))
     torch.manual_seed(0)
-    return prepare_for_inference(build_network(config), torch.device("cpu"))
+    network = build_network(config)
+    if checkpoint is not None:
+        load_weights(network, checkpoint.weights)
+    return Detector(network, trained=checkpoint is not None)
 
 
 def pictures(network: BEVFormerV2, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """What halves() proposes as inputs of encode, with contents."""
-    images, valid, _, _, _ = given
+    """What parts() proposes as inputs of encode, with contents."""
+    seen, images, valid, _, _, _ = given
     size = float(images.shape[-1])
     intrinsics = torch.tensor([[size, 0.0, size / 2], [0.0, size, 20.0], [0.0, 0.0, 1.0]])
     projections = torch.from_numpy(frames.projections(network.config))[None].float()
     camera_from_bev = torch.linalg.inv(_square(intrinsics)) @ projections
+    seen[:, 0, : seen.shape[2] // 2] = False
     return (
+        seen,
         50 * torch.randn_like(images),
         valid,
         intrinsics.expand(1, valid.shape[1], -1, -1).contiguous(),
@@ -52,19 +63,25 @@ def _square(intrinsics: Tensor) -> Tensor:
     return matrix
 
 
-def contents(network: BEVFormerV2) -> list[tuple[Half, tuple[Tensor, ...], tuple[Tensor, ...]]]:
-    """Both halves with inputs and what PyTorch makes of them."""
-    encode, detect = halves(network)
+def contents(network: BEVFormerV2) -> list[tuple[Part, tuple[Tensor, ...], tuple[Tensor, ...]]]:
+    """All parts with inputs and what PyTorch makes of them."""
+    encode, detect, *align = parts(network)
     with torch.no_grad():
         images = pictures(network, encode.inputs)
         encoded = encode.module(*images)
-        bevs = (network.without_history(encoded[0]).contiguous(), *encoded[1 : len(detect.inputs)])
-        return [(encode, images, encoded), (detect, bevs, detect.module(*bevs))]
+        named = dict(zip(encode.output_names, encoded, strict=True))
+        named.update(camera_valid=images[2], image_from_bev=images[5], motion=align[0].inputs[1] if align else None)
+        named.update(bevs=network.without_history(encoded[0]).contiguous())
+        given = [
+            (encode, images),
+            *((part, tuple(named[name] for name in part.input_names)) for part in (detect, *align)),
+        ]
+        return [(part, values, part.module(*values)) for part, values in given]
 
 
-def assert_same(half: Half, actual: list[Tensor], expected: tuple[Tensor, ...]) -> None:
-    assert len(actual) == len(expected) == len(half.output_names)
-    for name, ours, theirs in zip(half.output_names, actual, expected, strict=True):
+def assert_same(part: Part, actual: list[Tensor], expected: tuple[Tensor, ...]) -> None:
+    assert len(actual) == len(expected) == len(part.output_names)
+    for name, ours, theirs in zip(part.output_names, actual, expected, strict=True):
         assert ours.shape == theirs.shape, name
         difference = (ours.double() - theirs.double()).abs().max()
         assert difference <= 1e-4 * max(float(theirs.double().abs().max()), 1.0), name
@@ -72,42 +89,45 @@ def assert_same(half: Half, actual: list[Tensor], expected: tuple[Tensor, ...]) 
 
 @pytest.mark.parametrize("file", [SMALLEST, SMALLEST_TWO_STAGE], ids=["one stage", "two stages"])
 def test_torch_programs(file: Path, tmp_path: Path) -> None:
-    for half, given, expected in contents(network_of(file)):
-        _write_program(half, tmp_path / "half.pt2")
-        program = torch.export.load(tmp_path / "half.pt2").module()
-        assert_same(half, list(program(*given)), expected)
+    for part, given, expected in contents(detector_of(file).network):
+        _write_program(part, tmp_path / "part.pt2")
+        program = torch.export.load(tmp_path / "part.pt2").module()
+        assert_same(part, list(program(*given)), expected)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "file",
-    [SMALLEST, SMALLEST_TWO_STAGE, config_file("models", "tiny"), config_file("models", "demo")],
+    [SMALLEST, SMALLEST_TWO_STAGE, config_file("models", "tiny"), model_file("demo")],
     ids=["one stage", "two stages", "tiny", "demo"],
 )
 def test_onnx(file: Path, tmp_path: Path) -> None:
-    runtime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    network = network_of(file)
-    for half, given, expected in contents(network):
-        _write_onnx(half, tmp_path / "half.onnx")
-        session = runtime.InferenceSession(tmp_path / "half.onnx", providers=["CPUExecutionProvider"])
-        read = {entry.name for entry in session.get_inputs()}
-        named = zip(half.input_names, given, strict=True)
-        outputs = session.run(None, {name: value.numpy() for name, value in named if name in read})
-        assert_same(half, [torch.from_numpy(output) for output in outputs], expected)
-        if "proposal_valid" in half.output_names:
-            assert outputs[half.output_names.index("proposal_valid")].any()  # there was something to select
+    assert_onnx_is_the_same(detector_of(file).network, tmp_path / "part.onnx")
 
 
 @pytest.mark.slow
-def test_onnx_of_the_shipped_weights(tmp_path: Path) -> None:
+def test_onnx_of_a_model_that_encodes_the_past_anew(tmp_path: Path) -> None:
+    assert_onnx_is_the_same(detector_of(SMALLEST, "reencode").network, tmp_path / "part.onnx")
+
+
+def assert_onnx_is_the_same(network: BEVFormerV2, file: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    for half in halves(load_detector("demo").network):
-        _write_onnx(half, tmp_path / f"{half.name}.onnx")
-        assert (tmp_path / f"{half.name}.onnx").stat().st_size
+    for part, given, expected in contents(network):
+        _write_onnx(part, file)
+        session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        read = {entry.name for entry in session.get_inputs()}
+        named = zip(part.input_names, given, strict=True)
+        outputs = session.run(None, {name: value.numpy() for name, value in named if name in read})
+        assert_same(part, [torch.from_numpy(output) for output in outputs], expected)
+        if "proposal_valid" in part.output_names:
+            assert outputs[part.output_names.index("proposal_valid")].any()  # there was something to select
 
 
-def test_files_are_named_after_the_halves(tmp_path: Path) -> None:
-    files = export(network_of(SMALLEST), "torch-export", tmp_path / "out")
-    assert [file.name for file in files] == ["encode.pt2", "detect.pt2"]
+def test_files_are_named_after_the_parts(tmp_path: Path) -> None:
+    detector = detector_of(SMALLEST)
+    detector.recommended_score_thresholds = 10 * (0.3,)
+    files = export(detector, "torch-export", tmp_path / "out")
+    assert [file.name for file in files] == ["encode.pt2", "detect.pt2", "align.pt2", "model.json"]
     assert all(file.stat().st_size for file in files)
+    assert ExportedModel.read(tmp_path / "out") == ExportedModel(detector.config, False, 10 * (0.3,), None)

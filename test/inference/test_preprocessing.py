@@ -11,12 +11,10 @@ import torch
 
 from bevformer_ros import geometry
 from bevformer_ros.datasets.keyframe import keyframe_surround_frame
-from bevformer_ros.inference import preprocessing
+from bevformer_ros.inference import image_plan
+from bevformer_ros.inference.image_plan import ImagePlan, decoding_reduction, image_from_bev
 from bevformer_ros.inference.preprocessing import (
-    ImagePlan,
     Preprocessor,
-    decoding_reduction,
-    image_from_bev,
     resize,
     sampling_points,
     undistort_on_device,
@@ -265,7 +263,7 @@ def test_maps_are_kept_until_the_calibration_changes(monkeypatch):
         made.append(arguments)
         return undistortion_maps(*arguments)
 
-    monkeypatch.setattr(preprocessing, "undistortion_maps", noted)
+    monkeypatch.setattr(image_plan, "undistortion_maps", noted)
     preprocess = Preprocessor(CONFIG, torch.device("cpu"))
     entry = camera(320, 180, lens=LENS)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""From tensors to Detections3D: which boxes pass, and whose attribute they take over."""
+"""From arrays to Detections3D: which boxes pass, and whose attribute they take over."""
 
 from __future__ import annotations
 
@@ -7,54 +7,51 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from bevformer_ros.inference.results import detections_from
-from bevformer_ros.inference.stages import DetectedBoxes
-from bevformer_ros.model.box_coding import Boxes, DecodedBoxes
-from bevformer_ros.model.proposals import Proposals
+from bevformer_ros.inference.results import HostBoxes, HostProposals, detections_from
 from bevformer_ros.taxonomy import ATTRIBUTE_ID, ATTRIBUTE_NAMES, CLASS_ID, NO_ATTRIBUTE
 
 LEARNED = 5
 STAMP = 12_000_000_034
+BOX_FIELDS = ("centers", "sizes", "yaws", "velocities")
 
 
-def geometry_of(count: int) -> tuple[Tensor, ...]:
+def geometry_of(count: int) -> dict[str, NDArray]:
     """Centres, sizes, yaws and velocities (1, count, ...), every number another one."""
-    rows = torch.arange(count, dtype=torch.float32).unsqueeze(1)
-    centers, sizes = 10 * rows + torch.tensor([1.0, 2.0, 3.0]), rows + torch.tensor([4.0, 2.0, 1.5])
-    return tuple(values.unsqueeze(0) for values in (centers, sizes, rows[:, 0] / 10, rows + torch.tensor([0.5, 0.25])))
+    rows = np.arange(count, dtype=np.float32)[:, None]
+    values = {
+        "centers": 10 * rows + np.array([1.0, 2.0, 3.0]),
+        "sizes": rows + np.array([4.0, 2.0, 1.5]),
+        "yaws": rows[:, 0] / 10,
+        "velocities": rows + np.array([0.5, 0.25]),
+    }
+    return {name: value[None] for name, value in values.items()}
 
 
-def detected(labels: list[str], query: list[int], proposals: int, **geometry: Tensor) -> DetectedBoxes:
+def detected(labels: list[str], query: list[int], proposals: int, **geometry: NDArray) -> HostBoxes:
     """Boxes of so many proposals after LEARNED learned queries, scores descending from 0.9."""
     count = len(labels)
-    boxes = Boxes(*geometry_of(count))._replace(**geometry)
-    decoded = DecodedBoxes(
-        boxes=boxes,
-        scores=0.9 - 0.1 * torch.arange(count)[None],
-        labels=torch.tensor([[CLASS_ID[name] for name in labels]], dtype=torch.long),
-        query=torch.tensor([query], dtype=torch.long),
-        valid=torch.ones(1, count, dtype=torch.bool),
+    return HostBoxes(
+        **{**geometry_of(count), **geometry},
+        scores=0.9 - 0.1 * np.arange(count)[None],
+        labels=np.array([[CLASS_ID[name] for name in labels]], np.int64),
+        query=np.array([query], np.int64),
+        valid=np.ones((1, count), np.bool_),
+        from_proposal=np.arange(LEARNED + proposals) >= LEARNED,
     )
-    return DetectedBoxes(decoded, torch.arange(LEARNED + proposals) >= LEARNED)
 
 
-def proposed(attributes: list[str], **changes: Any) -> Proposals:
+def proposed(attributes: list[str], **changes: Any) -> HostProposals:
     count = len(attributes)
-    centers, sizes, yaws, velocities = geometry_of(count)
     ids = [ATTRIBUTE_ID.get(name, NO_ATTRIBUTE) for name in attributes]
-    return Proposals(
-        centers,
-        sizes,
-        yaws,
-        velocities,
-        scores=0.8 - 0.1 * torch.arange(count)[None],
-        labels=torch.full((1, count), CLASS_ID["bus"]),
-        attributes=torch.tensor([ids], dtype=torch.long),
-        cameras=torch.zeros(1, count, dtype=torch.long),
-        valid=torch.ones(1, count, dtype=torch.bool),
+    return HostProposals(
+        **geometry_of(count),
+        scores=0.8 - 0.1 * np.arange(count)[None],
+        labels=np.full((1, count), CLASS_ID["bus"]),
+        attributes=np.array([ids], np.int64),
+        cameras=np.zeros((1, count), np.int64),
+        valid=np.ones((1, count), np.bool_),
     )._replace(**changes)
 
 
@@ -70,8 +67,8 @@ def test_no_boxes() -> None:
 def test_boxes_keep_their_numbers_and_order() -> None:
     given = detected(["car", "bus"], [3, 0], 0)
     found = detections_from(given, None, STAMP)
-    for name in Boxes._fields:
-        np.testing.assert_allclose(getattr(found, name), getattr(given.boxes.boxes, name)[0])
+    for name in BOX_FIELDS:
+        np.testing.assert_allclose(getattr(found, name), getattr(given, name)[0])
     np.testing.assert_allclose(found.scores, [0.9, 0.8])
     assert found.labels.tolist() == [CLASS_ID["car"], CLASS_ID["bus"]]
     assert not found.from_proposal.any()
@@ -103,11 +100,11 @@ def test_an_attribute_that_the_class_cannot_carry_is_left_out(label: str, attrib
 
 
 def test_proposals_come_along() -> None:
-    proposals = proposed(["vehicle.moving", "", ""], valid=torch.tensor([[True, False, True]]))
+    proposals = proposed(["vehicle.moving", "", ""], valid=np.array([[True, False, True]]))
     found = detections_from(detected(["car"], [0], 3), proposals, STAMP).proposals
     assert found is not None
     assert (len(found), found.stamp_ns) == (2, STAMP)
-    for name in Boxes._fields:
+    for name in BOX_FIELDS:
         np.testing.assert_allclose(getattr(found, name), getattr(proposals, name)[0, [0, 2]])
     np.testing.assert_allclose(found.scores, [0.8, 0.6], rtol=1e-6)
     assert found.labels.tolist() == [CLASS_ID["bus"]] * 2
@@ -117,7 +114,7 @@ def test_proposals_come_along() -> None:
 
 def test_boxes_that_are_not_valid_are_left_out() -> None:
     given = detected(["car", "bus", "truck"], [0, LEARNED, 1], 1)
-    given = given._replace(boxes=given.boxes._replace(valid=torch.tensor([[True, True, False]])))
+    given = given._replace(valid=np.array([[True, True, False]]))
     found = detections_from(given, proposed(["vehicle.parked"]), STAMP)
     assert names(found.attributes) == ["", "vehicle.parked"]
     assert found.labels.tolist() == [CLASS_ID["car"], CLASS_ID["bus"]]
@@ -129,7 +126,7 @@ def test_boxes_that_are_not_valid_are_left_out() -> None:
 )
 def test_an_impossible_box_is_left_out(name: str, row: list[float]) -> None:
     """Infinite numbers and sizes of zero or less, of boxes and of proposals."""
-    bad = torch.tensor([row, [1.0, 1.0, 1.0]])[None]
+    bad = np.array([[row, [1.0, 1.0, 1.0]]])
     given = detected(["car", "bus"], [0, 1], 2, **{name: bad})
     found = detections_from(given, proposed(["", ""], **{name: bad}), STAMP)
     assert found.labels.tolist() == [CLASS_ID["bus"]]

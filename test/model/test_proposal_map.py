@@ -11,7 +11,8 @@ from support import REPOSITORY
 from torch import Tensor
 
 from bevformer_ros.config import load_yaml
-from bevformer_ros.inference.bev_buffer import planar_motions, warp_bev
+from bevformer_ros.inference.bev_buffer import warp_bev
+from bevformer_ros.inference.frame_history import planar_motions
 from bevformer_ros.model.config import BevGridConfig, ModelConfig, TemporalConfig
 from bevformer_ros.model.network import ImageFeatures, NetworkInputs, build_network
 from bevformer_ros.model.proposal_map import ProposalMap

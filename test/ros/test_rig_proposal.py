@@ -11,7 +11,7 @@ pytest.importorskip("rosbags", reason="needs rosbags: pip install '.[bags]'")
 
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.inference.preprocessing import ImagePlan
+from bevformer_ros.inference.image_plan import ImagePlan
 from bevformer_ros.lens import PINHOLE, Lens
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.resources import config_file

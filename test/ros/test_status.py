@@ -7,7 +7,7 @@ pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `m
 from bevformer_ros.msg import DetectorStatus
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from bevformer_ros.inference.pipeline import HistoryStatus
+from bevformer_ros.inference.frame_history import HistoryStatus
 from bevformer_ros.ros.conversions import header_of
 from bevformer_ros.ros.node.camera_health import Level, Problem
 from bevformer_ros.ros.node.health import Assessment

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bevformer_ros import geometry
 from bevformer_ros.config import CameraConfig
-from bevformer_ros.inference.preprocessing import decoding_reduction
+from bevformer_ros.inference.image_plan import decoding_reduction
 from bevformer_ros.lens import Lens, virtual_pinhole
 from bevformer_ros.model.config import ImageConfig
 from bevformer_ros.ros.calibration import (

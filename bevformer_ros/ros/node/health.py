@@ -14,7 +14,7 @@ from itertools import pairwise
 from statistics import median, median_low
 
 from bevformer_ros.config import RigConfig
-from bevformer_ros.inference.pipeline import HistoryStatus
+from bevformer_ros.inference.frame_history import HistoryStatus
 from bevformer_ros.ros.node.camera_health import CameraFault, CameraHealth, Level, Problem
 
 UNTRAINED = "UNTRAINED: the weights are random, the boxes mean nothing"

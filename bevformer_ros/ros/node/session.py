@@ -17,7 +17,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from bevformer_ros.config import CameraConfig, RigConfig
 from bevformer_ros.inference.compute_threads import compute_with
-from bevformer_ros.inference.pipeline import Detector, HistoryStatus
+from bevformer_ros.inference.frame_history import HistoryStatus
+from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.inference.preprocessing import PreparedFrame
 from bevformer_ros.resources import DDS_PROFILE_VARIABLE
 from bevformer_ros.ros.conversions import header_of, stamp_to_ns

@@ -13,7 +13,7 @@ pytest.importorskip("vision_msgs.msg", reason="needs the ROS environment that `m
 
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.inference.pipeline import HistoryStatus
+from bevformer_ros.inference.frame_history import HistoryStatus
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.resources import DEFAULT_RIG, config_file
 from bevformer_ros.ros.bag.files import BagReader, BagWriter

@@ -9,7 +9,7 @@ pytest.importorskip("sensor_msgs.msg", reason="needs the ROS environment that `m
 from support import REPOSITORY
 
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.inference.pipeline import HistoryStatus
+from bevformer_ros.inference.frame_history import HistoryStatus
 from bevformer_ros.ros.node.camera_health import CameraFault, Level, Problem
 from bevformer_ros.ros.node.health import HealthLimits, HealthModel, SetOutcome
 

@@ -21,7 +21,7 @@ from support import REPOSITORY, wait_until
 from tf2_ros import Buffer
 
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.inference.pipeline import HistoryStatus
+from bevformer_ros.inference.frame_history import HistoryStatus
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.ros.conversions import header_of, image_to_message, stamp_to_ns, transform_to_message
 from bevformer_ros.ros.ego_motion import EgoMotion
