@@ -17,6 +17,8 @@ from bevformer_ros.commands.options import (
     add_results,
     add_size,
     add_workers,
+    classes_of,
+    detections_of,
     rig_of,
     truth_of,
 )
@@ -36,6 +38,7 @@ from bevformer_ros.ros.bag.evaluation import (
     pairs_of,
 )
 from bevformer_ros.ros.node.settings import Settings
+from bevformer_ros.ros.topics import OUTPUT_TRACKS
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
 
@@ -108,8 +111,15 @@ def _write_error_model(found: Evaluation | WorldEvaluation | TrackingScores, fil
 
 def of_results(arguments: argparse.Namespace) -> Evaluation | TrackingScores:
     if arguments.tracking:
-        pairs = pairs_of(arguments.results, arguments.ground_truth)
-        return evaluate_tracks(pairs, rig_of(arguments), truth_of(arguments))
+        if arguments.compare:
+            raise ValueError("--compare and --tracking exclude each other: score the tracks of each run by themselves")
+        return evaluate_tracks(
+            pairs_of(arguments.results, arguments.ground_truth),
+            rig_of(arguments),
+            truth_of(arguments),
+            detections_of(arguments, OUTPUT_TRACKS),
+            classes_of(arguments),
+        )
     first, *others = evaluations_of(arguments)
     for second in others:
         print(f"{compared(first, second)}\n")

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from bevformer_ros.class_map import ClassMap
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.resources import DEFAULT_RIG, config_file
-from bevformer_ros.ros.topics import OUTPUT, TRUTH, BoxTopics
+from bevformer_ros.ros.topics import OUTPUT, OUTPUT_TRACKS, TRUTH, BoxTopics
 
 Storage = Literal["mcap", "sqlite3"]
 Options = argparse._ActionsContainer  # a parser, or a group of its options
@@ -92,9 +92,13 @@ def add_results(parser: Options, count: Literal["+", "*"]) -> None:
     add_rig(parser, "frames")
     parser.add_argument("--truth", default=TRUTH.boxes, metavar="TOPIC", help="(default %(default)s)")
     parser.add_argument("--truth-kinematics", default=TRUTH.kinematics, metavar="TOPIC", help="(default %(default)s)")
-    parser.add_argument("--detections", default=OUTPUT.boxes, metavar="TOPIC", help="in OUT (default %(default)s)")
     parser.add_argument(
-        "--detection-kinematics", default=OUTPUT.kinematics, metavar="TOPIC", help="(default %(default)s)"
+        "--detections", metavar="TOPIC", help=f"in OUT (default {OUTPUT.boxes}; for tracks {OUTPUT_TRACKS.boxes})"
+    )
+    parser.add_argument(
+        "--detection-kinematics",
+        metavar="TOPIC",
+        help=f"(default {OUTPUT.kinematics}; for tracks {OUTPUT_TRACKS.kinematics})",
     )
     parser.add_argument("--classes", type=Path, metavar="YAML", help="what the bags' classes are called here")
     parser.add_argument(
@@ -111,8 +115,11 @@ def truth_of(arguments: argparse.Namespace) -> BoxTopics:
     return BoxTopics(arguments.truth, arguments.truth_kinematics)
 
 
-def detections_of(arguments: argparse.Namespace) -> BoxTopics:
-    return BoxTopics(arguments.detections, arguments.detection_kinematics)
+def detections_of(arguments: argparse.Namespace, default: BoxTopics = OUTPUT) -> BoxTopics:
+    return BoxTopics(
+        arguments.detections or default.boxes,
+        arguments.detection_kinematics or default.kinematics,
+    )
 
 
 def classes_of(arguments: argparse.Namespace) -> ClassMap | None:

@@ -23,7 +23,7 @@ from bevformer_ros.ros.bag.results import Evaluated, evaluated, read_summary, tr
 from bevformer_ros.ros.bag.run_summary import Summary
 from bevformer_ros.ros.detector_loading import detector_for
 from bevformer_ros.ros.node.settings import Settings
-from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, BoxTopics
+from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, OUTPUT_TRACKS, BoxTopics
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.seeds import EVALUATION_SEEDS
 from bevformer_ros.tracking.config import TrackingConfig
@@ -146,12 +146,18 @@ def evaluate(
     return Evaluation(score(samples, velocities), scenes, runs, tuple(losses))
 
 
-def evaluate_tracks(pairs: Sequence[tuple[Path, Path]], rig: RigConfig, truth: BoxTopics) -> TrackingScores:
+def evaluate_tracks(
+    pairs: Sequence[tuple[Path, Path]],
+    rig: RigConfig,
+    truth: BoxTopics,
+    tracks: BoxTopics = OUTPUT_TRACKS,
+    classes: ClassMap | None = None,
+) -> TrackingScores:
     """Of the tracks in result bags, each a scene of its own."""
     scenes = {}
     for result, drive in pairs:
         with BagReader(result) as results, BagReader(drive) as driven:
-            scenes[str(result)] = tracked(results, driven, rig, truth)
+            scenes[str(result)] = tracked(results, driven, rig, truth, tracks, classes)
     return score_tracks(scenes)
 
 

@@ -189,15 +189,20 @@ def evaluated(
     return Evaluated(tuple(samples), frozenset(missing), detections.kinematics in result.topics)
 
 
-def tracked(result: BagReader, drive: BagReader, rig: RigConfig, truth: BoxTopics = TRUTH) -> list[TrackedSample]:
+def tracked(
+    result: BagReader,
+    drive: BagReader,
+    rig: RigConfig,
+    truth: BoxTopics = TRUTH,
+    topics: BoxTopics = OUTPUT_TRACKS,
+    classes: ClassMap | None = None,
+) -> list[TrackedSample]:
     """Tracks against the truth in the drive's bag, in the rig's fixed frame, at the stamps of the truth as evaluated()
     has it. Raises ValueError for results without tracks."""
-    if OUTPUT_TRACKS.boxes not in result.topics:
-        raise ValueError(f"{result.path} has no {OUTPUT_TRACKS.boxes}; replay the drive with --tracking")
-    found, ego = read_boxes(result, OUTPUT_TRACKS), EgoFrame(transforms_of(drive), rig)
+    found, ego = _read_tracks(result, topics, classes), EgoFrame(transforms_of(drive), rig)
     stamps = np.array(sorted(found), np.int64)
     samples = []
-    for stamp_ns, true in read_boxes(drive, truth).items():
+    for stamp_ns, true in read_boxes(drive, truth, classes).items():
         tracks, nearest = IdentifiedBoxes(Detections3D.empty(stamp_ns), ()), nearest_stamp(stamps, stamp_ns)
         try:
             fixed_from_ego = ego.pose(stamp_ns)
@@ -209,6 +214,20 @@ def tracked(result: BagReader, drive: BagReader, rig: RigConfig, truth: BoxTopic
             continue
         samples.append(TrackedSample(stamp_ns, tracks, true_boxes, fixed_from_ego[:3, 3]))
     return samples
+
+
+def _read_tracks(bag: BagReader, topics: BoxTopics, classes: ClassMap | None) -> dict[int, StampedBoxes]:
+    """read_boxes of a topic of which every box says whose it is."""
+    if topics.boxes not in bag.topics:
+        raise ValueError(f"{bag.path} has no {topics.boxes}; replay the drive with --tracking")
+    found = read_boxes(bag, topics, classes)
+    for stamp_ns, stamped in found.items():
+        if "" in stamped.ids or len(set(stamped.ids)) < len(stamped.ids):
+            raise ValueError(
+                f"{bag.path} has no tracks on {topics.boxes}: at {stamp_ns} ids of its boxes are empty or there twice, "
+                "expected one for each object; replay the drive with --tracking"
+            )
+    return found
 
 
 def _in_fixed_frame(

@@ -35,7 +35,7 @@ from bevformer_ros.ros.conversions import (
     track_kinematics_to_message,
     tracks_to_message,
 )
-from bevformer_ros.ros.topics import LIDAR_FRAME, OUTPUT, OUTPUT_STATUS, OUTPUT_TRACKS, TRUTH
+from bevformer_ros.ros.topics import LIDAR_FRAME, OUTPUT, OUTPUT_STATUS, OUTPUT_TRACKS, TRUTH, BoxTopics
 from bevformer_ros.simulation.drive import Drive
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR
 from bevformer_ros.taxonomy import CLASSES
@@ -298,7 +298,7 @@ def test_worlds_refused(words, complaint, capsys):
     assert complaint in capsys.readouterr().err
 
 
-def write_tracks(path, truth, drive):
+def write_tracks(path, truth, drive, topics=OUTPUT_TRACKS):
     """What the tracker makes of the truth."""
     with BagReader(drive) as bag:
         ego = EgoFrame(transforms_of(bag), RIG)
@@ -306,8 +306,8 @@ def write_tracks(path, truth, drive):
     with BagWriter(path) as bag:
         for stamp_ns, entry in truth.items():
             tracks = tracker(entry.boxes, ego.pose(stamp_ns))
-            bag.write(OUTPUT_TRACKS.boxes, tracks_to_message(tracks, RIG.base_frame), stamp_ns)
-            bag.write(OUTPUT_TRACKS.kinematics, track_kinematics_to_message(tracks, RIG.base_frame), stamp_ns)
+            bag.write(topics.boxes, tracks_to_message(tracks, RIG.base_frame), stamp_ns)
+            bag.write(topics.kinematics, track_kinematics_to_message(tracks, RIG.base_frame), stamp_ns)
     return path
 
 
@@ -319,10 +319,29 @@ def test_tracks_in_a_bag(drive, truth, tmp_path, capsys):
     assert scores["samples"] == len(truth) and scores["amota"] > 0.95 and scores["ids"] == 0
 
 
-def test_results_without_tracks_are_refused(drive, truth, tmp_path, capsys):
+def test_a_foreign_tracker_is_scored_by_its_own_topic_and_words(drive, truth, tmp_path, capsys):
+    foreign = BoxTopics("/other/tracks", "/other/track_kinematics")
+    result, file = write_tracks(tmp_path / "out", truth, drive, foreign), tmp_path / "scores.json"
+    (tmp_path / "classes.yaml").write_text("ignore: [pedestrian]\n", encoding="utf-8")
+    words = ["--detections", foreign.boxes, "--detection-kinematics", foreign.kinematics, "--json", str(file)]
+    words += ["--classes", str(tmp_path / "classes.yaml")]
+    assert main(["evaluate", "--tracking", str(result), "--ground-truth", str(drive), *words]) == 0
+    scores = json.loads(file.read_text())
+    assert scores["amota"] > 0.95 and "car" in scores["classes"] and "pedestrian" not in scores["classes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "has no /detector/tracks; replay the drive with --tracking"),
+        (["--detections", OUTPUT.boxes], "has no tracks on /detector/detections: at "),
+        (["--compare", "OUT"], "--compare and --tracking exclude each other"),
+    ],
+)
+def test_results_without_tracks_are_refused(drive, truth, tmp_path, capsys, words, complaint):
     result = write_results(tmp_path / "out", [entry.boxes for entry in truth.values()])
-    assert main(["evaluate", "--tracking", str(result), "--ground-truth", str(drive)]) == 1
-    assert "has no /detector/tracks; replay the drive with --tracking" in capsys.readouterr().err
+    assert main(["evaluate", "--tracking", str(result), "--ground-truth", str(drive), *words]) == 1
+    assert complaint in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
