@@ -10,7 +10,8 @@ import time
 from bevformer_ros.commands.detector_options import add_model_with_weights
 from bevformer_ros.commands.field_options import add_field
 from bevformer_ros.commands.options import add_output, add_rig
-from bevformer_ros.ros.bag.pictures import HIT_DISTANCE, UNTRAINED
+from bevformer_ros.evaluation.matching import HIT_DISTANCE
+from bevformer_ros.ros.bag.pictures import UNTRAINED
 from bevformer_ros.ros.bag.run_summary import REQUIRED_SHARE
 from bevformer_ros.ros.live.demo import demonstrate, prepare_environment
 from bevformer_ros.ros.node.settings import Settings

@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     add_workers(parser, 1, "load data")
     parser.add_argument("--checkpoint-every", type=int, default=20, help="rounds (default %(default)s)")
-    parser.add_argument("--tensorboard", action="store_true", help="write the metrics as TensorBoard's events too")
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write the metrics as TensorBoard's events too, with pictures of held-out detections",
+    )
     parser.usage = f"{parser.prog} --config NAME -o FOLDER [options]"  # there are some sixty of them
     add_tree(parser, TrainingConfig)
 

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevformer_ros.error_model import Deviations, ErrorModel, RingDeviations, rings_of
-from bevformer_ros.evaluation.matching import heading_errors, match
+from bevformer_ros.evaluation.matching import HIT_DISTANCE, heading_errors, match
 from bevformer_ros.evaluation.protocol import EvaluationSample
 from bevformer_ros.taxonomy import CLASS_NAMES
 
 RINGS = (10.0, 20.0, 30.0, 40.0, 60.0)
-HIT_DISTANCE = 2.0  # as the benchmark's errors
 MINIMUM_COUNT = 20  # boxes, for a deviation that is off by less than a sixth in two of three cases
 
 

@@ -12,6 +12,7 @@ from bevformer_ros.drawing import Comparison
 from bevformer_ros.taxonomy import CLASS_NAMES, CLASSES
 from bevformer_ros.types import Detections3D
 
+HIT_DISTANCE = 2.0  # metres from the object, as for the benchmark's errors
 _HEADING_PERIODS = np.array([{"barrier": np.pi, "traffic_cone": np.nan}.get(name, 2 * np.pi) for name in CLASS_NAMES])
 _RANGES = np.array([entry.evaluation_range for entry in CLASSES])
 

@@ -102,7 +102,7 @@ def detected(detector: Detector, drives: Sequence[Drive], workers: int = 0) -> I
     def frames() -> Iterator[SurroundFrame]:
         for observation in _observations(drives, workers):
             waiting.append(_without_pictures(observation))
-            yield _as_seen(observation.frame, detector.config.cameras)
+            yield as_seen(observation.frame, detector.config.cameras)
 
     detector.reset()
     for found in detector.replay(frames()):
@@ -114,7 +114,7 @@ def _observations(drives: Sequence[Drive], workers: int) -> Iterator[Observation
     return iter(tqdm(observations(drives, workers), desc="evaluating", total=total, unit="set"))
 
 
-def _as_seen(frame: SurroundFrame, names: Sequence[str]) -> SurroundFrame:
+def as_seen(frame: SurroundFrame, names: Sequence[str]) -> SurroundFrame:
     """With the images of these cameras, in this order."""
     cameras = {camera.name: camera for camera in frame.cameras if camera is not None}
     strangers = [name for name in names if name not in cameras]

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,35 +94,40 @@ class Trainer:
         """Train to the end, from the checkpoint in the directory where there is one.
 
         Writes metrics.csv (a line per round), checkpoint.pt and at last weights.safetensors, the averaged weights.
-        tensorboard: the metrics as TensorBoard's events too. Raises ValueError where it is not installed.
+        tensorboard: the metrics as TensorBoard's events too, and a picture with each held-out mAP. Raises ValueError
+        where it is not installed.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        events = _events(directory) if tensorboard and self.rank == 0 else None
         if (directory / CHECKPOINT).exists():
             self.restore(directory / CHECKPOINT)
         if self.rank == 0:
             _forget_after(directory / METRICS, self.round)
         rounds = range(self.round, self.config.rounds)
-        for batches in tqdm(self._loader(workers), total=len(rounds), desc="rounds", disable=self.rank > 0):
-            metrics = self.train_round(batches)
-            if self.rank == 0:
-                if self.config.held_out is not None:
-                    metrics["held_out_mAP"] = self._held_out_map(self.config.held_out)
-                _log(directory / METRICS, metrics)
-                if events is not None:
-                    for name, value in metrics.items():
-                        events.add_scalar(name, value, self.round)
-                if self.round % checkpoint_every == 0 or self.round == self.config.rounds:
-                    self.save(directory)
+        with _events(directory, self.round) if tensorboard and self.rank == 0 else nullcontext() as events:
+            for batches in tqdm(self._loader(workers), total=len(rounds), desc="rounds", disable=self.rank > 0):
+                metrics = self.train_round(batches)
+                if self.rank == 0:
+                    if self.config.held_out is not None:
+                        metrics["held_out_mAP"] = self._held_out_map(self.config.held_out, events)
+                    _log(directory / METRICS, metrics)
+                    if events is not None:
+                        _add_scalars(events, metrics, self.round)
+                    if self.round % checkpoint_every == 0 or self.round == self.config.rounds:
+                        self.save(directory)
 
-    def _held_out_map(self, config: HeldOutConfig) -> float:
-        """Of the averaged weights, where the round is one for it; else NaN."""
+    def _held_out_map(self, config: HeldOutConfig, events: SummaryWriter | None) -> float:
+        """Of the averaged weights, where the round is one for it, with a picture for the events; else NaN."""
         if self.round % config.every and self.round < self.config.rounds:
             return math.nan
-        from bevformer_ros.training.held_out import held_out_map  # needs the nuscenes-devkit, training does not
+        # These need the nuscenes-devkit, training does not.
+        from bevformer_ros.training.held_out import held_out_detector, held_out_map, held_out_picture
 
-        model, decoder = self.trained.network.config, self.config.bev is not None
-        return held_out_map(model, self.averaged_weights(), config, decoder, self._device)
+        detector = held_out_detector(self.trained.network.config, self.averaged_weights(), self._device)
+        decoder = self.config.bev is not None
+        if events is not None:
+            picture = held_out_picture(detector, config, decoder)
+            events.add_image("held_out", picture[..., ::-1].copy(), self.round, dataformats="HWC")
+        return held_out_map(detector, config, decoder)
 
     def clips_left(self) -> list[list[int]]:
         """Indices of this process's clips in every round that is left."""
@@ -255,12 +261,19 @@ def _forget_after(path: Path, last: int) -> None:
         partial.write_text("".join([header, *kept]), encoding="utf-8")
 
 
-def _events(directory: Path) -> SummaryWriter:
+def _events(directory: Path, last: int) -> SummaryWriter:
+    """What an interrupted run wrote of the rounds after `last` is taken back: they are done again."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError(f"TensorBoard's events need the module {error.name}: pip install tensorboard") from error
-    return SummaryWriter(str(directory))
+    return SummaryWriter(str(directory), purge_step=last + 1)
+
+
+def _add_scalars(events: SummaryWriter, metrics: Mapping[str, float], step: int) -> None:
+    for name, value in metrics.items():
+        if not math.isnan(value):
+            events.add_scalar(name, value, step)
 
 
 def _log(path: Path, metrics: dict[str, float]) -> None:

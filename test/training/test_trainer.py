@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from drives import NAMES, Drives
@@ -122,23 +123,39 @@ def test_a_run_leaves_metrics_and_weights_that_load(tmp_path: Path) -> None:
     assert checkpoint.config == MODEL
 
 
-def test_tensorboard_gets_what_the_table_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scalars: dict[tuple[str, int], float] = {}
+def test_tensorboard_reads_what_the_table_holds_and_pictures_of_held_out_detections(tmp_path: Path) -> None:
+    """The second round was done before an interruption, and is done again."""
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="needs tensorboard, which `make env` installs",
+        exc_type=ImportError,
+    )
+    model = replace(MODEL, cameras=NUSCENES_CAMERAS)
+    config = replace(CONFIG, rounds=3, held_out=HeldOutConfig((9500, 9501), seconds=1.0, every=2))
+    world = WorldDataset(WorldDataConfig((3, 5), frames=2, image_width=160), 0.5, tmp_path / "drives")
+    Trainer(replace(config, rounds=2), model, world).run(tmp_path, workers=0, tensorboard=True)
+    older = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    torch.save({**older, "round": 1}, tmp_path / CHECKPOINT)
+    Trainer(config, model, world).run(tmp_path, workers=0, tensorboard=True)
 
-    class Writer:
-        def __init__(self, folder: str) -> None:
-            assert Path(folder) == tmp_path
-
-        def add_scalar(self, name: str, value: float, step: int) -> None:
-            scalars[name, step] = value
-
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
-    Trainer(replace(CONFIG, rounds=2), MODEL, DRIVES).run(tmp_path, workers=0, tensorboard=True)
+    events = reader.EventAccumulator(str(tmp_path)).Reload()
+    curves = {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
     with (tmp_path / METRICS).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2
-    table = {(name, int(row["round"])): float(value) for row in rows for name, value in row.items()}
-    assert scalars == pytest.approx(table, rel=1e-5)
+    assert [step for step, _ in curves["held_out_mAP"]] == [2, 3]
+    for name in rows[0]:
+        steps, values = zip(*curves.pop(name), strict=True)
+        told = [(int(row["round"]), float(row[name])) for row in rows if row[name] != "nan"]
+        assert steps == tuple(step for step, _ in told), name
+        assert values == pytest.approx([value for _, value in told], rel=1e-5), name
+    assert curves == {}
+    pictures = events.Images("held_out")
+    assert [event.step for event in pictures] == [2, 3]
+    image = cv2.imdecode(np.frombuffer(pictures[-1].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+    height, bars = 2 * 225, 38 + 34  # two rows of three views of 400 x 225, the square view from above beside them
+    assert image.shape == (pictures[-1].height, pictures[-1].width, 3) == (height + bars, 3 * 400 + height, 3)
+    blue, _, red = image[70, 600]
+    assert blue > red  # the sky above CAM_FRONT
 
 
 def test_without_tensorboard_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

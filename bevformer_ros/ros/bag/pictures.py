@@ -12,7 +12,7 @@ from PIL import Image
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig
 from bevformer_ros.drawing import draw_surround
-from bevformer_ros.evaluation.matching import comparison, within_range
+from bevformer_ros.evaluation.matching import HIT_DISTANCE, comparison, within_range
 from bevformer_ros.ros.bag.files import BagReader
 from bevformer_ros.ros.bag.run_summary import Summary
 from bevformer_ros.ros.bag.scene import BagScene
@@ -21,7 +21,6 @@ from bevformer_ros.ros.messages import Detection3DArray
 from bevformer_ros.ros.topics import OUTPUT, TRUTH
 from bevformer_ros.types import Detections3D
 
-HIT_DISTANCE = 2.0  # metres from the object, as for the benchmark's errors
 UNTRAINED = "UNTRAINED network (random weights): its boxes mean nothing, so these are the ground truth's"
 _NEAR = 30.0  # metres
 _ANIMATION_WIDTH = 960

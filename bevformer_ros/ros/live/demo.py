@@ -19,7 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.drawing import write_picture
-from bevformer_ros.evaluation.matching import Tally, tally
+from bevformer_ros.evaluation.matching import HIT_DISTANCE, Tally, tally
 from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.resources import (
     DDS_PROFILE_VARIABLE,
@@ -29,7 +29,7 @@ from bevformer_ros.resources import (
 )
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagReader
-from bevformer_ros.ros.bag.pictures import HIT_DISTANCE, picture, sets, write_animation
+from bevformer_ros.ros.bag.pictures import picture, sets, write_animation
 from bevformer_ros.ros.bag.results import read_summary
 from bevformer_ros.ros.bag.run_summary import Summary
 from bevformer_ros.ros.bag.scene import BagScene
