@@ -29,6 +29,7 @@ PARAMETERS = {
     "rig": (str, "cameras and frames: a name in config/rigs or the path of a rig YAML"),
     "model": (str, "network: a name in weights or config/models, or the path of a .safetensors or YAML"),
     "weights": (str, "path of the weights (.pth or .safetensors)"),
+    "backend": (str, "torch, or onnxruntime, for which model is a folder that `bevformer-ros export` wrote"),
     "device": (str, "auto, cpu, cuda or cuda:N"),
     "precision": (str, "auto, float32, bfloat16 or float16"),
     "output_frame": (str, "tf frame of the published boxes"),

@@ -13,11 +13,11 @@ from bevformer_ros import geometry
 from bevformer_ros.benchmarks.frames import frames
 from bevformer_ros.benchmarks.stage_times import Mode, timed
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
+from bevformer_ros.inference.choices import Precision
 from bevformer_ros.inference.gpu_clock import clock_on
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.network_preparation import prepare_for_inference
 from bevformer_ros.inference.pipeline import Detector
-from bevformer_ros.inference.precision import Precision
 from bevformer_ros.model.config import ModelConfig, TemporalConfig
 from bevformer_ros.model.network import BEVFormerV2, build_network
 from bevformer_ros.types import SECOND_NS

@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from bevformer_ros.benchmarks.stage_times import Mode, Report, changed, measure
-from bevformer_ros.inference.precision import Precision
+from bevformer_ros.inference.choices import Precision
 from bevformer_ros.model.config import ModelConfig
 
 _HEIGHTS = (0.5, 1.0, 1.5, 2.0, 2.5)  # of the model's own

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from bevformer_ros.benchmarks import frames as benchmark_frames
 from bevformer_ros.benchmarks.flops import StageWork, count_work
+from bevformer_ros.inference.choices import Precision
 from bevformer_ros.inference.memory import keep_freed_memory
 from bevformer_ros.inference.pipeline import Detector
-from bevformer_ros.inference.precision import Precision
 from bevformer_ros.model.attention.deformable_attention import DeformableAttention
 from bevformer_ros.model.attention.torch_sampling import grid_sample_attention
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from bevformer_ros.commands.detector_options import add_model_with_weights
+from bevformer_ros.commands.detector_options import add_model_with_weights, add_setting
 from bevformer_ros.commands.field_options import add_field
 from bevformer_ros.commands.options import add_output, add_rig
 from bevformer_ros.evaluation.matching import HIT_DISTANCE
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_rig(parser)
     add_model_with_weights(parser)
+    add_setting(parser, "backend")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     drive = Drive(arguments.seed, arguments.seconds, arguments.rate)
     out = arguments.output
     try:
-        settings = Settings(arguments.rig, arguments.model, arguments.weights)
+        settings = Settings(arguments.rig, arguments.model, arguments.weights, arguments.backend)
         summary, found = demonstrate(out, drive, settings)
     except RuntimeError as error:
         print(f"bevformer-ros demo: {error}", file=sys.stderr)

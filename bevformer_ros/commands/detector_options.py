@@ -1,4 +1,7 @@
-"""Options about the network that several commands share; apart from the others, because they need torch."""
+"""Options about the network that several commands share.
+
+What needs torch is imported where it is needed: some of these commands run with another backend, without torch.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,7 @@ import argparse
 
 from bevformer_ros.commands.options import Options
 from bevformer_ros.config import load_yaml
-from bevformer_ros.inference.precision import Precision, resolve_device, resolve_precision
-from bevformer_ros.model.checkpoint import read_checkpoint
+from bevformer_ros.inference.choices import Precision
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.resources import config_file, model_file
 from bevformer_ros.ros.node.settings import SETTINGS, Settings, default_text
@@ -29,6 +31,8 @@ def add_device(parser: Options) -> None:
 
 def device_of(arguments: argparse.Namespace) -> str:
     """Where `auto` is. Raises ValueError for a device that is not there."""
+    from bevformer_ros.inference.precision import resolve_device
+
     return resolve_device(arguments.device)
 
 
@@ -37,6 +41,8 @@ def add_precision(parser: Options) -> None:
 
 
 def precision_of(arguments: argparse.Namespace) -> Precision:
+    from bevformer_ros.inference.precision import resolve_precision
+
     return resolve_precision(arguments.precision, device_of(arguments))
 
 
@@ -51,6 +57,8 @@ def model_of(arguments: argparse.Namespace) -> ModelConfig:
 
 def config_of(model: str) -> ModelConfig:
     """Of whatever --model may name: weights that hold it, or a configuration."""
+    from bevformer_ros.model.checkpoint import read_checkpoint
+
     path = model_file(model)
     config = read_checkpoint(path).config if path.suffix == ".safetensors" else load_yaml(ModelConfig, path)
     if config is None:

@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"name in config/models or a file (default: what .safetensors weights hold, or else {Settings.model})",
     )
     add_setting(world, "weights")
+    add_setting(world, "backend")
     add_device(world)
     add_precision(world)
     world.add_argument("--proposals", action="store_true", help="score the perspective head's boxes, not the decoder's")
@@ -142,6 +143,7 @@ def of_worlds(arguments: argparse.Namespace) -> WorldEvaluation | TrackingScores
         arguments.rig,
         arguments.model or own_model,
         arguments.weights,
+        arguments.backend,
         arguments.device,
         arguments.precision,
         tracking_config=arguments.tracking_config,

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from bevformer_ros.evaluation.attributes import with_guessed_attributes
 from bevformer_ros.evaluation.protocol import EvaluationSample, Scores, score
-from bevformer_ros.inference.pipeline import Detector
+from bevformer_ros.inference.temporal_detector import AnyDetector
 from bevformer_ros.simulation.drive import Drive, observations
 from bevformer_ros.simulation.observe import Observation
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR
@@ -22,7 +22,7 @@ KEYFRAME_RATE = 2.0  # sets a second, as nuScenes has them
 
 
 def evaluate_world(
-    detector: Detector,
+    detector: AnyDetector,
     drives: Sequence[Drive],
     proposals: bool = False,
     workers: int = 0,
@@ -34,7 +34,7 @@ def evaluate_world(
 
 
 def world_samples(
-    detector: Detector,
+    detector: AnyDetector,
     drives: Sequence[Drive],
     proposals: bool = False,
     workers: int = 0,
@@ -95,7 +95,9 @@ def true(drives: Sequence[Drive], workers: int = 0) -> Iterator[tuple[Observed, 
         yield _without_pictures(observation), observation.truth
 
 
-def detected(detector: Detector, drives: Sequence[Drive], workers: int = 0) -> Iterator[tuple[Observed, Detections3D]]:
+def detected(
+    detector: AnyDetector, drives: Sequence[Drive], workers: int = 0
+) -> Iterator[tuple[Observed, Detections3D]]:
     """All sets of the drives, with what a detector finds in them, in the BEV frame."""
     waiting: deque[Observed] = deque()
 

@@ -28,7 +28,9 @@ class ExportedModel:
         """Raises ValueError where the folder holds no exported network."""
         file = folder / MODEL_FILE
         if not file.is_file():
-            raise ValueError(f"{folder} holds no {MODEL_FILE}, expected a folder that `bevformer-ros export` wrote")
+            raise ValueError(
+                f"{folder} holds no {MODEL_FILE}, expected a folder that `bevformer-ros export --format onnx` wrote"
+            )
         return load_yaml(cls, file)  # JSON is YAML
 
     def write(self, folder: Path) -> Path:

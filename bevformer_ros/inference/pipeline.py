@@ -23,12 +23,13 @@ from torch.utils._pytree import tree_map_only
 from bevformer_ros.config import load_yaml
 from bevformer_ros.inference import stages
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
+from bevformer_ros.inference.choices import Precision, PrecisionChoice
 from bevformer_ros.inference.gpu_clock import clock_on
 from bevformer_ros.inference.graphs import CudaGraphs, GraphRunner
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.memory import keep_freed_memory
 from bevformer_ros.inference.network_preparation import fit_to_cameras, prepare_for_inference
-from bevformer_ros.inference.precision import Precision, PrecisionChoice, resolve_device, resolve_precision
+from bevformer_ros.inference.precision import resolve_device, resolve_precision
 from bevformer_ros.inference.preprocessing import PreparedFrame, Preprocessor
 from bevformer_ros.inference.results import HostBoxes, HostProposals
 from bevformer_ros.inference.temporal_detector import Found, TemporalDetector

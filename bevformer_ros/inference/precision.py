@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch.nn import functional
 
-LOGGER = logging.getLogger(__name__)
+from bevformer_ros.inference.choices import Precision, PrecisionChoice
 
-Precision = Literal["float32", "bfloat16", "float16"]
-PrecisionChoice = Literal["auto", "float32", "bfloat16", "float16"]
+LOGGER = logging.getLogger(__name__)
 
 _BFLOAT16_CAPABILITY = (8, 0)  # of CUDA devices: earlier ones emulate it
 _PROBE_REPEATS = 5

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -193,6 +193,9 @@ class TemporalDetector(ABC, Generic[Prepared, Encoded]):
         clock.mark("post")
         self.latencies_ms = clock.latencies_ms()
         return replace(detections, velocities=detections.velocities * found.velocity_scale)
+
+
+AnyDetector: TypeAlias = TemporalDetector[Any, Any]
 
 
 def _frame_of(given: SurroundFrame | Prepared) -> SurroundFrame:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bevformer_ros.ros.messages import CompressedImage, Image
@@ -216,6 +216,7 @@ class GpuJpegDecoder:
 
     def __init__(self, device: str) -> None:
         try:
+            import torch
             from torchvision.io import decode_jpeg
         except (ImportError, RuntimeError) as error:
             raise ValueError(
@@ -224,11 +225,12 @@ class GpuJpegDecoder:
             ) from error
         if not torch.cuda.is_available():
             raise ValueError("jpeg_decoder is cuda, but there is no CUDA device; set jpeg_decoder to cpu")
+        self._as_tensor = partial(torch.frombuffer, dtype=torch.uint8)
         self._decode, self._device = decode_jpeg, device
 
     def __call__(self, messages: Sequence[CompressedImage | None]) -> list[BgrImage | None]:
         """One image or None per message. Raises ValueError for data that are no whole JPEG."""
-        files = [torch.frombuffer(message.data, dtype=torch.uint8) for message in messages if message is not None]
+        files = [self._as_tensor(message.data) for message in messages if message is not None]
         try:
             decoded = iter(self._decode(files, mode="RGB", device=self._device))
         except RuntimeError as error:
@@ -236,6 +238,6 @@ class GpuJpegDecoder:
         return [None if message is None else _bgr_on_host(next(decoded)) for message in messages]
 
 
-def _bgr_on_host(image: torch.Tensor) -> BgrImage:
-    """(3, H, W) RGB -> (H, W, 3) BGR."""
+def _bgr_on_host(image: Any) -> BgrImage:
+    """A tensor (3, H, W) RGB -> (H, W, 3) BGR."""
     return np.asarray(image.flip(0).permute(1, 2, 0).contiguous().cpu().numpy())

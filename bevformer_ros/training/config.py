@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bevformer_ros.inference.precision import PrecisionChoice
+from bevformer_ros.inference.choices import PrecisionChoice
 from bevformer_ros.model.box_coding import BOX_CODE_SIZE
 from bevformer_ros.simulation.sensor import PERFECT, SensorConfig
 

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
+from exported_networks import detector_of
 from support import REPOSITORY, SMALLEST
 from torch import Tensor
 
 from bevformer_ros.benchmarks import frames
-from bevformer_ros.config import load_yaml
 from bevformer_ros.inference.export import Part, _write_onnx, _write_program, export, parts
 from bevformer_ros.inference.exported_model import ExportedModel
-from bevformer_ros.inference.pipeline import Detector
-from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
-from bevformer_ros.model.config import ModelConfig
-from bevformer_ros.model.network import BEVFormerV2, build_network
+from bevformer_ros.model.network import BEVFormerV2
 from bevformer_ros.resources import config_file, model_file
 
 SMALLEST_TWO_STAGE = REPOSITORY / "test" / "smallest_two_stage.yaml"
-
-
-def detector_of(file: Path, mode: Literal["warp", "reencode"] = "warp") -> Detector:
-    """With random weights, or with those that the file holds."""
-    checkpoint = read_checkpoint(file) if file.suffix == ".safetensors" else None
-    config = load_yaml(ModelConfig, file) if checkpoint is None else checkpoint.config
-    assert config is not None
-    config = replace(config, temporal=replace(config.temporal, mode=mode))
-    if config.proposals is not None:
-        config = replace(config, proposals=replace(config.proposals, score_threshold=0.0, minimum_score=0.0, count=10))
-    torch.manual_seed(0)
-    network = build_network(config)
-    if checkpoint is not None:
-        load_weights(network, checkpoint.weights)
-    return Detector(network, trained=checkpoint is not None)
 
 
 def pictures(network: BEVFormerV2, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -58,8 +58,8 @@ def parameters_of(node):
 def test_every_argument_is_described(launch):
     for name, argument in launch.arguments.items():
         assert argument.description, name
-    expected = {"rig", "model", "weights", "device", "precision", "namespace", "use_sim_time", "rviz", "autostart"}
-    expected |= {"output_frame", "score_threshold", "minimum_cameras", "sync_tolerance_ms", "image_reliability"}
+    expected = {"rig", "model", "weights", "backend", "device", "precision", "namespace", "use_sim_time", "autostart"}
+    expected |= {"rviz", "output_frame", "score_threshold", "minimum_cameras", "sync_tolerance_ms", "image_reliability"}
     assert expected | {"dds_profile", "tune_process"} <= set(launch.arguments)
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from bevformer_ros.config import RigConfig
-from bevformer_ros.inference.pipeline import Detector
+from bevformer_ros.inference.temporal_detector import AnyDetector
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagMessage, BagReader
 from bevformer_ros.ros.conversions import header_of, label_info
@@ -50,7 +50,7 @@ class BagReplay:
         bag: BagReader,
         rig: RigConfig,
         settings: Settings,
-        detector: Detector,
+        detector: AnyDetector,
         write: Write,
         markers: bool = False,
     ) -> None:

@@ -12,18 +12,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.inference.precision import resolve_device, resolve_precision
-from bevformer_ros.resources import config_file, model_file
+from bevformer_ros.inference.compute_threads import compute_with
+from bevformer_ros.resources import config_file
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.files import BagReader, BagWriter, Storage
 from bevformer_ros.ros.bag.replay import BagReplay
 from bevformer_ros.ros.bag.replay_record import RECORD_FILE
 from bevformer_ros.ros.bag.storages import require_folder_of_bags
-from bevformer_ros.ros.detector_loading import detector_for
+from bevformer_ros.ros.detector_loading import detector_for, device_of, network_files, precision_of
 from bevformer_ros.ros.messages import DetectorStatus
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.worker_process import follow_parent, starting_workers
@@ -41,13 +40,11 @@ class Task:
 
     def record(self) -> dict[str, Any]:
         """What the results depend on, as stored beside them."""
-        device = resolve_device(self.settings.device)
-        precision = resolve_precision(self.settings.precision, device)
-        files = [config_file("rigs", self.settings.rig), model_file(self.settings.model)]
-        files += [Path(self.settings.weights)] if self.settings.weights else []
+        settings = self.settings
+        files = [config_file("rigs", settings.rig), *network_files(settings)]
         return {
             "bag": str(self.bag.resolve()),
-            "settings": {**asdict(self.settings), "device": device, "precision": precision},
+            "settings": {**asdict(settings), "device": device_of(settings), "precision": precision_of(settings)},
             "storage": self.storage,
             "markers": self.markers,
             "files": {str(file): file.stat().st_mtime_ns for file in files if file.is_file()},
@@ -176,7 +173,8 @@ def run_in_processes(tasks: list[Task], workers: int) -> Iterator[Outcome]:
 
 def _begin(threads: int) -> None:
     follow_parent()
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # which backends read when they are imported
+    compute_with(threads)
 
 
 def run_on_ray(tasks: list[Task]) -> Iterator[Outcome]:

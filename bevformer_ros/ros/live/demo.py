@@ -20,7 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.drawing import write_picture
 from bevformer_ros.evaluation.matching import HIT_DISTANCE, Tally, tally
-from bevformer_ros.inference.pipeline import Detector
+from bevformer_ros.inference.temporal_detector import AnyDetector
 from bevformer_ros.resources import (
     DDS_PROFILE_VARIABLE,
     config_file,
@@ -108,7 +108,7 @@ def demonstrate(out: Path, drive: Drive, settings: Settings) -> tuple[Summary, T
     return summary, found
 
 
-def _seconds_per_set(detector: Detector, drive_bag: Path, rig: RigConfig) -> float:
+def _seconds_per_set(detector: AnyDetector, drive_bag: Path, rig: RigConfig) -> float:
     """What the detector needs on this machine as busy as it is now, by the slower of two sets after a first one."""
     times = []
     with BagReader(drive_bag) as bag:
@@ -164,7 +164,7 @@ def _pace(speed: float) -> str:
 
 
 def _detector_command(settings: Settings, trained: bool) -> list[str]:
-    names = ("rig", "model", "weights")
+    names = ("rig", "model", "weights", "backend")
     parameters = {**{name: getattr(settings, name) for name in names}, "image_reliability": "reliable"}
     overrides = [word for name, value in parameters.items() for word in ("-p", f"{name}:='{value}'")]
     if not trained:  # random scores are low: with any threshold no box would take the way out

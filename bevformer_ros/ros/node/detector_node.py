@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
@@ -27,12 +26,11 @@ from tf2_ros import TransformListener
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.inference.compute_threads import in_passing_thread
-from bevformer_ros.inference.memory import release_memory
-from bevformer_ros.inference.pipeline import Detector
-from bevformer_ros.inference.precision import resolve_device
-from bevformer_ros.resources import config_file, model_file
+from bevformer_ros.inference.memory import out_of_memory_errors, release_memory
+from bevformer_ros.inference.temporal_detector import AnyDetector
+from bevformer_ros.resources import config_file
 from bevformer_ros.ros import topics
-from bevformer_ros.ros.detector_loading import detector_for, score_thresholds
+from bevformer_ros.ros.detector_loading import detector_for, device_of, require_loadable, score_thresholds
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node import parameters
 from bevformer_ros.ros.node.health_reporter import TICK_S, HealthReporter
@@ -166,7 +164,7 @@ class DetectorNode(Node):
             action()
         except _UNDERSTOOD as error:
             self.get_logger().error(f"cannot {what}: {error}")
-        except torch.cuda.OutOfMemoryError as error:
+        except out_of_memory_errors() as error:
             self.get_logger().error(
                 f"cannot {what}: the GPU's memory does not suffice ({_first_line(error)}); take a smaller model, "
                 "precision float16, another device, or end what else uses it"
@@ -189,8 +187,7 @@ class DetectorNode(Node):
         rig = replace(rig, cameras=parameters.read_cameras(self, rig))
         self._settings.synchronizer(rig)  # refuses what cannot work before anything is built
         self._settings.tracker_config()  # so do these
-        model_file(self._settings.model)
-        resolve_device(self._settings.device)
+        require_loadable(self._settings)
         self._rig = rig
         buffer = LoopingBuffer(Duration(nanoseconds=round(self._settings.transform_cache_s * SECOND_NS)))
         self._tf_listener = TransformListener(buffer, self)
@@ -204,7 +201,7 @@ class DetectorNode(Node):
     def _activate(self) -> None:
         assert self._rig is not None
         settings, begun_s = self._settings, time.monotonic()
-        self.get_logger().info(f"loading the network {settings.model} on {resolve_device(settings.device)}")
+        self.get_logger().info(f"loading the network {settings.model} on {device_of(settings)}")
         self._loading_since_s = begun_s
         try:
             detector = in_passing_thread(partial(self._load, settings, self._rig))
@@ -221,12 +218,12 @@ class DetectorNode(Node):
         least, most = session.score_thresholds.min(), session.score_thresholds.max()
         scores = f"{least:g}" if least == most else f"{least:g} to {most:g}, by class,"
         self.get_logger().info(
-            f"detecting with {detector.config.name} in {detector.precision} on {resolve_device(settings.device)} after "
+            f"detecting with {detector.config.name} in {detector.precision} on {device_of(settings)} after "
             f"{time.monotonic() - begun_s:.1f} s, boxes with a score of {scores} or more in "
             f"{self._ego_motion.output_frame}, cameras {names}"
         )
 
-    def _load(self, settings: Settings, rig: RigConfig) -> Detector:
+    def _load(self, settings: Settings, rig: RigConfig) -> AnyDetector:
         detector = detector_for(settings, rig)
         if detector.config.temporal.frames[-1] > 0:
             raise ValueError(f"{detector.config.name} uses future frames and cannot run live; replay a bag with it")

@@ -48,7 +48,7 @@ def main() -> int:
         print(f"detector: unknown arguments {' '.join(unknown)}\n{USAGE}", file=sys.stderr)
         return 2
     ready.set()
-    gc.freeze()  # the collection at the end need not look through torch, which takes 0.4 s and much more under load
+    gc.freeze()  # the collection at the end need not look through the libraries, which takes much longer under load
     # rclpy's own handlers shut the context down, after which the last sets could not be reported any more.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:

@@ -9,17 +9,16 @@ from functools import partial
 from typing import Any
 
 import message_filters
-import torch
 from rclpy.lifecycle import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from bevformer_ros.config import CameraConfig, RigConfig
-from bevformer_ros.inference.compute_threads import compute_with
+from bevformer_ros.inference.compute_threads import compute_threads, compute_with
 from bevformer_ros.inference.frame_history import HistoryStatus
-from bevformer_ros.inference.pipeline import Detector
-from bevformer_ros.inference.preprocessing import PreparedFrame
+from bevformer_ros.inference.memory import out_of_memory_errors, release_memory
+from bevformer_ros.inference.temporal_detector import AnyDetector
 from bevformer_ros.resources import DDS_PROFILE_VARIABLE
 from bevformer_ros.ros.conversions import header_of, stamp_to_ns
 from bevformer_ros.ros.detector_loading import jpeg_device_of, score_thresholds, worth_showing
@@ -56,7 +55,7 @@ class DetectionSession:
         rig: RigConfig,
         ego_motion: EgoMotion,
         outputs: Outputs,
-        detector: Detector,
+        detector: AnyDetector,
     ) -> None:
         """Raises ValueError where JPEGs cannot be decoded as the settings say."""
         self.score_thresholds = score_thresholds(settings, detector)
@@ -69,7 +68,7 @@ class DetectionSession:
         self._reset_requested = False
         self._uses_less_memory = settings.on_cuda_oom == "use_less_memory"
         self._tracker = Tracker(settings.tracker_config()) if settings.tracking else None
-        self._threads = torch.get_num_threads()
+        self._threads = compute_threads()
         self._profile_checked = False
         self._described: set[str] = set()
         self._rig_checked_s = self._told_s = 0.0
@@ -174,7 +173,7 @@ class DetectionSession:
     def _on_set_dropped(self, stamp_ns: int, messages: tuple[Any, ...], reason: str) -> None:
         self._drop(SynchronizedSet(stamp_ns, messages), reason)
 
-    def _prepare(self, images: SynchronizedSet) -> tuple[AssembledFrame, PreparedFrame] | None:
+    def _prepare(self, images: SynchronizedSet) -> tuple[AssembledFrame, Any] | None:
         compute_with(1)
         images.clock.mark("queue")
         try:
@@ -188,7 +187,7 @@ class DetectionSession:
             if error.faults:
                 self._note_assembled(images, error.faults)
             self._drop(images, error.reason, detail=str(error))
-        except torch.cuda.OutOfMemoryError as error:
+        except out_of_memory_errors() as error:
             self._drop_for_memory(images, error)
         except Exception:  # the node must outlive a set that breaks it
             self._drop(images, "failed", traceback.format_exc())
@@ -220,7 +219,7 @@ class DetectionSession:
             self._described.update(camera_frames)
             self._node.get_logger().info(f"rig: {description(frame, self.detector.config.bev.range)}")
 
-    def _process(self, work: tuple[AssembledFrame, PreparedFrame]) -> None:
+    def _process(self, work: tuple[AssembledFrame, Any]) -> None:
         compute_with(self._threads)
         assembled, prepared = work
         images = assembled.images
@@ -230,7 +229,7 @@ class DetectionSession:
         except NotFiniteError:
             self.detector.reset("not_finite")
             self._drop(images, "not_finite")
-        except torch.cuda.OutOfMemoryError as error:
+        except out_of_memory_errors() as error:
             self._drop_for_memory(images, error)
             if self._uses_less_memory and self.detector.use_less_memory():
                 self._node.get_logger().warning(
@@ -244,7 +243,7 @@ class DetectionSession:
         finally:
             self.health.note_done()
 
-    def _detect(self, assembled: AssembledFrame, prepared: PreparedFrame) -> Detections3D:
+    def _detect(self, assembled: AssembledFrame, prepared: Any) -> Detections3D:
         clock = assembled.images.clock
         clock.mark("wait_for_network")
         if self._reset_requested:
@@ -281,10 +280,10 @@ class DetectionSession:
             self._node.get_logger().error(f"set dropped, {reason}: {trace}", throttle_duration_sec=_LOG_INTERVAL_S)
         self._publish_status(images, None, {}, 0.0, reason, detail)
 
-    def _drop_for_memory(self, images: SynchronizedSet, error: torch.cuda.OutOfMemoryError) -> None:
+    def _drop_for_memory(self, images: SynchronizedSet, error: RuntimeError) -> None:
         reason = str(error).splitlines()[0]
         error.__traceback__ = None  # its frames hold tensors
-        torch.cuda.empty_cache()
+        release_memory()
         self._drop(images, "out_of_memory", detail=f"{reason}; {REMEDIES['out_of_memory']}")
 
     def _publish_status(

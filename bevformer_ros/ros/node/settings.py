@@ -6,8 +6,8 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, get_args
 
 from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.inference.choices import Backend, PrecisionChoice
 from bevformer_ros.inference.history import HistoryConfig
-from bevformer_ros.inference.precision import PrecisionChoice
 from bevformer_ros.resources import DEFAULT_RIG
 from bevformer_ros.ros.node.health import HealthLimits
 from bevformer_ros.ros.node.synchronizer import SynchronizerConfig
@@ -46,6 +46,12 @@ class Settings:
     rig: str = _parameter(DEFAULT_RIG, "cameras and frames: a name in config/rigs or the path of a rig YAML")
     model: str = _parameter("demo", "network: a name in weights or config/models, or a path of .safetensors or YAML")
     weights: str = _parameter("", "path of weights (.pth or .safetensors); empty for the model's own, or random ones")
+    backend: Backend = _parameter(  # noqa: RUF009 (a field, as the others)
+        "torch",
+        "what runs the network: torch, or, without torch and on the CPU, onnxruntime, for which model is a folder that "
+        "`bevformer-ros export` wrote",
+        choices=get_args(Backend),
+    )
     device: str = _parameter("auto", f"where the network runs: {DEVICE_PATTERN}; auto takes a GPU if there is one")
     precision: PrecisionChoice = _parameter(  # noqa: RUF009 (a field, as the others)
         "auto",
