@@ -58,8 +58,8 @@ def _ring(sample: EvaluationSample, near: float, far: float) -> EvaluationSample
 
 def mean_ap_interval(scenes: Scenes, seed: int = 0) -> Interval:
     """Of mAP over the scenes. Raises ValueError for fewer than two."""
-    draws = _draws(len(scenes), seed)
-    return _interval(_mean_aps(scenes, draws))
+    draws = scene_draws(len(scenes), seed)
+    return interval_of(_mean_aps(scenes, draws))
 
 
 def difference_interval(first: Scenes, second: Scenes, seed: int = 0) -> Interval:
@@ -69,11 +69,11 @@ def difference_interval(first: Scenes, second: Scenes, seed: int = 0) -> Interva
     """
     if len(first) != len(second):
         raise ValueError(f"the runs have {len(first)} and {len(second)} scenes, expected the same ones")
-    draws = _draws(len(first), seed)
-    return _interval(_mean_aps(second, draws) - _mean_aps(first, draws))
+    draws = scene_draws(len(first), seed)
+    return interval_of(_mean_aps(second, draws) - _mean_aps(first, draws))
 
 
-def _draws(scenes: int, seed: int) -> NDArray[np.int64]:
+def scene_draws(scenes: int, seed: int) -> NDArray[np.int64]:
     """(1 + RESAMPLES, scenes) how often each scene counts; the first row is all of them once."""
     if scenes < 2:
         raise ValueError(f"there is {scenes} scene, expected at least 2 to say how much scenes differ")
@@ -81,7 +81,8 @@ def _draws(scenes: int, seed: int) -> NDArray[np.int64]:
     return np.vstack([np.ones((1, scenes), np.int64), drawn])
 
 
-def _interval(values: NDArray[np.float64]) -> Interval:
+def interval_of(values: NDArray[np.float64]) -> Interval:
+    """values: (1 + RESAMPLES,) of a figure, a row for each of the scene_draws."""
     low, high = np.quantile(values[1:], [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
     return Interval(float(values[0]), float(low), float(high))
 
@@ -89,7 +90,7 @@ def _interval(values: NDArray[np.float64]) -> Interval:
 def _mean_aps(scenes: Scenes, draws: NDArray[np.int64]) -> NDArray[np.float64]:
     """(draws,) mAP. Pairs are made within a sample, so they are the same in every draw and made once."""
     config = protocol()
-    pieces = [[_limited(sample) for sample in samples] for samples in scenes.values()]
+    pieces = [[limited(sample) for sample in samples] for samples in scenes.values()]
     aps = np.zeros((len(CLASS_NAMES), len(config.dist_ths), len(draws)))
     for column, distance in enumerate(config.dist_ths):
         boxes = np.concatenate([_flags(samples, distance, scene) for scene, samples in enumerate(pieces)])
@@ -101,7 +102,8 @@ def _mean_aps(scenes: Scenes, draws: NDArray[np.int64]) -> NDArray[np.float64]:
     return aps.mean(axis=(0, 1))
 
 
-def _limited(sample: EvaluationSample) -> EvaluationSample:
+def limited(sample: EvaluationSample) -> EvaluationSample:
+    """To what the benchmark looks at."""
     config = protocol()
     found, seen = sample.detections.select(in_range(sample.detections, config)), in_range(sample.truth, config)
     found = best(found, config.max_boxes_per_sample)

@@ -122,6 +122,9 @@ def photographed(camera: CameraImage, zoom: float, shift: NDArray[np.float64], g
     image_from_image = np.eye(3)
     image_from_image[:2, :2] *= zoom
     image_from_image[:2, 2] = (1 - zoom) * center + shift * (width, height)
-    image = cv2.warpAffine(camera.image, image_from_image[:2], (width, height), borderValue=_BORDER)
-    image = cv2.convertScaleAbs(image, alpha=gain)
-    return replace(camera, image=image.astype(np.uint8, copy=False), intrinsics=image_from_image @ camera.intrinsics)
+    image = camera.image
+    if zoom != 1 or shift.any():
+        image = cv2.warpAffine(image, image_from_image[:2], (width, height), borderValue=_BORDER).astype(np.uint8)
+    if gain != 1:
+        image = cv2.convertScaleAbs(image, alpha=gain).astype(np.uint8)
+    return replace(camera, image=image, intrinsics=image_from_image @ camera.intrinsics)

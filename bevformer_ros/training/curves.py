@@ -28,11 +28,16 @@ def read_metrics(path: Path) -> dict[str, NDArray[np.float64]]:
     return {name: np.array([float(row[name]) for row in ordered]) for name in ordered[0]}
 
 
-def draw_curves(path: Path, runs: Mapping[str, Sequence[Path]]) -> None:
+def draw_curves(path: Path, runs: Mapping[str, Sequence[Path]], frames_per_round: int | None = None) -> None:
     """Write a picture with a panel for each kind of loss, and one for the held-out mAP where runs have it. runs: by
     name the metrics.csv of each repetition, whose mean is drawn, with the range from the lowest to the highest behind
-    it; of the held-out mAP, which only some rounds have, each repetition."""
+    it; of the held-out mAP, which only some rounds have, each repetition. frames_per_round: draws over frames in place
+    of rounds."""
     metrics = {name: [read_metrics(file) for file in files] for name, files in runs.items()}
+    for repetitions in metrics.values():
+        for columns in repetitions:
+            columns["round"] *= frames_per_round or 1
+    unit = "round" if frames_per_round is None else "frames"
     has_scores = any(_HELD_OUT in columns for repetitions in metrics.values() for columns in repetitions)
     count = len(_PANELS) + has_scores
     figure = Figure(figsize=(5.5 * count, 4.2), layout="constrained")
@@ -40,6 +45,7 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Path]]) -> None:
     panels = figure.subplots(1, count)
     if has_scores:
         _draw_scores(panels[-1], metrics)
+        panels[-1].set(xlabel=unit)
     for axes, (title, prefix) in zip(panels[: len(_PANELS)], _PANELS, strict=True):
         for index, (name, repetitions) in enumerate(metrics.items()):
             curves = [curve for columns in repetitions if (curve := _loss(columns, prefix)) is not None]
@@ -49,7 +55,7 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Path]]) -> None:
             rounds = repetitions[0]["round"][: values.shape[1]]
             axes.plot(rounds, values.mean(axis=0), color=f"C{index}", label=name)
             axes.fill_between(rounds, values.min(axis=0), values.max(axis=0), color=f"C{index}", alpha=0.2, linewidth=0)
-        axes.set(title=title, xlabel="round", yscale="log")
+        axes.set(title=title, xlabel=unit, yscale="log")
         axes.grid(alpha=0.3, which="both")
         if axes.has_data():
             axes.legend()
@@ -62,7 +68,7 @@ def _draw_scores(axes: Axes, metrics: Mapping[str, Sequence[Mapping[str, NDArray
             scores = columns.get(_HELD_OUT, np.zeros(0))
             known = np.flatnonzero(np.isfinite(scores))
             axes.plot(columns["round"][known], scores[known], marker="o", color=f"C{index}", label=name)
-    axes.set(title="held-out mAP", xlabel="round")
+    axes.set(title="held-out mAP")
     axes.grid(alpha=0.3)
     axes.legend()
 

@@ -33,9 +33,10 @@ class Step(NamedTuple):
 class NetworkWithLosses(nn.Module):
     """The network with its losses, as DistributedDataParallel wants it: one forward pass, all gradients."""
 
-    def __init__(self, network: BEVFormerV2, config: TrainingConfig) -> None:
-        """Freezes what the configuration names, and what its losses do not reach. Raises ValueError where a loss has no
-        head to teach, and for a name that is no part of the network."""
+    def __init__(self, network: BEVFormerV2, config: TrainingConfig, encodings: KeptEncodings | None = None) -> None:
+        """Freezes what the configuration names, and what its losses do not reach. encodings: of other networks with the
+        same frozen parts, where the configuration keeps them. Raises ValueError where a loss has no head to teach, and
+        for a name that is no part of the network."""
         super().__init__()
         self.network = network
         self._bev, self._perspective = config.bev, config.perspective
@@ -55,7 +56,7 @@ class NetworkWithLosses(nn.Module):
             raise ValueError(
                 f"keep_encodings needs temporal.mode warp, got {model.temporal.mode!r}: a past frame is encoded anew"
             )
-        self._kept = KeptEncodings() if config.keep_encodings else None
+        self._kept = (KeptEncodings() if encodings is None else encodings) if config.keep_encodings else None
         self._frozen = [_part(network, name) for name in config.frozen]
         for frozen in self._frozen:
             frozen.requires_grad_(False)
@@ -116,10 +117,13 @@ class NetworkWithLosses(nn.Module):
         return {f"perspective_{name}": value for name, value in loss._asdict().items()}
 
     def _encode_frozen(self, inputs: NetworkInputs) -> Encoding:
-        network = self.network
+        """As the network runs on a car, thus with the proposals of a one-stage model, which others may share."""
+        network = self.network.eval()
         features = network.encode_images(inputs)
         levels = features.levels[: network.config.encoder.image_levels]
-        return Encoding(network.encode_bev(levels, inputs.image_from_bev, inputs.camera_valid), features.proposals)
+        bev = network.encode_bev(levels, inputs.image_from_bev, inputs.camera_valid)
+        self.train()
+        return Encoding(bev, features.proposals)
 
 
 def _part(network: nn.Module, name: str) -> nn.Module:

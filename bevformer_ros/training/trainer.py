@@ -29,6 +29,7 @@ from bevformer_ros.model.timm_backbone import load_pretrained
 from bevformer_ros.training.batch import Batch, ClipBatches, moved
 from bevformer_ros.training.clips import Clips
 from bevformer_ros.training.config import HeldOutConfig, OptimiserConfig, TrainingConfig
+from bevformer_ros.training.kept_encodings import KeptEncodings
 from bevformer_ros.training.labelled_frame import DriveDataset
 from bevformer_ros.training.network_with_losses import NetworkWithLosses
 from bevformer_ros.unfinished import written_whole
@@ -52,9 +53,11 @@ class Trainer:
         device: str = "cpu",
         weights: Mapping[str, Tensor] | None = None,
         partial: bool = False,
+        encodings: KeptEncodings | None = None,
     ) -> None:
         """weights: to start from, instead of random ones. Raises ValueError where they do not fit the model, unless
-        partial: then what fits is taken, and the rest stays random."""
+        partial: then what fits is taken, and the rest stays random. encodings: kept by an earlier run with the same
+        frozen parts, for a configuration that keeps them."""
         self.config = config
         self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         device = resolve_device(device)
@@ -73,7 +76,7 @@ class Trainer:
             load_weights(network, weights, partial)
         network.to(self._device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.trained = NetworkWithLosses(network, config)
+        self.trained = NetworkWithLosses(network, config, encodings)
         self._forward: nn.Module = self.trained
         if self.processes > 1:
             self._forward = DistributedDataParallel(self.trained)

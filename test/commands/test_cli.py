@@ -52,7 +52,7 @@ def test_version(capsys):
     [
         ["simulate", "-o", "bag", "--size", "wide"],
         ["simulate", "-o", "bag", "--seed", "first"],
-        ["train", "--config", "ablation", "-o", "out", "--rounds", "[1"],
+        ["train", "--config", "ablation_perspective", "-o", "out", "--rounds", "[1"],
         ["benchmark", "--precision", "float8"],
         ["evaluate", "--world", "all"],
         ["benchmark-history", "--mode", "none"],
@@ -71,9 +71,9 @@ def test_a_wrong_word_is_a_line_and_status_2(words, capsys):
     [
         (["benchmark", "--device", "gpu"], "device is 'gpu', expected auto, cpu, cuda or cuda:N"),
         (["benchmark", "--model", "none"], "'none' is neither a path"),
-        (["train", "--config", "ablation", "-o", "out", "--device", "gpu"], "device is 'gpu'"),
-        (["train", "--config", "ablation", "-o", "out", "--rounds", "0"], "rounds must be at least 1"),
-        (["ablate", "-o", "out", "--device", "gpu"], "device is 'gpu'"),
+        (["train", "--config", "ablation_perspective", "-o", "out", "--device", "gpu"], "device is 'gpu'"),
+        (["train", "--config", "ablation_perspective", "-o", "out", "--rounds", "0"], "rounds must be at least 1"),
+        (["ablate", "--study", "perspective", "-o", "out", "--device", "gpu"], "device is 'gpu'"),
         (["replay", "bag", "-o", "out", "--device", "gpu"], "device is 'gpu'"),
         (["convert", "absent.pth", "-o", "ours.safetensors", "--model", "tiny"], "absent.pth"),
     ],
