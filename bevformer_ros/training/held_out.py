@@ -35,7 +35,7 @@ def held_out_detector(model: ModelConfig, weights: Mapping[str, Tensor], device:
 
 
 def held_out_map(detector: Detector, config: HeldOutConfig, decoder: bool) -> float:
-    """mAP of the decoder's boxes, or the perspective head's; nothing counts beyond what the model sees to every side."""
+    """mAP of the decoder's boxes, or the perspective head's, as far as the model sees to every side."""
     reach = detector.config.bev.range[3]  # what lies farther can only be missed
     return evaluate_world(detector, _drives(config, config.seconds), not decoder, reach=reach).mean_ap
 
