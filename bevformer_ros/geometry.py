@@ -104,7 +104,7 @@ def box_quaternions(target_from_source: ArrayLike, yaws: ArrayLike) -> Array:
 
     target_from_source: 3x3, the rotation.
     """
-    source_from_box = Rotation.from_euler("z", np.asarray(yaws, np.float64)[:, None])  # (n,) is an error from SciPy 1.17 on
+    source_from_box = Rotation.from_euler("z", np.asarray(yaws, np.float64)[:, None])  # SciPy 1.17 refuses (n,)
     return (Rotation.from_matrix(target_from_source) * source_from_box).as_quat()
 
 
