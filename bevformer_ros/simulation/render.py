@@ -9,6 +9,8 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 
 import cv2
 import numpy as np
@@ -32,10 +34,12 @@ _SHADOW_CASTING_DISTANCE = 70.0
 
 @dataclass(frozen=True)
 class Picture:
-    """image: (H, W, 3) uint8 BGR. owners: (H, W) index into world.objects of what a pixel shows, or SCENERY."""
+    """image: (H, W, 3) uint8 BGR. owners: (H, W) index into world.objects of what a pixel shows, or SCENERY. whole:
+    (objects,) how many pixels each object would have with nothing before it."""
 
     image: NDArray[np.uint8]
     owners: NDArray[np.int32]
+    whole: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -72,20 +76,35 @@ def render(world: World, camera: SimulatedCamera, stamp_ns: int) -> Picture:
     image = np.empty((camera.height, camera.width, 3), np.uint8)
     owners = np.full((camera.height, camera.width), SCENERY, np.int32)
     paint_background(image, view, world.ground, _shadows(things, view, world.light_from))
+    whole = np.zeros(len(world.objects.labels), np.int64)
     if things.solids:
-        _paint(image, owners, _faces(things, view, world.light_from))
-    return Picture(image, owners)
+        _paint(image, owners, whole, _faces(things, view, world.light_from))
+    return Picture(image, owners, whole)
 
 
-def _paint(image: NDArray[np.uint8], owners: NDArray[np.int32], faces: _Faces) -> None:
+def _paint(image: NDArray[np.uint8], owners: NDArray[np.int32], whole: NDArray[np.int64], faces: _Faces) -> None:
     any_object = False
-    for outline, bgr, owner in zip(faces.outlines, faces.bgr, faces.owners, strict=True):
-        if outline is None:
-            continue
-        cv2.fillConvexPoly(image, outline, bgr, cv2.LINE_AA, SUBPIXEL_BITS)
-        any_object = any_object or owner != SCENERY
-        if any_object:
-            cv2.fillConvexPoly(owners, outline, owner, cv2.LINE_8, SUBPIXEL_BITS)
+    for owner, of_owner in groupby(zip(faces.outlines, faces.bgr, faces.owners, strict=True), itemgetter(2)):
+        painted = [(outline, bgr) for outline, bgr, _ in of_owner if outline is not None]
+        any_object = any_object or (owner != SCENERY and bool(painted))
+        for outline, bgr in painted:
+            cv2.fillConvexPoly(image, outline, bgr, cv2.LINE_AA, SUBPIXEL_BITS)
+            if any_object:
+                cv2.fillConvexPoly(owners, outline, owner, cv2.LINE_8, SUBPIXEL_BITS)
+        if owner != SCENERY and painted:
+            whole[owner] = _pixels_just_painted(owners, owner, [outline for outline, _ in painted])
+
+
+def _pixels_just_painted(owners: NDArray[np.int32], owner: int, outlines: list[NDArray[np.int32]]) -> int:
+    """Of an object that nothing hides yet."""
+    left, top, width, height = cv2.boundingRect(np.concatenate(outlines))
+    rows, columns = _around(top, top + height), _around(left, left + width)
+    return int(np.count_nonzero(owners[rows, columns] == owner))
+
+
+def _around(first: int, last: int) -> slice:
+    """The pixels of a fixed-point interval, and one more at each end."""
+    return slice(max((first >> SUBPIXEL_BITS) - 1, 0), max((last >> SUBPIXEL_BITS) + 2, 0))
 
 
 @lru_cache(maxsize=8)

@@ -50,6 +50,7 @@ def render_through_lens(world: World, camera: SimulatedCamera, stamp_ns: int) ->
     """What a camera exposes at a stamp; black where its lens sees nothing."""
     image = np.zeros((camera.height, camera.width, 3), np.uint8)
     owners = np.full((camera.height, camera.width), SCENERY, np.int32)
+    whole = np.zeros(len(world.objects.labels))
     for face in _faces(camera.lens, tuple(camera.intrinsics.ravel().tolist()), (camera.width, camera.height)):
         turned = camera.base_from_camera.copy()
         turned[:3, :3] = turned[:3, :3] @ face.camera_from_face
@@ -62,8 +63,18 @@ def render_through_lens(world: World, camera: SimulatedCamera, stamp_ns: int) ->
         seen = cv2.remap(picture.image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         image[face.rows, face.columns] = seen.reshape(-1, 3)[: len(face.rows)]
         nearest = np.rint(face.places).astype(int)
-        owners[face.rows, face.columns] = picture.owners[nearest[:, 1], nearest[:, 0]]
-    return Picture(image, owners)
+        shown = picture.owners[nearest[:, 1], nearest[:, 0]]
+        owners[face.rows, face.columns] = shown
+        whole += _whole_through_lens(picture, shown)
+    return Picture(image, owners, np.rint(whole).astype(np.int64))
+
+
+def _whole_through_lens(face: Picture, shown: NDArray[np.int32]) -> Array:
+    """(objects,) Picture.whole of a face's part of the lens's picture. shown: (n,) the owners of its pixels. What is
+    hidden is taken to have as many pixels for each of the face's as what shows; all of them where nothing does."""
+    count = len(face.whole) + 1
+    in_lens, in_face = (np.bincount(owners.ravel() - SCENERY, minlength=count)[1:] for owners in (shown, face.owners))
+    return face.whole * np.where(in_face > 0, in_lens / np.maximum(in_face, 1), 1.0)
 
 
 def _in_lines(places: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

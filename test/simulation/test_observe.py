@@ -6,7 +6,7 @@ from support import REPOSITORY
 
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
-from bevformer_ros.simulation.observe import observe
+from bevformer_ros.simulation.observe import observe, visibility_levels
 from bevformer_ros.simulation.render import render
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
 from bevformer_ros.simulation.world import START_NS, World
@@ -97,3 +97,22 @@ def test_visible_says_which_camera_shows_an_object(world, rig, observation):
         owners = render(world, camera, image.stamp_ns).owners
         pixels = np.array([(owners == identity).sum() for identity in observation.object_ids])
         np.testing.assert_array_equal(observation.visible[:, column], pixels >= 1.2e-4 * owners.size)
+
+
+@pytest.mark.parametrize(
+    ("shares", "levels"),
+    [([], []), ([0.0, 0.4, 0.41, 0.6, 0.61, 0.8, 0.81, 1.0], [1, 1, 2, 2, 3, 3, 4, 4])],
+)
+def test_visibility_is_graded_as_nuscenes_does(shares, levels):
+    assert visibility_levels(np.array(shares)).tolist() == levels
+
+
+def test_visibility_counts_the_pixels_of_all_cameras(world, rig, observation):
+    shown, whole = np.zeros((2, len(observation.truth)))
+    for camera, image in zip(rig, observation.frame.cameras, strict=True):
+        picture = render(world, camera, image.stamp_ns)
+        shown += [(picture.owners == identity).sum() for identity in observation.object_ids]
+        whole += picture.whole[observation.object_ids]
+    assert (shown <= whole).all()
+    np.testing.assert_array_equal(observation.visibility, visibility_levels(shown / whole))
+    assert len(np.unique(observation.visibility)) > 2

@@ -91,6 +91,9 @@ def test_the_nearer_thing_hides_the_farther(order):
     column, row = np.round(pixels.mean(axis=0)).astype(int)
     assert picture.owners[row, column] == truck
     assert (picture.owners == car).sum() < 0.2 * (picture.owners == truck).sum()
+    for index in (truck, car):
+        alone = render(world_with(things[order[index]]), RIG["CAM_FRONT"], START_NS)
+        assert picture.whole[index] == alone.whole[0] == (alone.owners == 0).sum() > 0
 
 
 def test_a_person_beside_a_long_bus_is_not_hidden_by_it():
@@ -105,7 +108,8 @@ def test_a_thing_across_the_near_plane_is_cut_not_mirrored():
     world = world_with(("bus", 4.0, 3.0, 0.0))
     owners = render(world, RIG["CAM_FRONT_LEFT"], START_NS).owners
     assert (owners == 0).mean() > 0.3
-    assert (render(world, RIG["CAM_BACK_RIGHT"], START_NS).owners == SCENERY).all()
+    elsewhere = render(world, RIG["CAM_BACK_RIGHT"], START_NS)
+    assert (elsewhere.owners == SCENERY).all() and elsewhere.whole.tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from bevformer_ros.lens import Lens, project, undistortion_maps, unproject
 from bevformer_ros.simulation.observe import observe
-from bevformer_ros.simulation.render import SCENERY, render
+from bevformer_ros.simulation.render import SCENERY, Picture, render
 from bevformer_ros.simulation.rig import BASE_FROM_LIDAR, surround_rig
 from bevformer_ros.simulation.wide_angle import render_through_lens
 from bevformer_ros.simulation.world import START_NS, World
@@ -28,6 +28,16 @@ def test_undistorted_it_is_the_pinhole_s_picture(lens):
     assert inside.mean() > 0.95
     assert (bent.owners[at] == expected.owners[inside]).mean() > 0.98
     assert np.abs(bent.image[at].astype(int) - expected.image[inside]).mean() < 3
+    large = (expected.whole > 400) & (bent.whole > 400)
+    found, known = (shares_shown(picture)[large] for picture in (bent, expected))
+    assert len(known) > 5 and np.ptp(known) > 0.5
+    np.testing.assert_allclose(found, known, atol=0.1)
+
+
+def shares_shown(picture: Picture) -> np.ndarray:
+    """(objects,) of the pixels that each has, were nothing before it."""
+    counts = np.bincount(picture.owners.ravel() - SCENERY, minlength=len(picture.whole) + 1)[1:]
+    return counts / picture.whole.clip(1)
 
 
 def test_a_fisheye_shows_what_lies_behind_it():

@@ -127,7 +127,10 @@ def _messages(observation: Observation, rig: RigConfig) -> Iterator[tuple[int, s
     truth = observation.truth.transformed(BASE_FROM_LIDAR)
     ids = [str(identity) for identity in observation.object_ids]
     yield stamp, TRUTH.boxes, detections_to_message(truth, rig.base_frame, ids=ids)
-    yield stamp, TRUTH.kinematics, kinematics_to_message(truth, rig.base_frame, ids=ids)
+    kinematics = kinematics_to_message(truth, rig.base_frame, ids=ids)
+    for entry, level in zip(kinematics.detections, observation.visibility.tolist(), strict=True):
+        entry.visibility = level
+    yield stamp, TRUTH.kinematics, kinematics
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -102,6 +102,7 @@ def test_tf_and_truth_agree_with_the_world(rig, messages, transforms):
     np.testing.assert_allclose(truth.centers, observation.truth.centers, atol=1e-9)
     np.testing.assert_allclose(truth.velocities, observation.truth.velocities, atol=1e-9)
     np.testing.assert_array_equal(truth.attributes, observation.truth.attributes)
+    assert [entry.visibility for entry in kinematics.detections] == observation.visibility.tolist()
     world_from_base = transforms.look_up(rig.fixed_frame, rig.base_frame, stamp)
     np.testing.assert_allclose(world_from_base, world.world_from_base(stamp), atol=2e-3)
 
