@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     load = NodeLoad(
         arguments.model,
         arguments.weights,
-        arguments.device,
+        device=arguments.device,
         sets=arguments.sets or round(60 * arguments.minutes * arguments.rate),
         rate=arguments.rate,
         size=arguments.size,

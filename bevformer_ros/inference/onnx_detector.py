@@ -199,6 +199,8 @@ class _Function:
     def __init__(self, file: Path) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))
+        # A thread that waits would spin, in the way of the other functions' threads and of whoever shares the cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._file = file
         try:
             self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

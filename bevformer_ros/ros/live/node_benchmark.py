@@ -28,6 +28,7 @@ from tf2_msgs.msg import TFMessage
 from bevformer_ros import geometry
 from bevformer_ros.benchmarks.frames import JPEG_QUALITY, picture
 from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.inference.exported_model import ExportedModel
 from bevformer_ros.resources import config_file, model_file
 from bevformer_ros.ros import topics
 from bevformer_ros.ros.bag.simulated_drive import cameras_of, static_transforms
@@ -58,6 +59,7 @@ class NodeLoad:
 
     model: str
     weights: str = ""
+    backend: str = Settings.backend
     device: str = Settings.device
     precision: str = Settings.precision
     sets: int = 200
@@ -97,7 +99,7 @@ class NodeFigures:
         kind = "raw" if load.raw else "JPEG"
         width, height = load.size
         lines = [
-            f"{load.model}, {load.precision}; {kind} {width} x {height} at {load.rate:g} Hz",
+            f"{load.model}, {load.backend}, {load.precision}; {kind} {width} x {height} at {load.rate:g} Hz",
             f"sets         {self.processed} of {load.sets} detected in, dropped: {self.dropped or 'none'}",
             f"rate         {self.sets_per_second:.1f} sets a second",
             f"CPU          {self.cpu_ms_per_set:.0f} ms per set, {100 * self.cpu_share:.0f} % of a core",
@@ -212,15 +214,20 @@ def listen(load: NodeLoad, log: Path, note: Callable[[DetectorStatus, int], None
 
 
 def _node_command(load: NodeLoad) -> list[str]:
-    trained = load.weights or model_file(load.model).suffix == ".safetensors"
     parameters = {
-        **{name: f"'{getattr(load, name)}'" for name in ("model", "weights", "device", "precision")},
+        **{name: f"'{getattr(load, name)}'" for name in ("model", "weights", "backend", "device", "precision")},
         "rig": load.rig_name,
-        "score_threshold": "0.2" if trained else "0.0",  # random scores are low
+        "score_threshold": "0.2" if _is_trained(load) else "0.0",  # random scores are low
         **{f"cameras.{camera.name}.exposure_offset_ms": "0.0" for camera in load.rig.cameras},
     }
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     return [sys.executable, "-m", "bevformer_ros.ros.node.process", "--ros-args", *words]
+
+
+def _is_trained(load: NodeLoad) -> bool:
+    if load.backend == "onnxruntime":
+        return ExportedModel.read(Path(load.model)).trained
+    return bool(load.weights) or model_file(load.model).suffix == ".safetensors"
 
 
 def _cpu_s(pid: int) -> float:
