@@ -37,7 +37,7 @@ from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.model.network import BEVFormerV2, Encoded, build_network
 from bevformer_ros.resources import model_file
-from bevformer_ros.stage_clock import Mark, StageClock
+from bevformer_ros.stage_clock import Mark, StageClock, unmarked
 from bevformer_ros.types import SurroundFrame
 
 
@@ -73,6 +73,14 @@ class Detector(TemporalDetector[PreparedFrame, EncodedFrame]):
 
     def use_less_memory(self) -> bool:
         return self._run.stop_recording()
+
+    @torch.inference_mode()
+    def bev_norms(self, frame: SurroundFrame) -> NDArray:
+        """(rows, columns) lengths of the feature vectors in the cells of a frame's own BEV map, the first at the least
+        y and x. The history stays as it is. Raises ValueError as __call__ does."""
+        encoded = self._encode(self.prepare(frame), unmarked)
+        grid = self.config.bev
+        return _on_host(encoded.bev[0].float().norm(dim=-1).reshape(grid.rows, grid.columns))
 
     def _clock(self) -> StageClock:
         return clock_on(self._device)

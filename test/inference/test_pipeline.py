@@ -105,6 +105,19 @@ def test_a_frame_prepared_ahead_gives_the_same():
     assert "preprocess" not in ahead.latencies_ms
 
 
+def test_bev_norms_are_of_the_frame_alone_and_leave_no_trace():
+    detect, other = detector(), detector()
+    expected = [other(surround(0)), other(surround(500))]
+    assert same(detect(surround(0)), expected[0])
+    norms = detect.bev_norms(surround(250))
+    with torch.inference_mode():
+        features = other.network.encode(other.prepare(surround(250)).network_inputs()).bev[0].numpy()
+    assert norms.shape == (20, 16)
+    for row, column in ((0, 0), (3, 11), (19, 15)):  # of 16 columns
+        assert norms[row, column] == pytest.approx(np.linalg.norm(features[16 * row + column]), rel=1e-5)
+    assert same(detect(surround(500)), expected[1])
+
+
 def test_warming_up_leaves_no_trace():
     cold, warm = detector(), detector()
     warm.warm_up()

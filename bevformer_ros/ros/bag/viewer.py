@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -21,7 +21,7 @@ from bevformer_ros.ros.conversions import stamp_to_ns
 from bevformer_ros.ros.messages import DetectorStatus
 from bevformer_ros.ros.topics import OUTPUT, OUTPUT_STATUS, OUTPUT_TRACKS, PROPOSALS, TRUTH, BoxTopics, resolved
 from bevformer_ros.taxonomy import CLASS_NAMES, CLASSES
-from bevformer_ros.types import CameraImage, Detections3D
+from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
 
 _TIMELINE = "stamp"
 _IMAGE_WIDTH = 640
@@ -35,9 +35,16 @@ _LAYERS = {
 }
 
 
-def view(drive: Path, result: Path | None, rig: RigConfig, file: Path | None) -> int:
+def view(
+    drive: Path,
+    result: Path | None,
+    rig: RigConfig,
+    file: Path | None,
+    bev_norms: Callable[[SurroundFrame], NDArray] | None = None,
+) -> int:
     """Show every set of a drive, and what a result bag says about it; into a file instead of a window where one is
-    given. Returns how many sets there are. Raises ValueError for bags without boxes."""
+    given. bev_norms: as Detector's, to be shown too. Returns how many sets there are. Raises ValueError for bags
+    without boxes."""
     recording = rr.RecordingStream("bevformer_ros", recording_id=f"{drive.name}-{result.name if result else 'truth'}")
     if file is None:
         recording.spawn()
@@ -50,7 +57,7 @@ def view(drive: Path, result: Path | None, rig: RigConfig, file: Path | None) ->
             raise ValueError(f"{drive} has no boxes, and no result was named; replay it first")
         scene = BagScene(driven, rig)
         ego = EgoFrame(scene.transforms, rig)
-        recording.send_blueprint(_layout(panel_order([camera.name for camera in rig.cameras])))
+        recording.send_blueprint(_layout(panel_order([camera.name for camera in rig.cameras]), bev_norms is not None))
         path: list[NDArray[np.float64]] = []
         for stamp_ns in stamps:
             recording.set_time(_TIMELINE, timestamp=np.datetime64(stamp_ns, "ns"))
@@ -58,7 +65,10 @@ def view(drive: Path, result: Path | None, rig: RigConfig, file: Path | None) ->
             path.append(pose[:3, 3])
             recording.log("world/path", rr.LineStrips3D([path], colors=[_WHITE]))
             recording.log("world/ego", _transform(pose))
-            _log_cameras(recording, scene, stamp_ns)
+            frame = scene.frame(stamp_ns)
+            _log_cameras(recording, frame, geometry.invert(scene.base_from_bev(stamp_ns)))
+            if bev_norms is not None:
+                recording.log("bev_features", rr.DepthImage(bev_norms(frame)[::-1], colormap="viridis"))
             for name, boxes in layers.items():
                 _log_boxes(recording, f"world/ego/{name}", boxes.get(stamp_ns), ego, name != "truth")
         _log_latencies(recording, results)
@@ -73,20 +83,24 @@ def _present(driven: BagReader, results: BagReader) -> Iterator[tuple[str, BoxTo
             yield name, names, bag
 
 
-def _layout(cameras: list[str]) -> rrb.Blueprint:
-    """The world beside the cameras, in which the viewer draws the boxes by itself; latencies below."""
+def _layout(cameras: list[str], with_features: bool) -> rrb.Blueprint:
+    """The world beside the cameras, in which the viewer draws the boxes by itself; latencies below, BEV features beside
+    them."""
     layers = [f"/world/ego/{name}/boxes" for name in _LAYERS if name != "proposals"]
     views = [
         rrb.Spatial2DView(origin=f"/world/ego/{name}", contents=["$origin/**", *layers], name=name) for name in cameras
     ]
     world = rrb.Spatial3DView(origin="/world", name="world")
-    latencies = rrb.TimeSeriesView(origin="/latency", name="latency, ms")
     pictures = rrb.Horizontal(world, rrb.Grid(*views, grid_columns=3), column_shares=[1, 2])
-    return rrb.Blueprint(rrb.Vertical(pictures, latencies, row_shares=[4, 1]), collapse_panels=True)
+    latencies = rrb.TimeSeriesView(origin="/latency", name="latency, ms")
+    if not with_features:
+        return rrb.Blueprint(rrb.Vertical(pictures, latencies, row_shares=[4, 1]), collapse_panels=True)
+    features = rrb.Spatial2DView(origin="/bev_features", name="BEV features, from above")
+    below = rrb.Horizontal(features, latencies, column_shares=[1, 2])
+    return rrb.Blueprint(rrb.Vertical(pictures, below, row_shares=[2, 1]), collapse_panels=True)
 
 
-def _log_cameras(recording: rr.RecordingStream, scene: BagScene, stamp_ns: int) -> None:
-    frame, bev_from_base = scene.frame(stamp_ns), geometry.invert(scene.base_from_bev(stamp_ns))
+def _log_cameras(recording: rr.RecordingStream, frame: SurroundFrame, bev_from_base: NDArray[np.float64]) -> None:
     for camera in frame.cameras:
         if camera is None:
             continue
