@@ -67,7 +67,14 @@ def assert_same(part: Part, actual: list[Tensor], expected: tuple[Tensor, ...]) 
         assert difference <= 1e-4 * max(float(theirs.double().abs().max()), 1.0), name
 
 
-@pytest.mark.parametrize("file", [SMALLEST, SMALLEST_TWO_STAGE], ids=["one stage", "two stages"])
+FAST = [pytest.param(SMALLEST, id="one stage"), pytest.param(SMALLEST_TWO_STAGE, id="two stages")]
+SLOW = [
+    pytest.param(config_file("models", "tiny"), id="tiny", marks=pytest.mark.slow),
+    pytest.param(model_file("demo"), id="demo", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("file", [*FAST, *SLOW])
 def test_torch_programs(file: Path, tmp_path: Path) -> None:
     for part, given, expected in contents(detector_of(file).network):
         _write_program(part, tmp_path / "part.pt2")
@@ -76,11 +83,7 @@ def test_torch_programs(file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "file",
-    [SMALLEST, SMALLEST_TWO_STAGE, config_file("models", "tiny"), model_file("demo")],
-    ids=["one stage", "two stages", "tiny", "demo"],
-)
+@pytest.mark.parametrize("file", [*FAST, *SLOW])
 def test_onnx(file: Path, tmp_path: Path) -> None:
     assert_onnx_is_the_same(detector_of(file).network, tmp_path / "part.onnx")
 
