@@ -47,6 +47,8 @@ def test_report_of_a_replay(result, tmp_path, capsys, frames, count):
         assert all(cv2.imread(str(folder / view["picture"])).shape[:2] == (90, 160) for view in frame["views"])
     identities = [{row[-2] for row in frame["truths"]} for frame in data["frames"]]
     assert identities[0] & identities[1] and "" not in identities[0]
+    visibilities = {row[-1] for frame in data["frames"] for row in frame["truths"]}
+    assert len(visibilities) > 1 and visibilities <= {1, 2, 3, 4}
     assert {path.name for path in folder.iterdir()} > {
         "index.html",
         "report.js",
