@@ -26,9 +26,9 @@ def follow_parent(_: int = 0) -> None:
 
 
 def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """The thread of multiprocessing that hands over tensors comes here when an interrupted parent hangs up; everything
-    else that goes wrong in a worker is told to the parent."""
-    if not issubclass(kind, ConnectionError):
+    """The thread of multiprocessing that hands over tensors comes here when an interrupted parent hangs up, before its
+    first byte or in the middle; everything else that goes wrong in a worker is told to the parent."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
         sys.__excepthook__(kind, error, traceback)
 
 

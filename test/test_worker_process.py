@@ -8,7 +8,8 @@ from bevformer_ros.worker_process import follow_parent
 
 
 @pytest.mark.parametrize(
-    ("error", "is_told"), [(ConnectionResetError("by peer"), False), (ValueError("a defect"), True)]
+    ("error", "is_told"),
+    [(ConnectionResetError("by peer"), False), (EOFError("no more"), False), (ValueError("a defect"), True)],
 )
 def test_only_a_parent_that_hung_up_is_passed_over(error, is_told, monkeypatch, capsys):
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
