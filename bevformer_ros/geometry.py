@@ -91,7 +91,11 @@ def box_corners(centers: ArrayLike, sizes: ArrayLike, yaws: ArrayLike) -> Array:
 
     Corners 0..3 are the rear face, 4..7 the front face; BOX_EDGES joins them.
     """
-    local = _UNIT_CORNERS * np.asarray(sizes, dtype=np.float64).reshape(-1, 1, 3)
+    return box_points(_UNIT_CORNERS * np.asarray(sizes, dtype=np.float64).reshape(-1, 1, 3), centers, yaws)
+
+
+def box_points(local: Array, centers: ArrayLike, yaws: ArrayLike) -> Array:
+    """Points (n, k, 3) along the axes of boxes with centres (n, 3) and yaws (n,), carried into the boxes' frame."""
     cos, sin = np.cos(yaws).reshape(-1, 1), np.sin(yaws).reshape(-1, 1)
     x = cos * local[..., 0] - sin * local[..., 1]
     y = sin * local[..., 0] + cos * local[..., 1]
