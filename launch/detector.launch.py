@@ -79,6 +79,13 @@ def generate_launch_description():
                 choices=YES_OR_NO,
                 description="memory and waiting threads as the node wants them (config/process.env)",
             ),
+            DeclareLaunchArgument(
+                "respawn",
+                default_value="false",
+                choices=YES_OR_NO,
+                description="start the node anew when its process ends by itself, as after the loss of a GPU",
+            ),
+            DeclareLaunchArgument("respawn_delay", default_value="2.0", description="seconds before that"),
             OpaqueFunction(function=start_nodes),
         ]
     )
@@ -110,6 +117,8 @@ def start_nodes(context):
         parameters=[value("params_file"), given] if given else [value("params_file")],
         additional_env=environment,
         output="screen",
+        respawn=is_on("respawn"),
+        respawn_delay=float(value("respawn_delay")),
     )
     return [detector, rviz(value("namespace"), is_on("use_sim_time"), environment)] if is_on("rviz") else [detector]
 

@@ -62,6 +62,8 @@ class Node:
     arguments: list = field(default_factory=list)
     additional_env: dict = field(default_factory=dict)
     output: str = "log"
+    respawn: bool = False
+    respawn_delay: float | None = None
 
 
 _MODULES: dict[str, list[type]] = {

@@ -136,6 +136,13 @@ def test_other_middleware_gets_its_settings(launch, monkeypatch, middleware, var
     assert variable not in node.additional_env
 
 
+def test_a_process_that_ended_is_started_again_where_that_is_wanted(launch):
+    (node,) = launch()
+    assert (node.respawn, node.respawn_delay) == (False, 2.0)
+    (node,) = launch(respawn="true", respawn_delay="5")
+    assert (node.respawn, node.respawn_delay) == (True, 5.0)
+
+
 @pytest.fixture
 def rviz2(monkeypatch, tmp_path):
     """As if it were installed."""

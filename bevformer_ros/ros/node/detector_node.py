@@ -26,6 +26,7 @@ from tf2_ros import TransformListener
 
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.inference.compute_threads import in_passing_thread
+from bevformer_ros.inference.gpu_loss import why_lost
 from bevformer_ros.inference.memory import out_of_memory_errors, release_memory
 from bevformer_ros.inference.temporal_detector import AnyDetector
 from bevformer_ros.resources import config_file
@@ -53,6 +54,8 @@ class DetectorNode(Node):
     """Camera topics in, boxes out. Spin it in the main thread: large messages cost four times as much in another.
 
     Configuring and activating run beside the executor, so that services answer while a network is loaded.
+
+    given_up: the GPU is lost, and that has been said; the process has to end.
     """
 
     def __init__(self) -> None:
@@ -62,6 +65,7 @@ class DetectorNode(Node):
         self._declared_cameras: dict[str, Any] = {}
         self._session: DetectionSession | None = None
         self._loading_since_s: float | None = None
+        self._device, self._lost_at_activation, self.given_up = "cpu", "", False
         self._bond: Any = None
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="lifecycle")
         self._work: Work[Any] | None = None
@@ -81,6 +85,15 @@ class DetectorNode(Node):
     @property
     def autostart(self) -> bool:
         return self._settings.autostart
+
+    @property
+    def gpu_lost(self) -> str:
+        """Why the GPU does nothing for this process any longer; empty while it does."""
+        return self._lost_at_activation or ("" if self._session is None else self._session.gpu_lost)
+
+    @property
+    def detector(self) -> AnyDetector | None:
+        return None if self._session is None else self._session.detector
 
     def start(self) -> Work[bool]:
         """Configure and activate; whether both succeeded (the reason is in the log)."""
@@ -152,7 +165,7 @@ class DetectorNode(Node):
 
     def _attempt(self, what: str, action: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
         outcome = self._outcome(what, action)
-        if outcome is not TransitionCallbackReturn.SUCCESS:
+        if outcome is not TransitionCallbackReturn.SUCCESS and not self._lost_at_activation:
             release_memory()  # now that no exception holds what the action had made
         if outcome is TransitionCallbackReturn.FAILURE:
             undo()
@@ -170,6 +183,10 @@ class DetectorNode(Node):
                 "precision float16, another device, or end what else uses it"
             )
         except Exception as error:
+            self._lost_at_activation = why_lost(self._device)
+            if self._lost_at_activation:  # no second attempt of this process would help; the health tells the rest
+                self.get_logger().error(f"cannot {what}: {_first_line(error)}")
+                return TransitionCallbackReturn.FAILURE
             if isinstance(error, RuntimeError) and "CUDA" in str(error):
                 text = f"{_first_line(error)}; check the GPU with nvidia-smi, or set device to cpu"
                 self.get_logger().error(f"cannot {what}: {text}")
@@ -188,6 +205,7 @@ class DetectorNode(Node):
         self._settings.synchronizer(rig)  # refuses what cannot work before anything is built
         self._settings.tracker_config()  # so do these
         require_loadable(self._settings)
+        self._device = device_of(self._settings)
         self._rig = rig
         buffer = LoopingBuffer(Duration(nanoseconds=round(self._settings.transform_cache_s * SECOND_NS)))
         self._tf_listener = TransformListener(buffer, self)
@@ -201,7 +219,7 @@ class DetectorNode(Node):
     def _activate(self) -> None:
         assert self._rig is not None
         settings, begun_s = self._settings, time.monotonic()
-        self.get_logger().info(f"loading the network {settings.model} on {device_of(settings)}")
+        self.get_logger().info(f"loading the network {settings.model} on {self._device}")
         self._loading_since_s = begun_s
         try:
             detector = in_passing_thread(partial(self._load, settings, self._rig))
@@ -218,7 +236,7 @@ class DetectorNode(Node):
         least, most = session.score_thresholds.min(), session.score_thresholds.max()
         scores = f"{least:g}" if least == most else f"{least:g} to {most:g}, by class,"
         self.get_logger().info(
-            f"detecting with {detector.config.name} in {detector.precision} on {device_of(settings)} after "
+            f"detecting with {detector.config.name} in {detector.precision} on {self._device} after "
             f"{time.monotonic() - begun_s:.1f} s, boxes with a score of {scores} or more in "
             f"{self._ego_motion.output_frame}, cameras {names}"
         )
@@ -278,7 +296,9 @@ class DetectorNode(Node):
         self.get_logger().warning(f"time went back by {-jump.delta.nanoseconds / SECOND_NS:.1f} s, starting afresh")
 
     def _report_health(self) -> None:
-        self._reporter.tick(self._session, self._loading_since_s)
+        lost = self.gpu_lost
+        self._reporter.tick(self._session, self._loading_since_s, lost)
+        self.given_up = bool(lost) and (self._work is None or self._work.done())
 
 
 def _first_line(error: Exception) -> str:

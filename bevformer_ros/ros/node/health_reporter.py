@@ -27,6 +27,10 @@ _GRAPH_S = 1.0  # asking the ROS graph costs more than the rest
 _IDLE_S = 0.8
 _WORTH_TELLING_S = 2.0  # of loading
 _CLOCK_STANDS_S = 1.0
+_GPU_REMEDY = (
+    "only a new process can use the GPU again, so this one ends with exit status 3: let its supervisor start it anew "
+    "(respawn:=true of the launch file); if that does not help, look for the GPU with nvidia-smi and dmesg"
+)
 
 
 class HealthReporter:
@@ -48,10 +52,13 @@ class HealthReporter:
     def destroy(self) -> None:
         self._node.destroy_publisher(self._publisher)
 
-    def tick(self, session: DetectionSession | None, loading_since_s: float | None) -> None:
-        """loading_since_s: when the network began to be loaded, None if it is not being loaded."""
+    def tick(self, session: DetectionSession | None, loading_since_s: float | None, gpu_lost: str) -> None:
+        """loading_since_s: when the network began to be loaded, None if it is not being loaded. gpu_lost: why; empty
+        where it is not."""
         now_s = time.monotonic()
         surroundings = self._surroundings(now_s)
+        if gpu_lost:
+            surroundings.append(Problem("", "gpu_lost", Level.ERROR, f"{gpu_lost}; {_GPU_REMEDY}"))
         if session is not None:
             mute = session.health.mute_topics(now_s)
             if mute != self._mute or now_s - self._graph_s >= _GRAPH_S:
@@ -64,6 +71,8 @@ class HealthReporter:
         elif loading_since_s is not None and now_s - loading_since_s > _WORTH_TELLING_S:
             text = f"loading the network, for {now_s - loading_since_s:.0f} s now"
             assessment = Assessment((Problem("", "loading", Level.WARN, text), *surroundings), {})
+        elif gpu_lost:
+            assessment = Assessment(tuple(surroundings), {})
         else:
             return
         self._write_log(assessment, now_s)

@@ -15,7 +15,10 @@ from typing import NoReturn
 USAGE = """usage: detector [--ros-args -p NAME:=VALUE ... --params-file FILE -r FROM:=TO ...]
 
 The BEVFormer v2 detector node. Parameters and topics: docs/node.md; `ros2 param describe /detector NAME` of a running
-node. A start that fails ends with status 1 and the reason in the log; SIGINT and SIGTERM end it with status 0."""
+node. A start that fails ends with status 1 and the reason in the log, a GPU that only a new process can use again with
+status 3; SIGINT and SIGTERM end it with status 0."""
+
+_GPU_LOST = 3
 
 # Python sees a signal when the executor next returns.
 _SIGNAL_LATENCY_S = 0.2
@@ -59,15 +62,17 @@ def main() -> int:
         if start is None:
             node.get_logger().info("waiting for a lifecycle manager to configure and activate it (autostart is false)")
         failed = False
-        while not (stopping.is_set() or failed):
+        while not (stopping.is_set() or failed or node.given_up):
             executor.spin_once(timeout_sec=_SIGNAL_LATENCY_S)
-            failed = start is not None and start.done() and not start.result()
+            failed = start is not None and start.done() and not (start.result() or node.gpu_lost)
+        given_up = node.given_up
+        _unfreed = node.detector if given_up else None  # freeing what is on a lost GPU aborts the process
         if node.close():
             executor.shutdown()
             rclpy.try_shutdown()
             del node, executor, start
             gc.collect()  # or the shared memory of the ROS context stays behind
-        _leave(1 if failed else 0)
+        _leave(_GPU_LOST if given_up else 1 if failed else 0)
     except (ParameterException, NameValidationException, ValueError) as error:
         print(f"detector: {error}", file=sys.stderr)
         return 1

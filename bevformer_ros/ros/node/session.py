@@ -17,11 +17,12 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from bevformer_ros.config import CameraConfig, RigConfig
 from bevformer_ros.inference.compute_threads import compute_threads, compute_with
 from bevformer_ros.inference.frame_history import HistoryStatus
+from bevformer_ros.inference.gpu_loss import why_lost
 from bevformer_ros.inference.memory import out_of_memory_errors, release_memory
 from bevformer_ros.inference.temporal_detector import AnyDetector
 from bevformer_ros.resources import DDS_PROFILE_VARIABLE
 from bevformer_ros.ros.conversions import header_of, stamp_to_ns
-from bevformer_ros.ros.detector_loading import jpeg_device_of, score_thresholds, worth_showing
+from bevformer_ros.ros.detector_loading import device_of, jpeg_device_of, score_thresholds, worth_showing
 from bevformer_ros.ros.ego_motion import EgoMotion
 from bevformer_ros.ros.node.camera_health import CameraFault
 from bevformer_ros.ros.node.frame_assembly import AssembledFrame, FrameAssembler, SetDroppedError, SynchronizedSet
@@ -46,7 +47,10 @@ _RIG_CHECK_S = 1.0
 
 class DetectionSession:
     """Callbacks run in the node's executor and only hand images on; one thread decodes them, waits for transforms and
-    preprocesses, while another detects in the set before and publishes. open() begins, close() ends it."""
+    preprocesses, while another detects in the set before and publishes. open() begins, close() ends it.
+
+    gpu_lost: why the GPU does nothing for this process any longer; empty while it does.
+    """
 
     def __init__(
         self,
@@ -64,7 +68,8 @@ class DetectionSession:
         self._rate_limit = RateLimit(settings.publish_rate_limit)
         self._skips_if_unsubscribed = settings.skip_if_unsubscribed
         self._node, self._rig, self.detector, self._outputs = node, rig, detector, outputs
-        self._ego_motion = ego_motion
+        self._ego_motion, self._device = ego_motion, device_of(settings)
+        self.gpu_lost = ""
         self._reset_requested = False
         self._uses_less_memory = settings.on_cuda_oom == "use_less_memory"
         self._tracker = Tracker(settings.tracker_config()) if settings.tracking else None
@@ -189,8 +194,8 @@ class DetectionSession:
             self._drop(images, error.reason, detail=str(error))
         except out_of_memory_errors() as error:
             self._drop_for_memory(images, error)
-        except Exception:  # the node must outlive a set that breaks it
-            self._drop(images, "failed", traceback.format_exc())
+        except Exception:
+            self._drop_failed(images)
         return None
 
     def _note_assembled(self, images: SynchronizedSet, faults: tuple[CameraFault, ...]) -> None:
@@ -236,8 +241,8 @@ class DetectionSession:
                     "the GPU's memory does not suffice: running without CUDA graphs from now on, which need "
                     "more of it; the next activation tries them again"
                 )
-        except Exception:  # as above
-            self._drop(images, "failed", traceback.format_exc())
+        except Exception:
+            self._drop_failed(images)
         else:
             self._draw(assembled, detections)
         finally:
@@ -279,6 +284,11 @@ class DetectionSession:
         if trace and not self._patience.stopped.is_set():
             self._node.get_logger().error(f"set dropped, {reason}: {trace}", throttle_duration_sec=_LOG_INTERVAL_S)
         self._publish_status(images, None, {}, 0.0, reason, detail)
+
+    def _drop_failed(self, images: SynchronizedSet) -> None:
+        """The node must outlive a set that breaks it; it cannot outlive its GPU."""
+        self._drop(images, "failed", traceback.format_exc())
+        self.gpu_lost = self.gpu_lost or why_lost(self._device)
 
     def _drop_for_memory(self, images: SynchronizedSet, error: RuntimeError) -> None:
         reason = str(error).splitlines()[0]

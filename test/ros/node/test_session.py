@@ -25,6 +25,7 @@ from bevformer_ros.inference.frame_history import HistoryStatus
 from bevformer_ros.model.config import ModelConfig
 from bevformer_ros.ros.conversions import header_of, image_to_message, stamp_to_ns, transform_to_message
 from bevformer_ros.ros.ego_motion import EgoMotion
+from bevformer_ros.ros.node import session
 from bevformer_ros.ros.node.session import DetectionSession
 from bevformer_ros.ros.node.settings import Settings
 from bevformer_ros.ros.node.tf_buffer import TfTransforms
@@ -288,6 +289,27 @@ def test_a_gpu_without_room_for_the_images_is_counted_as_such(bench):
     bench.detector.prepare = prepare
     bench.send(0)
     assert drops(bench.wait(1)) == {"out_of_memory": 1}
+
+
+@pytest.mark.parametrize("where", ["prepare", "detect"])
+def test_a_gpu_that_is_lost_is_noticed_at_the_set_that_fails(bench, monkeypatch, where):
+    def refuse(frame):
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    answers = {"cpu": ""}
+    monkeypatch.setattr(session, "why_lost", lambda device: answers[device])
+    if where == "prepare":
+        bench.detector.prepare = refuse
+    else:
+        bench.detector.fail = torch.AcceleratorError("CUDA error: device-side assert triggered")
+    bench.send(0)
+    bench.wait(1)
+    assert bench.session.gpu_lost == ""  # an error of which the GPU knows nothing
+    answers["cpu"] = "CUDA error: device-side assert triggered"
+    bench.send(1)
+    assert drops(bench.wait(2)) == {"failed": 2}
+    wait_until(lambda: bench.session.gpu_lost, "the GPU to be asked")
+    assert bench.session.gpu_lost == answers["cpu"]
 
 
 def test_an_overlay_that_fails_costs_no_set(bench):
