@@ -91,10 +91,10 @@ def panel_order(names: Sequence[str]) -> list[str]:
 def rectified(camera: CameraImage) -> Image:
     """The image of camera.rectified_intrinsics, in which straight edges of boxes are straight."""
     if camera.is_rectified:
-        return camera.image
+        return np.asarray(camera.image)
     size = camera.image.shape[1], camera.image.shape[0]
     maps = undistortion_maps(camera.lens, camera.intrinsics, camera.rectified_intrinsics, size)
-    return np.asarray(cv2.remap(camera.image, *maps, interpolation=cv2.INTER_LINEAR), np.uint8)
+    return np.asarray(cv2.remap(np.asarray(camera.image), *maps, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def class_colour(label: int) -> tuple[int, int, int]:
@@ -296,7 +296,7 @@ def _view(camera: CameraImage | None, name: str, overlay: _Overlay, size: tuple[
     if camera is None:
         cv2.putText(image, "no image", (size[0] // 2 - 40, size[1] // 2), _FONT, 0.6, _FAINT_TEXT, 1, cv2.LINE_AA)
     else:
-        image = np.asarray(cv2.resize(camera.image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        image = np.asarray(cv2.resize(np.asarray(camera.image), size, interpolation=cv2.INTER_AREA), np.uint8)
         boxes, comparison = overlay.boxes, overlay.comparison
         if overlay.bev_from_base is not None:
             draw_ground_on_camera(image, camera, overlay.bev_from_base)

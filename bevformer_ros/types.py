@@ -34,11 +34,12 @@ def _check_transform(name: str, matrix: NDArray) -> None:
 class CameraImage:
     """One image with what is needed to project into it, see bevformer_ros.lens.
 
-    image: (H, W, 3) uint8, BGR. intrinsics: (3, 3) in pixels of this image, pixel centres at integers.
-    camera_from_bev: (4, 4), from the BEV frame at the frame's reference stamp to the optical frame at this
-    image's own stamp. lens: a pinhole for a rectified image. field_of_view_deg: across the width, of the image that
-    the network gets in place of this one; None keeps the focal length. masks: polygons of (column, row) in this image,
-    in which the network gets its mean colour and proposes nothing.
+    image: (H, W, 3) uint8, BGR; from a GPU's decoder an inference.device_image.DeviceImage. intrinsics: (3, 3) in
+    pixels of this image, pixel centres at integers. camera_from_bev: (4, 4), from the BEV frame at the frame's
+    reference stamp to the optical frame at this image's own stamp. lens: a pinhole for a rectified image.
+    field_of_view_deg: across the width, of the image that the network gets in place of this one; None keeps the focal
+    length. masks: polygons of (column, row) in this image, in which the network gets its mean colour and proposes
+    nothing.
     """
 
     name: str

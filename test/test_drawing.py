@@ -5,6 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from bevformer_ros import geometry
 from bevformer_ros.drawing import (
@@ -19,6 +20,7 @@ from bevformer_ros.drawing import (
     panel_order,
     rectified,
 )
+from bevformer_ros.inference.device_image import DeviceImage
 from bevformer_ros.lens import Lens, project
 from bevformer_ros.taxonomy import CLASS_ID
 from bevformer_ros.types import CameraImage, Detections3D, SurroundFrame
@@ -204,3 +206,14 @@ def test_rectifying_moves_a_pixel_to_where_it_projects():
     flat = rectified(CameraImage("a", 0, image, intrinsics, CAMERA_FROM_BEV, lens))
     rows, columns = np.nonzero(flat[..., 0] > 128)
     np.testing.assert_allclose([columns.mean(), rows.mean()], [99.5 + 60, 49.5 + 20], atol=1.0)
+
+
+def test_an_image_on_a_gpu_is_drawn_as_one_of_the_host_is():
+    picture = np.random.default_rng(0).integers(0, 255, (100, 200, 3), dtype=np.uint8)
+    entry = replace(camera(), lens=Lens("plumb_bob", (-0.3, 0.08, 0.0, 0.0, 0.0)))
+    expected, actual = (
+        (rectified(shown), draw_surround(SurroundFrame(0, (shown,), np.eye(4)), boxes((0.0, 5.0, 0.0)), ""))
+        for shown in (replace(entry, image=image) for image in (picture, DeviceImage(torch.from_numpy(picture))))
+    )
+    for one, other in zip(actual, expected, strict=True):
+        assert np.array_equal(one, other)

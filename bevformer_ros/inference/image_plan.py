@@ -114,7 +114,8 @@ class CameraPlan:
         )
 
     def rectified(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(h, w, 3), undistorted and cropped."""
+        """(h, w, 3), undistorted and cropped, on the host."""
+        image = np.asarray(image)
         if self._fixed_point_maps is not None:
             image = np.asarray(cv2.remap(image, *self._fixed_point_maps, interpolation=cv2.INTER_LINEAR), np.uint8)
         return image[self.crop]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from bevformer_ros.inference.device_image import DeviceImage
 from bevformer_ros.inference.image_plan import CameraPlan, CameraPlans, ImagePlan, image_from_bev, matrices_of
 from bevformer_ros.inference.upload import upload
 from bevformer_ros.model.config import ImageConfig
@@ -135,7 +136,8 @@ class _CameraSlot:
 
 
 class _Upload:
-    """One camera's pinned memory and, for a distorted image, the points at which the device samples it."""
+    """One camera's pinned memory and, for a distorted image, the points at which the device samples it. An image that
+    lies on the device needs none."""
 
     def __init__(
         self,
@@ -149,16 +151,22 @@ class _Upload:
         self._points = None if maps is None else sampling_points(maps, size, crop).to(device)
         # A rectified image is cropped before the upload, a distorted one is sampled beyond its crop.
         self._part = crop if maps is None else (slice(0, height), slice(0, width))
-        rows, columns = (part.stop - part.start for part in self._part)
-        self._staging = torch.empty((rows, columns, 3), dtype=torch.uint8, pin_memory=True)
+        self._staging: Tensor | None = None
         self._done = torch.cuda.Event()
 
-    def __call__(self, image: NDArray[np.uint8]) -> Tensor:
+    def __call__(self, image: NDArray[np.uint8] | DeviceImage) -> Tensor:
+        part = image[self._part]
+        pixels = part.pixels.to(self._device) if isinstance(part, DeviceImage) else self._from_host(part)
+        return pixels if self._points is None else undistort_on_device(pixels, self._points)
+
+    def _from_host(self, part: NDArray[np.uint8]) -> Tensor:
+        if self._staging is None:
+            self._staging = torch.empty(part.shape, dtype=torch.uint8, pin_memory=True)
         self._done.synchronize()  # the last upload, a frame ago, may still be reading
-        self._staging.copy_(torch.from_numpy(image[self._part]))
+        self._staging.copy_(torch.from_numpy(part))
         pixels = self._staging.to(self._device, non_blocking=True)
         self._done.record(torch.cuda.current_stream(self._device))
-        return pixels if self._points is None else undistort_on_device(pixels, self._points)
+        return pixels
 
 
 def sampling_points(maps: tuple[NDArray, NDArray], size: tuple[int, int], crop: tuple[slice, slice]) -> Tensor:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bevformer_ros.inference.device_image import DeviceImage
 from bevformer_ros.ros.messages import CompressedImage, Image
 
 BgrImage = NDArray[np.uint8]
@@ -211,7 +212,7 @@ def is_jpeg(message: Image | CompressedImage) -> bool:
 class GpuJpegDecoder:
     """Decodes a set of JPEGs at once on a CUDA device by torchvision, whose results differ by a few grey levels.
 
-    The images come back to the host, where all else expects them. torchvision is not needed for anything else.
+    The images stay there. torchvision is not needed for anything else.
     """
 
     def __init__(self, device: str) -> None:
@@ -228,16 +229,11 @@ class GpuJpegDecoder:
         self._as_tensor = partial(torch.frombuffer, dtype=torch.uint8)
         self._decode, self._device = decode_jpeg, device
 
-    def __call__(self, messages: Sequence[CompressedImage | None]) -> list[BgrImage | None]:
-        """One image or None per message. Raises ValueError for data that are no whole JPEG."""
-        files = [self._as_tensor(message.data) for message in messages if message is not None]
+    def __call__(self, messages: Sequence[CompressedImage]) -> list[DeviceImage]:
+        """Raises ValueError for data that are no whole JPEG."""
+        files = [self._as_tensor(message.data) for message in messages]
         try:
-            decoded = iter(self._decode(files, mode="RGB", device=self._device))
+            decoded = self._decode(files, mode="RGB", device=self._device)
         except RuntimeError as error:
             raise ValueError(f"a compressed image cannot be decoded on the GPU: {error}") from error
-        return [None if message is None else _bgr_on_host(next(decoded)) for message in messages]
-
-
-def _bgr_on_host(image: Any) -> BgrImage:
-    """A tensor (3, H, W) RGB -> (H, W, 3) BGR."""
-    return np.asarray(image.flip(0).permute(1, 2, 0).contiguous().cpu().numpy())
+        return [DeviceImage(image.flip(0).permute(1, 2, 0)) for image in decoded]

@@ -8,10 +8,12 @@ import golden_cases
 import numpy as np
 import pytest
 import torch
+from pretended_gpu import PretendedGpu
 
 from bevformer_ros import geometry
 from bevformer_ros.datasets.keyframe import keyframe_surround_frame
 from bevformer_ros.inference import image_plan
+from bevformer_ros.inference.device_image import DeviceImage
 from bevformer_ros.inference.image_plan import ImagePlan, decoding_reduction, image_from_bev
 from bevformer_ros.inference.preprocessing import (
     Preprocessor,
@@ -312,6 +314,35 @@ def test_a_gpu_prepares_the_same():
         assert difference[0, [2, 4]].max() <= 10
         assert torch.equal(actual.camera_valid.cpu(), expected.camera_valid)
         np.testing.assert_array_equal(actual.image_from_bev, expected.image_from_bev)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    with PretendedGpu(monkeypatch) as pretended:
+        yield pretended
+
+
+def test_images_on_the_gpu_are_prepared_as_those_of_the_host_are_and_never_leave_it(gpu, monkeypatch):
+    frame = surround(*DIFFERENT)
+    expected = Preprocessor(CONFIG, torch.device("cuda"))(frame)
+    on_gpu = [
+        None if entry is None else replace(entry, image=DeviceImage(torch.from_numpy(entry.image)))
+        for entry in DIFFERENT
+    ]
+    monkeypatch.setattr(DeviceImage, "__array__", None)
+    gpu.pinned = 0
+    actual = Preprocessor(CONFIG, torch.device("cuda"))(surround(*on_gpu))
+    assert torch.equal(actual.images, expected.images)
+    assert torch.equal(actual.camera_valid, expected.camera_valid)
+    assert gpu.pinned == 1  # which cameras there are
+
+
+def test_an_image_on_a_gpu_of_a_network_on_the_cpu():
+    expected, actual = (
+        Preprocessor(CONFIG, torch.device("cpu"))(surround(replace(camera(lens=LENS), image=image)))
+        for image in (photo(1600, 900), DeviceImage(torch.from_numpy(photo(1600, 900))))
+    )
+    assert torch.equal(actual.images, expected.images)
 
 
 def test_device_undistorts_like_opencv():

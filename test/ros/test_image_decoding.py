@@ -15,6 +15,7 @@ pytest.importorskip("sensor_msgs.msg", reason="needs the ROS environment that `m
 
 from sensor_msgs.msg import CompressedImage, Image
 
+from bevformer_ros.inference.device_image import DeviceImage
 from bevformer_ros.ros.image_decoding import GpuJpegDecoder, decode_image, image_size, is_jpeg
 
 HEIGHT, WIDTH = 6, 8
@@ -219,11 +220,10 @@ def test_decoding_on_a_gpu_with_a_decoder_that_stands_in(colours, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "torchvision.io", SimpleNamespace(decode_jpeg=decode_jpeg))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    message = jpeg_of(colours)
-    first, second, third = GpuJpegDecoder("cuda:1")([message, None, message])
-    assert second is None
-    assert np.array_equal(first, decode_image(message))
-    assert np.array_equal(third, first)
+    messages = [jpeg_of(colours), jpeg_of(colours[::-1])]
+    for image, message in zip(GpuJpegDecoder("cuda:1")(messages), messages, strict=True):
+        assert isinstance(image, DeviceImage) and image.shape == colours.shape
+        assert np.array_equal(image, decode_image(message))
 
 
 def test_a_gpu_decoder_that_is_not_there_is_refused(monkeypatch):

@@ -93,6 +93,7 @@ class FrameAssembler:
     """Any defect of a camera is that camera's: a set goes on without it where enough others remain.
 
     Runs in one thread, but for set_camera_info, which any thread may call. undecodable: how many images were.
+    decoded_on_cpu: sets of which a GPU should have decoded the JPEGs and did not.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class FrameAssembler:
         CUDA device. network_image: what the images are for; the CPU decodes a JPEG at half or quarter size where that
         suffices, and in full where it is None. Raises ValueError where JPEGs cannot be decoded there."""
         self._network_image = network_image
-        self.undecodable = 0
+        self.undecodable = self.decoded_on_cpu = 0
         self._cameras = cameras
         self._minimum_cameras = minimum_cameras
         self._maximum_pixel_ratio = maximum_pixel_ratio
@@ -119,7 +120,8 @@ class FrameAssembler:
         self._infos: list[CameraInfo | None] = [None] * len(cameras)
         self._sets = 0
         self._given_up: set[int] = set()
-        self._gpu_decoder = None if jpeg_device == "cpu" else GpuJpegDecoder(jpeg_device)
+        self._gpu_is_wanted = jpeg_device != "cpu"
+        self._gpu_decoder = GpuJpegDecoder(jpeg_device) if self._gpu_is_wanted else None
         workers = min(len(cameras), os.cpu_count() or 1)
         self._decoders = ThreadPoolExecutor(workers, thread_name_prefix="image decoder")
 
@@ -212,19 +214,29 @@ class FrameAssembler:
         magnification = float(pinhole[0, 0] / intrinsics[0, 0])
         return decoding_reduction(self._network_image, (right - left, bottom - top), magnification)
 
-    def _decode(self, sieve: _Sieve, reductions: dict[int, int]) -> dict[int, BgrImage]:
+    def _decode(self, sieve: _Sieve, reductions: dict[int, int]) -> dict[int, Any]:
+        """Arrays, and images on the GPU."""
         usable = dict(sieve.usable())
-        if self._gpu_decoder is None or not all(map(is_jpeg, usable.values())):
-            return self._decode_on_cpu(sieve, usable, reductions)
+        jpegs = {index: message for index, message in usable.items() if self._gpu_is_wanted and is_jpeg(message)}
+        images, refusal = self._decode_on_gpu(jpegs)
+        others = {index: message for index, message in usable.items() if index not in images}
+        images.update(self._decode_on_cpu(sieve, others, reductions))
+        self.decoded_on_cpu += bool(refusal)
+        if self._gpu_decoder is not None and refusal and len(images) == len(usable):  # else some image is damaged
+            LOGGER.warning("decoding JPEGs on the CPU from now on, which can decode what the GPU cannot: %s", refusal)
+            self._gpu_decoder = None
+        return images
+
+    def _decode_on_gpu(self, jpegs: dict[int, Message]) -> tuple[dict[int, Any], str]:
+        """All, or none and why: the decoder does not tell which one is damaged; the CPU's does."""
+        if not jpegs:
+            return {}, ""
+        if self._gpu_decoder is None:
+            return {}, "as said"
         try:
-            images: list[Any] = self._gpu_decoder(list(usable.values()))
-        except ValueError as error:  # it does not tell which one is damaged; the CPU does
-            pixels = self._decode_on_cpu(sieve, usable, reductions)
-            if len(pixels) == len(usable):
-                LOGGER.warning("decoding JPEGs on the CPU from now on, which can decode what the GPU cannot: %s", error)
-                self._gpu_decoder = None
-            return pixels
-        return dict(zip(usable, images, strict=True))
+            return dict(zip(jpegs, self._gpu_decoder(list(jpegs.values())), strict=True)), ""
+        except ValueError as error:
+            return {}, str(error)
 
     def _decode_on_cpu(
         self, sieve: _Sieve, usable: dict[int, Message], reductions: dict[int, int]

@@ -94,6 +94,7 @@ class HealthModel:
         self._processed_s: deque[float] = deque(maxlen=_RATE_SETS)
         self._begun_s: float | None = None
         self._skipped_s = started_s
+        self._decoded_on_cpu = 0
         self._history = HistoryStatus(depth=0, slots=0, bytes=0, resets={})
         self._resets: deque[tuple[float, Counter[str]]] = deque()
         self._reset_s = started_s
@@ -110,6 +111,10 @@ class HealthModel:
                 self._cameras[name].note_used(now_s)
             for fault in faults:
                 self._cameras[fault.camera].note_fault(fault, now_s)
+
+    def note_decoded_on_cpu(self, sets: int) -> None:
+        """How many were, so far, though a GPU should have."""
+        self._decoded_on_cpu = sets
 
     def note_suspicions(self, suspicions: Sequence[Problem]) -> None:
         """What a look at calibration and mounting found odd, in place of what was found before."""
@@ -283,6 +288,7 @@ class HealthModel:
             "age_s": f"{median(ages_s):.3f}" if ages_s else "unknown",
             "history": f"{self._history.depth} of {self._history.slots}",
             **{f"history_reset_{reason}": str(count) for reason, count in self._history.resets.items()},
+            **({"sets_decoded_on_cpu": str(self._decoded_on_cpu)} if self._decoded_on_cpu else {}),
             "trained": str(self._trained),
         }
 

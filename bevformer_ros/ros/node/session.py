@@ -183,6 +183,7 @@ class DetectionSession:
         images.clock.mark("queue")
         try:
             assembled = self._assembler.assemble(images)
+            self.health.note_decoded_on_cpu(self._assembler.decoded_on_cpu)
             self._note_assembled(assembled.images, assembled.faults)
             prepared = self.detector.prepare(assembled.frame)
             self._check_rig(assembled)

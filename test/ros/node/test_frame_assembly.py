@@ -7,22 +7,26 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("tf2_ros", reason="needs the ROS environment that `make test` makes")
 
 from sensor_msgs.msg import CameraInfo, CompressedImage
+from std_msgs.msg import Header
 from support import REPOSITORY
 from tf2_ros import Buffer
 
 from bevformer_ros import geometry
 from bevformer_ros.config import RigConfig, load_yaml
 from bevformer_ros.datasets.keyframe import keyframe_truth, load_keyframe
+from bevformer_ros.inference.device_image import DeviceImage
 from bevformer_ros.model.config import ImageConfig
 from bevformer_ros.resources import config_file
 from bevformer_ros.ros.bag.files import BagReader, deserialize
 from bevformer_ros.ros.bag.keyframe_drive import keyframe_to_bag
 from bevformer_ros.ros.conversions import header_of, image_to_message, transform_to_message
 from bevformer_ros.ros.ego_motion import EgoMotion
+from bevformer_ros.ros.image_decoding import decode_image
 from bevformer_ros.ros.node import frame_assembly
 from bevformer_ros.ros.node.frame_assembly import FrameAssembler, SetDroppedError, SynchronizedSet
 from bevformer_ros.ros.node.patience import Patience
@@ -317,7 +321,37 @@ def test_a_gpu_that_cannot_decode_what_the_cpu_can_is_asked_once(buffer, monkeyp
     assert len(decode(damaged)) == 5  # the image's fault: the GPU is asked again
     assert len(decode()) == len(decode()) == 6
     assert asked == [6, 6]
+    assert assembler.decoded_on_cpu == 3
     assert [record.message.split(",")[0] for record in caplog.records] == ["decoding JPEGs on the CPU from now on"]
+    assembler.close()
+
+
+def test_a_gpu_decodes_the_jpegs_of_a_set_and_leaves_them_there(buffer, monkeypatch):
+    """The other images are decoded as ever, and the crop of the rig holds for all."""
+
+    class Decoder:
+        def __init__(self, device):
+            assert device == "cuda"
+
+        def __call__(self, messages):
+            return [DeviceImage(torch.from_numpy(decode_image(message))) for message in messages]
+
+    monkeypatch.setattr(frame_assembly, "GpuJpegDecoder", Decoder)
+    cameras = (replace(RIG.cameras[0], crop=(2, 1, 8, 6)), *RIG.cameras[1:])
+    assembler = FrameAssembler(cameras, 6, 8.0, EgoMotion(TfTransforms(buffer), RIG), Patience(0, lambda: 0), "cuda")
+    picture = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    file = cv2.imencode(".jpg", picture)[1].tobytes()
+    messages = [CompressedImage(format="jpeg", data=file) for _ in cameras]
+    messages[-1] = image_to_message(picture, Header())
+    for index, (message, camera, offset) in enumerate(zip(messages, cameras, OFFSETS, strict=True)):
+        message.header = header_of(SECOND_NS + offset, camera.name.lower())
+        assembler.set_camera_info(index, info_of())
+    frame = assembler.assemble(SynchronizedSet(SECOND_NS, tuple(messages))).frame
+    assert [isinstance(camera.image, DeviceImage) for camera in frame.cameras] == [True] * 5 + [False]
+    assert np.array_equal(frame.cameras[0].image, decode_image(messages[0])[1:6, 2:8])
+    assert np.array_equal(frame.cameras[1].image, decode_image(messages[1]))
+    assert np.array_equal(frame.cameras[-1].image, picture)
+    assert assembler.decoded_on_cpu == 0
     assembler.close()
 
 

@@ -253,3 +253,11 @@ def test_untrained_weights_and_suspicions_are_warnings():
     assessment = drive.assess()
     assert codes(assessment) == {("", "untrained"), (BACK, "tilted")}
     assert assessment.level == Level.WARN
+
+
+def test_sets_that_a_gpu_should_have_decoded_are_counted():
+    drive = Drive()
+    drive.go(5)
+    assert "sets_decoded_on_cpu" not in drive.assess().values[""]
+    drive.model.note_decoded_on_cpu(7)
+    assert drive.assess().values[""]["sets_decoded_on_cpu"] == "7"
