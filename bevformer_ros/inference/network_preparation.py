@@ -18,7 +18,7 @@ from bevformer_ros.model.bev_encoder import BevEncoder
 from bevformer_ros.model.decoder import Decoder
 from bevformer_ros.model.layers import BasicBlock, ConvNorm
 from bevformer_ros.model.network import BEVFormerV2
-from bevformer_ros.model.perspective_head import SharedConv
+from bevformer_ros.model.perspective_head import PerspectiveHead, SharedConv
 from bevformer_ros.model.resnet import Bottleneck
 
 LOGGER = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def prepare_for_inference(
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     network = network.eval().requires_grad_(False)
     for module in list(network.modules()):
-        if isinstance(module, ConvNorm | SharedConv | BevEncoder | Decoder):
+        if isinstance(module, ConvNorm | SharedConv | PerspectiveHead | BevEncoder | Decoder):
             module.fold()
     for module in network.modules():
         if isinstance(module, BasicBlock | Bottleneck):

@@ -67,6 +67,9 @@ class _Picked(NamedTuple):
     sizes: Tensor
     confidences: Tensor
 
+    def in_float32(self) -> _Picked:
+        return _Picked(*(values.float() for values in self))._replace(labels=self.labels, levels=self.levels)
+
 
 class PerspectiveDecoder(nn.Module):
     """Decodes and suppresses within each image. Holds constants only, no parameters."""
@@ -95,16 +98,19 @@ class PerspectiveDecoder(nn.Module):
         """The best locations of each level that pass the score threshold, decoded."""
         first = len(self.head.strides) - len(levels)
         picked = [self._pick(outputs, first + index, seen) for index, outputs in enumerate(levels)]
-        return self._decode(_Picked(*(torch.cat(values, dim=1) for values in zip(*picked, strict=True))), intrinsics)
+        joined = _Picked(*(torch.cat(values, dim=1) for values in zip(*picked, strict=True)))
+        return self._decode(joined.in_float32(), intrinsics)
 
     def suppress(self, boxes: PerspectiveBoxes) -> PerspectiveBoxes:
         """Class-wise non-maximum suppression of 2D boxes by 3D score; of the rest the best 2D scores, best 3D first."""
-        boxes = boxes.take(torch.where(boxes.valid, boxes.scores, -1.0).argsort(dim=1, descending=True, stable=True))
-        overlap = pairwise_iou(boxes.boxes2d) > self.proposals.image_nms_iou
-        keep = greedy_keep(overlap & same_label(boxes.labels), boxes.valid)
+        order = torch.where(boxes.valid, boxes.scores, -1.0).argsort(dim=1, descending=True, stable=True)
+        boxes2d, scores2d, labels, valid = (
+            gather_slots(values, order) for values in (boxes.boxes2d, boxes.scores2d, boxes.labels, boxes.valid)
+        )
+        keep = greedy_keep(overlaps(boxes2d, self.proposals.image_nms_iou) & same_label(labels), valid)
         count = min(self.proposals.boxes_per_image, keep.shape[1])
-        slots = torch.where(keep, boxes.scores2d, -1.0).topk(count, dim=1).indices.sort(dim=1).values
-        return boxes._replace(valid=keep).take(slots)
+        slots = torch.where(keep, scores2d, -1.0).topk(count, dim=1).indices.sort(dim=1).values
+        return boxes.take(order.gather(1, slots))._replace(valid=keep.gather(1, slots))
 
     def _pick(self, outputs: PerspectiveLevel, level: int, seen: Tensor | None) -> _Picked:
         images, classes, _, width = outputs.class_logits.shape
@@ -124,17 +130,17 @@ class PerspectiveDecoder(nn.Module):
 
         def at_cell(values: Tensor) -> Tensor:
             """(M, components, h, w) -> (M, S, components)."""
-            return values[image, :, rows, columns].float()
+            return values[image, :, rows, columns]
 
         def at_class(values: Tensor) -> Tensor:
             """(M, components * K, h, w) -> (M, S, components)."""
-            return values.unflatten(1, (-1, classes))[image, :, labels, rows, columns].float()
+            return values.unflatten(1, (-1, classes))[image, :, labels, rows, columns]
 
         return _Picked(
             scores=scores,
             labels=labels,
             levels=torch.full_like(labels, level),
-            locations=(torch.stack([columns, rows], dim=-1) * stride).float(),
+            locations=torch.stack([columns, rows], dim=-1) * stride,
             box2d=at_cell(outputs.box2d),
             attributes=at_cell(outputs.attributes),
             speeds=at_cell(outputs.speeds)[..., 0],
@@ -209,13 +215,12 @@ def ray_frames(rays: Tensor) -> Tensor:
 
 def matrix_from_quaternion(quaternions: Tensor) -> Tensor:
     """Rotations (..., 3, 3) of unit quaternions (..., 4), real part first; a zero quaternion gives the identity."""
-    w, x, y, z = quaternions.unbind(-1)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+    (w, x, y, z), axis = quaternions.unbind(-1), quaternions[..., 1:]
+    zero, identity = torch.zeros_like(w), torch.eye(3, dtype=w.dtype, device=w.device)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    outer = axis.unsqueeze(-1) * axis.unsqueeze(-2)
+    squared = axis.square().sum(dim=-1)[..., None, None]
+    return identity + 2 * (w[..., None, None] * cross + outer - squared * identity)  # by Rodrigues
 
 
 def inverse_intrinsics(intrinsics: Tensor) -> Tensor:
@@ -251,26 +256,34 @@ def greedy_keep(suppresses: Tensor, valid: Tensor) -> Tensor:
     candidates = valid.float().unsqueeze(1)
     keep = candidates
     for _ in range(_SUPPRESSION_ROUNDS):
-        keep = (keep @ later).lt_(candidates)  # valid, and dropped by none
+        before, keep = keep, (keep @ later).lt_(candidates)  # valid, and dropped by none
+        if _settled(before, keep):
+            break
     return keep.squeeze(1).bool()
+
+
+def _settled(before: Tensor, after: Tensor) -> bool:
+    """Only the CPU is asked, as it has the answer at hand; a graph and an exported network have no ifs."""
+    return after.device.type == "cpu" and not torch.compiler.is_compiling() and torch.equal(before, after)
 
 
 def same_label(labels: Tensor) -> Tensor:
     return labels.unsqueeze(2) == labels.unsqueeze(1)
 
 
-def pairwise_iou(boxes: Tensor) -> Tensor:
-    """Intersection over union (M, S, S) of 2D boxes (M, S, 4); NaN between boxes without area."""
-    left, top, right, bottom = boxes.unbind(-1)
-    areas = (right - left) * (bottom - top)
-    overlap = _pairwise_overlap(left, right) * _pairwise_overlap(top, bottom)
-    return overlap / (areas.unsqueeze(2) + areas.unsqueeze(1) - overlap)
+def overlaps(boxes: Tensor, iou: float) -> Tensor:
+    """Which 2D boxes (M, S, 4) have a larger intersection over union: (M, S, S). Boxes without area overlap none."""
+    left, top, right, bottom = boxes.transpose(1, 2).contiguous().unbind(1)  # each without gaps, which is faster
+    # Of two boxes i / (a + b - i) > iou, without a division.
+    share = iou / (1 + iou) * (right - left) * (bottom - top)
+    intersection = _pairwise_overlap(left, right).clamp_(min=0).mul_(_pairwise_overlap(top, bottom))
+    return intersection > share.unsqueeze(2) + share.unsqueeze(1)
 
 
 def _pairwise_overlap(low: Tensor, high: Tensor) -> Tensor:
-    """Length (M, S, S) that intervals (M, S) share."""
+    """Length (M, S, S) that intervals (M, S) share; how far they lie apart, negative, where they share none."""
     starts = torch.maximum(low.unsqueeze(2), low.unsqueeze(1))
-    return (torch.minimum(high.unsqueeze(2), high.unsqueeze(1)) - starts).clamp(min=0)
+    return torch.minimum(high.unsqueeze(2), high.unsqueeze(1)).sub_(starts)
 
 
 def gather_slots(values: Tensor, slots: Tensor) -> Tensor:

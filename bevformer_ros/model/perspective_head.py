@@ -97,6 +97,7 @@ class PerspectiveHead(nn.Module):
         self.confidence_scales = _per_level([1.0] * levels)
         self.depth_scales = _per_level([_INITIAL_DEPTH_SCALE * deviation for deviation in config.depth_deviations])
         self.depth_offsets = _per_level(config.depth_means)
+        self.joined: nn.ModuleList | None = None  # one convolution for each of a level's three towers, once folded
         self.depth_cues = DepthCues(config, channels) if config.camera_cues else None
         # Not used again, but part of the official state dict.
         self.register_buffer("depth_means", torch.tensor(config.depth_means))
@@ -112,46 +113,74 @@ class PerspectiveHead(nn.Module):
         return [self._level(features[level], level, intrinsics) for level in range(first_level, len(features))]
 
     def _level(self, feature: Tensor, level: int, intrinsics: Tensor | None) -> PerspectiveLevel:
-        class_logits, attributes, speeds = _predict(
-            _through(self.class_tower, feature, level), self.class_logits, self.attribute, self.speed
-        )
-        box2d, centerness = _predict(_through(self.box2d_tower, feature, level), self.box2d, self.centerness)
-        tower3d = _through(self.box3d_tower, feature, level)
-        quaternions, center_offsets, depths, sizes, confidences = _predict(
-            tower3d,
-            self.quaternion,
-            self.center_offset,
-            self.depth,
-            self.size,
-            self.confidence,
-        )
-        sides = (box2d * self.box2d_scales[level]).relu()
-        depths = depths * self.depth_scales[level] + self.depth_offsets[level]
+        towers = (self.class_tower, self.box2d_tower, self.box3d_tower)
+        features = [_through(tower, feature, level) for tower in towers]
+        (
+            (class_logits, attributes, speeds),
+            (box2d, centerness),
+            (quaternions, center_offsets, depths, sizes, confidences),
+        ) = (self._predict(tower, features[tower], level) for tower in range(len(towers)))
+        sides = box2d.relu()
+        depths = depths + self.depth_offsets[level]
         if self.depth_cues is not None:
             assert intrinsics is not None
-            depths = self.depth_cues(tower3d, sides.detach(), depths, intrinsics, self.config.strides[level])
+            depths = self.depth_cues(features[2], sides.detach(), depths, intrinsics, self.config.strides[level])
         return PerspectiveLevel(
             class_logits=class_logits,
             box2d=sides,
             centerness=centerness,
             quaternions=quaternions,
-            center_offsets=center_offsets * self.center_offset_scales[level],
+            center_offsets=center_offsets,
             depths=depths,
-            sizes=sizes * self.size_scales[level],
-            confidences=confidences * self.confidence_scales[level],
+            sizes=sizes,
+            confidences=confidences,
             attributes=attributes,
             speeds=speeds.relu(),
         )
 
+    def fold(self) -> None:
+        """For inference: the joined predictors are computed once."""
+        levels = range(len(self.config.strides))
+        self.joined = nn.ModuleList(_convolution(*self._joined(tower, level)) for level in levels for tower in range(3))
 
-def _predict(features: Tensor, *predictors: nn.Conv2d) -> tuple[Tensor, ...]:
-    """All predictors of a tower as one convolution: alone, one of few channels costs as much as one of many."""
-    weight = torch.cat([predictor.weight for predictor in predictors])
-    bias = torch.cat(
-        [weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias for layer in predictors]
-    )
-    outputs = F.conv2d(features, weight, bias, padding=1)
-    return outputs.split([predictor.out_channels for predictor in predictors], dim=1)
+    def _predict(self, tower: int, features: Tensor, level: int) -> tuple[Tensor, ...]:
+        """All predictors of a tower as one convolution: alone, one of few channels costs as much as one of many."""
+        if self.joined is None:
+            outputs = F.conv2d(features, *self._joined(tower, level), padding=1)
+        else:
+            outputs = self.joined[3 * level + tower](features)
+        return outputs.split([predictor.out_channels for predictor, _ in self._predictors()[tower]], dim=1)
+
+    def _joined(self, tower: int, level: int) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a tower's predictors, with the level's scales."""
+        weights, biases = [], []
+        for predictor, scales in self._predictors()[tower]:
+            bias = predictor.weight.new_zeros(predictor.out_channels) if predictor.bias is None else predictor.bias
+            scale = 1.0 if scales is None else scales[level]
+            weights.append(predictor.weight * scale)
+            biases.append(bias * scale)
+        return torch.cat(weights), torch.cat(biases)
+
+    def _predictors(self) -> tuple[tuple[tuple[nn.Conv2d, nn.ParameterList | None], ...], ...]:
+        """Of each tower, with the scales that some have for each level."""
+        return (
+            ((self.class_logits, None), (self.attribute, None), (self.speed, None)),
+            ((self.box2d, self.box2d_scales), (self.centerness, None)),
+            (
+                (self.quaternion, None),
+                (self.center_offset, self.center_offset_scales),
+                (self.depth, self.depth_scales),
+                (self.size, self.size_scales),
+                (self.confidence, self.confidence_scales),
+            ),
+        )
+
+
+def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    with torch.device(weight.device):
+        convolution = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], padding=1)
+    convolution.weight, convolution.bias = (nn.Parameter(values, requires_grad=False) for values in (weight, bias))
+    return convolution
 
 
 def _tower(channels: int, depth: int, levels: int) -> nn.ModuleList:

@@ -113,45 +113,52 @@ class ProposalMaker(nn.Module):
         valid = boxes.valid & inside & (boxes.scores >= self.config.minimum_score)
         order = torch.where(valid, boxes.scores, -1.0).argsort(dim=1, descending=True, stable=True)
         boxes = Proposals(*(gather_slots(values, order) for values in boxes._replace(valid=valid)))
+        alike, places = same_label(boxes.labels), _places_in_footprints(boxes)
         if self.config.bev_nms_iou is None:
-            covered = _center_in_footprint(boxes, self.config.bev_nms_margin)
+            covered = _in_footprint(places, boxes.sizes, self.config.bev_nms_margin)
         else:
             covered = footprint_iou(boxes.centers, boxes.sizes, boxes.yaws) > self.config.bev_nms_iou
-        valid = greedy_keep(covered & same_label(boxes.labels), boxes.valid)
+        valid = greedy_keep(covered & alike, boxes.valid)
         if self.config.merge_margin is not None:
-            boxes = _merged(boxes, self.config.merge_margin)
+            near = _in_footprint(places, boxes.sizes, self.config.merge_margin) & alike & boxes.valid.unsqueeze(1)
+            boxes = _merged(boxes, near)
         # A stable sort of the mask moves the survivors to the front and leaves them in order of score.
         slots = valid.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : self.config.count]
         boxes = Proposals(*(gather_slots(values, slots) for values in boxes._replace(valid=valid)))
         return _blank_where_invalid(boxes)
 
 
-def _center_in_footprint(boxes: Proposals, margin: float) -> Tensor:
+def _places_in_footprints(boxes: Proposals) -> tuple[Tensor, Tensor]:
+    """How far box j's centre lies from box i's, along and across box i: two of (B, S, S), in metres."""
+    x, y = boxes.centers[..., :2].transpose(1, 2).contiguous().unbind(1)
+    from_left, from_behind = (place.unsqueeze(1) - place.unsqueeze(2) for place in (x, y))
+    cosines, sines = boxes.yaws.cos().unsqueeze(2), boxes.yaws.sin().unsqueeze(2)
+    along = torch.addcmul(cosines * from_left, sines, from_behind)
+    across = torch.addcmul(cosines * from_behind, sines, from_left, value=-1)
+    return along.abs(), across.abs()
+
+
+def _in_footprint(places: tuple[Tensor, Tensor], sizes: Tensor, margin: float) -> Tensor:
     """Whether box j's centre lies in box i's footprint grown by margin metres on each side, (B, S, S).
 
     For two equal boxes shifted along a side this is an IoU of 1/3 or more, which is about what DD3D suppresses across
     cameras; other than the IoU it needs no polygon clipping, and the margin keeps it useful for pedestrians and cones,
     which two cameras seldom place within their 0.5 m.
     """
-    offsets = boxes.centers[:, None, :, :2] - boxes.centers[:, :, None, :2]  # from i to j
-    cosines, sines = boxes.yaws.cos().unsqueeze(2), boxes.yaws.sin().unsqueeze(2)
-    along = cosines * offsets[..., 0] + sines * offsets[..., 1]
-    across = cosines * offsets[..., 1] - sines * offsets[..., 0]
-    half_sizes = boxes.sizes[:, :, None, :2] / 2 + margin
-    return (along.abs() <= half_sizes[..., 0]) & (across.abs() <= half_sizes[..., 1])
+    along, across = places
+    half_lengths, half_widths = (sizes[:, :, None, :2] / 2 + margin).unbind(-1)
+    return (along <= half_lengths) & (across <= half_widths)
 
 
-def _merged(boxes: Proposals, margin: float) -> Proposals:
-    """Each box with the mean centre and size of the boxes of its class in its footprint grown by margin metres."""
-    near = _center_in_footprint(boxes, margin) & same_label(boxes.labels) & boxes.valid.unsqueeze(1)
+def _merged(boxes: Proposals, near: Tensor) -> Proposals:
+    """Each box i with the mean centre and size of itself and the boxes j that are near it (B, S, S)."""
     itself = torch.eye(near.shape[1], dtype=torch.bool, device=near.device)
     weights = torch.where(near | itself, boxes.scores.square().clamp(min=_SMALLEST_WEIGHT).unsqueeze(1), 0.0)
-    weights = weights / weights.sum(dim=-1, keepdim=True)  # (B, S, S), row i: of the boxes that make box i
-
-    def mean(values: Tensor) -> Tensor:
-        return (weights.unsqueeze(-1) * values.unsqueeze(1)).sum(dim=2)
-
-    return boxes._replace(centers=mean(boxes.centers), sizes=mean(boxes.sizes.log()).exp())
+    values = torch.cat([boxes.centers.transpose(1, 2), boxes.sizes.log().transpose(1, 2)], dim=1)  # (B, 6, S)
+    # Elementwise, out of reach of mixed precision.
+    means = (weights.unsqueeze(1) * values.unsqueeze(2)).sum(dim=-1) / weights.sum(dim=-1).unsqueeze(1)
+    centers, log_sizes = means.transpose(1, 2).split(3, dim=-1)
+    return boxes._replace(centers=centers, sizes=log_sizes.exp())
 
 
 def _blank_where_invalid(boxes: Proposals) -> Proposals:

@@ -19,7 +19,7 @@ from bevformer_ros.model.perspective_boxes import (
     greedy_keep,
     inverse_intrinsics,
     matrix_from_quaternion,
-    pairwise_iou,
+    overlaps,
     ray_frames,
     rotate,
 )
@@ -87,7 +87,7 @@ KEPT = {
 @pytest.mark.parametrize(("sides", "valid", "expected"), KEPT.values(), ids=KEPT.keys())
 def test_greedy_suppression(sides: list, valid: list, expected: list) -> None:
     boxes = torch.tensor([(left, 0, right, 1) for left, right in sides], dtype=torch.float32).view(1, -1, 4)
-    keep = greedy_keep(pairwise_iou(boxes) > 0.5, torch.tensor(valid, dtype=torch.bool).view(1, -1))
+    keep = greedy_keep(overlaps(boxes, 0.5), torch.tensor(valid, dtype=torch.bool).view(1, -1))
     assert keep[0].tolist() == expected
 
 
@@ -95,7 +95,7 @@ def test_suppression_equals_the_sequential_one() -> None:
     generator = torch.Generator().manual_seed(0)
     low = 40 * torch.rand(3, 300, 2, generator=generator)
     boxes = torch.cat([low, low + 2 + 20 * torch.rand(3, 300, 2, generator=generator)], dim=-1)
-    overlap = pairwise_iou(boxes) > 0.3
+    overlap = overlaps(boxes, 0.3)
     valid = torch.rand(3, 300, generator=generator) > 0.1
     assert torch.equal(greedy_keep(overlap, valid), sequential_keep(overlap, valid))
 
