@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 
@@ -19,7 +20,7 @@ class FakeRecorder:
 
         def replay() -> None:
             for old, new in zip(tree_leaves(outputs), tree_leaves(function()), strict=True):
-                if old is not None:
+                if isinstance(old, Tensor):
                     old.copy_(new)
 
         return replay, outputs

@@ -29,6 +29,7 @@ from bevformer_ros.inference.graphs import CudaGraphs, GraphRunner
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.memory import keep_freed_memory
 from bevformer_ros.inference.network_preparation import fit_to_cameras, prepare_for_inference
+from bevformer_ros.inference.packing import Download, Packed
 from bevformer_ros.inference.precision import resolve_device, resolve_precision
 from bevformer_ros.inference.preprocessing import PreparedFrame, Preprocessor
 from bevformer_ros.inference.results import HostBoxes, HostProposals
@@ -65,6 +66,7 @@ class Detector(TemporalDetector[PreparedFrame, EncodedFrame]):
         self._buffer = BevBuffer(config.temporal, history or HistoryConfig(), config.bev, self.network.encode_bev)
         graphs = CudaGraphs(self._device) if self._device.type == "cuda" and cuda_graphs else None
         self._run = GraphRunner(graphs)
+        self._download = Download(self._device)
         super().__init__(config, trained, precision, self._buffer)
 
     @property
@@ -80,7 +82,8 @@ class Detector(TemporalDetector[PreparedFrame, EncodedFrame]):
         y and x. The history stays as it is. Raises ValueError as __call__ does."""
         encoded = self._encode(self.prepare(frame), unmarked)
         grid = self.config.bev
-        return _on_host(encoded.bev[0].float().norm(dim=-1).reshape(grid.rows, grid.columns))
+        norms: NDArray = encoded.bev[0].float().norm(dim=-1).reshape(grid.rows, grid.columns).cpu().numpy()
+        return norms
 
     def _clock(self) -> StageClock:
         return clock_on(self._device)
@@ -114,16 +117,11 @@ class Detector(TemporalDetector[PreparedFrame, EncodedFrame]):
     def _detect(self, encoded: EncodedFrame, mark: Mark) -> Found:
         recall = self._buffer.recall(encoded)
         detect = partial(stages.detect, self.network, self._buffer)
-        detected: stages.DetectedBoxes = self._run("detect", detect, mark, encoded.bev, recall.past, encoded.proposals)
-        decoded = detected.boxes
-        scored = (decoded.scores, decoded.labels, decoded.query, decoded.valid, detected.from_proposal)
-        boxes = HostBoxes(*map(_on_host, (*decoded.boxes, *scored)))
-        proposals = None if encoded.proposals is None else HostProposals(*map(_on_host, encoded.proposals))
-        return Found(boxes, proposals, recall.depth, recall.velocity_scale)
-
-
-def _on_host(values: Tensor) -> NDArray:
-    return values.cpu().numpy()
+        packed: Packed = self._run("detect", detect, mark, encoded.bev, recall.past, encoded.proposals)
+        arrays = self._download(packed)
+        count = len(HostBoxes._fields)
+        proposals = None if encoded.proposals is None else HostProposals(*arrays[count:])
+        return Found(HostBoxes(*arrays[:count]), proposals, recall.depth, recall.velocity_scale)
 
 
 def load_detector(

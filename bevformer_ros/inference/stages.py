@@ -5,22 +5,14 @@ future frames.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import Tensor
 
 from bevformer_ros.inference.bev_buffer import BevBuffer, PastFrames
-from bevformer_ros.model.box_coding import DecodedBoxes, decode_boxes
+from bevformer_ros.inference.packing import Packed, pack
+from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.network import BEVFormerV2
 from bevformer_ros.model.proposals import Proposals
 from bevformer_ros.stage_clock import Mark, unmarked
-
-
-class DetectedBoxes(NamedTuple):
-    """from_proposal: (Q,), for each of the decoder's queries."""
-
-    boxes: DecodedBoxes
-    from_proposal: Tensor
 
 
 def detect(
@@ -30,17 +22,19 @@ def detect(
     past: PastFrames,
     proposals: Proposals | None,
     mark: Mark = unmarked,
-) -> DetectedBoxes:
-    """bev: (1, H*W, C) of the current frame. past: what the buffer recalls for it."""
+) -> Packed:
+    """What results.HostBoxes holds and, of proposals, results.HostProposals. bev: (1, H*W, C) of the current frame.
+    past: what the buffer recalls for it."""
     bevs = buffer.align(bev, past)
     mark("buffer")
     output = network.detect(bevs, proposals, mark)
     config = network.config
-    boxes = decode_boxes(
+    decoded = decode_boxes(
         output.class_logits[-1],
         output.box_codes[-1],
         config.max_detections,
         config.score_threshold,
         output.padding_mask,
     )
-    return DetectedBoxes(boxes, output.from_proposal)
+    boxes = (*decoded.boxes, decoded.scores, decoded.labels, decoded.query, decoded.valid, output.from_proposal)
+    return pack((*boxes, *(proposals or ())))

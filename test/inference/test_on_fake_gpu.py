@@ -20,6 +20,7 @@ from bevformer_ros.inference import stages
 from bevformer_ros.inference.bev_buffer import BevBuffer, EncodedFrame
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.network_preparation import prepare_for_inference
+from bevformer_ros.inference.packing import Packed
 from bevformer_ros.model.attention.deformable_attention import DeformableAttention
 from bevformer_ros.model.attention.torch_sampling import grid_sample_attention
 from bevformer_ros.model.config import ModelConfig
@@ -63,7 +64,7 @@ def inputs_of(config: ModelConfig) -> NetworkInputs:
 
 
 @torch.no_grad()
-def detect_with_history(network: BEVFormerV2, config: ModelConfig) -> stages.DetectedBoxes:
+def detect_with_history(network: BEVFormerV2, config: ModelConfig) -> Packed:
     buffer = BevBuffer(config.temporal, HistoryConfig(), config.bev, network.encode_bev)
     inputs = inputs_of(config)
     encoded = network.encode(inputs)
@@ -104,7 +105,7 @@ def test_every_model_runs_on_one_device_without_waiting(
     with FakeTensorMode():
         claim_gpu(network)
         detected = detect_with_history(network, config)
-    assert {value.device for value in (*detected.boxes.boxes, detected.boxes.scores, detected.from_proposal)} == {GPU}
+    assert detected.content.device == GPU
 
 
 def test_the_check_sees_a_second_device_and_a_wait() -> None:
