@@ -201,9 +201,7 @@ class _OneKernelAttention(TorchFunctionMode):
             return func(*args, **kwargs)
         query, key, value = args
         mask = kwargs.get("attn_mask")
-        bias = None if mask is None else torch.where(mask, 0.0, -torch.inf).to(query.dtype)
-        if bias is not None:
-            bias = bias.expand(*query.shape[:-1], key.shape[-2])
+        bias = None if mask is None else mask.expand(*query.shape[:-1], key.shape[-2])
         return torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, bias, False)[0]
 
 

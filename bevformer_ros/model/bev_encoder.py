@@ -151,11 +151,11 @@ class BevEncoder(nn.Module):
         folded = self.first_queries is not None
         query = self.first_queries if self.first_queries is not None else self.queries.weight
         query = query.expand(batch, -1, -1)
-        position = None if folded else self._position()
+        position, own_view = None if folded else self._position(), self._own_view(batch)
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, EncoderLayer)
             if index or not folded:
-                query = layer.attend_to_grid(query, position, self._own_view(batch))
+                query = layer.attend_to_grid(query, position, own_view)
             query = layer.attend_to_cameras(query, flat, level_shapes, view)
         return query
 

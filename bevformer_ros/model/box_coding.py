@@ -15,8 +15,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bevformer_ros.model.config import BevGridConfig
-
 BOX_CODE_SIZE = 10
 _SIGMOID_EPSILON = 1e-5
 
@@ -46,27 +44,24 @@ class DecodedBoxes(NamedTuple):
     valid: Tensor
 
 
-def box_codes_at(reference_points: Tensor, offsets: Tensor, grid: BevGridConfig) -> tuple[Tensor, Tensor]:
+def box_codes_at(
+    reference_points: Tensor, offsets: Tensor, range_low: Tensor, range_extent: Tensor
+) -> tuple[Tensor, Tensor]:
     """Box codes (..., 10) and refined points (..., 3 in 0..1) from the box branch's output (..., 10).
 
-    The branch gives the centre as an offset to the reference point (..., 3 in 0..1) in logit space.
+    The branch gives the centre as an offset to the reference point (..., 3 in 0..1) in logit space. range_low,
+    range_extent: (3,) of the detection range, in metres.
     """
     # By slices: a list as an index would be copied to the device, which no CUDA graph can record.
-    center_logits = torch.cat([offsets[..., :2], offsets[..., 4:5]], dim=-1) + _inverse_sigmoid(reference_points)
-    refined = center_logits.sigmoid()
-    low, high = grid.range[:3], grid.range[3:]
-    x, y, z = (refined[..., axis : axis + 1] * (high[axis] - low[axis]) + low[axis] for axis in range(3))
-    return torch.cat([x, y, offsets[..., 2:4], z, offsets[..., 5:]], dim=-1), refined
+    center_offsets = torch.cat([offsets[..., :2], offsets[..., 4:5]], dim=-1)
+    refined = (center_offsets + torch.logit(reference_points, eps=_SIGMOID_EPSILON)).sigmoid()
+    place = torch.addcmul(range_low, refined, range_extent)
+    return torch.cat([place[..., :2], offsets[..., 2:4], place[..., 2:], offsets[..., 5:]], dim=-1), refined
 
 
 def codes_without_place(sizes: Tensor, yaws: Tensor, velocities: Tensor) -> Tensor:
     """Box codes (..., 10) of sizes (..., 3), yaws (...) and velocities (..., 2), zero where they tell the centre."""
     return boxes_to_codes(Boxes(torch.zeros_like(sizes), sizes, yaws, velocities))
-
-
-def _inverse_sigmoid(x: Tensor) -> Tensor:
-    x = x.clamp(0, 1)
-    return torch.log(x.clamp(min=_SIGMOID_EPSILON) / (1 - x).clamp(min=_SIGMOID_EPSILON))
 
 
 def codes_to_boxes(codes: Tensor) -> Boxes:

@@ -15,7 +15,7 @@ from bevformer_ros.model.attention.deformable_attention import DeformableAttenti
 from bevformer_ros.model.attention.torch_sampling import View
 from bevformer_ros.model.box_coding import BOX_CODE_SIZE, box_codes_at
 from bevformer_ros.model.config import BevGridConfig, DecoderConfig
-from bevformer_ros.model.fused_operators import add_norm
+from bevformer_ros.model.fused_operators import add_norm, linear_relu
 from bevformer_ros.model.layers import FeedForward
 from bevformer_ros.model.object_queries import PRIOR_LOGIT, ObjectQueries
 
@@ -46,24 +46,22 @@ class SelfAttention(nn.Module):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 
-    def forward(self, content: Tensor, position: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """content, position (B, Q, C), padding_mask (B, Q) -> (B, Q, C)."""
-        query_weight, key_weight, value_weight = self.input.weight.chunk(3)
-        query_bias, key_bias, value_bias = self.input.bias.chunk(3)
-        placed = content + position
-        query, key, value = (
-            F.linear(x, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, Q, C / heads)
-            for x, weight, bias in (
-                (placed, query_weight, query_bias),
-                (placed, key_weight, key_bias),
-                (content, value_weight, value_bias),
-            )
+    def forward(self, content: Tensor, position: Tensor, mask: Tensor | None) -> Tensor:
+        """content, position (B, Q, C), mask (B, 1, 1, Q) to be added to the logits of attention -> (B, Q, C)."""
+        channels = content.shape[-1]
+        (placed_weight, value_weight), (placed_bias, value_bias) = (
+            parameter.split([2 * channels, channels]) for parameter in (self.input.weight, self.input.bias)
         )
-        attended = F.scaled_dot_product_attention(
+        projected = (
+            *F.linear(content + position, placed_weight, placed_bias).chunk(2, dim=-1),
+            F.linear(content, value_weight, value_bias),
+        )
+        query, key, value = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in projected)
+        attended = F.scaled_dot_product_attention(  # (B, heads, Q, C / heads)
             query,
             key,
             value,
-            attn_mask=None if padding_mask is None else ~padding_mask[:, None, None],
+            attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.output(attended.transpose(1, 2).flatten(2))
@@ -84,28 +82,25 @@ class DecoderLayer(nn.Module):
         self,
         content: Tensor,
         position: Tensor,
-        reference_points: Tensor,
-        padding_mask: Tensor | None,
+        view: View,
+        mask: Tensor | None,
         groups: int,
         bev: Tensor,
         grid_shape: tuple[int, int],
     ) -> Tensor:
-        """content, position (B, Q, C), reference_points (B, Q, 3), bev (B, H*W, C) -> content (B, Q, C)."""
-        grouped = content.unflatten(1, (groups, -1)).flatten(0, 1)  # (B*G, Q/G, C)
-        grouped_mask = None if padding_mask is None else padding_mask.unflatten(1, (groups, -1)).flatten(0, 1)
-        attended = self.self_attention(
-            grouped, position.unflatten(1, (groups, -1)).flatten(0, 1), grouped_mask
-        ).view_as(content)
+        """content, position (B, Q, C), view of the BEV map bev (B, H*W, C), mask as of SelfAttention -> (B, Q, C)."""
+        grouped, grouped_position = (x.unflatten(1, (groups, -1)).flatten(0, 1) for x in (content, position))
+        attended = self.self_attention(grouped, grouped_position, mask).view_as(content)  # of (B*G, Q/G, C)
         content = add_norm(self.norms[0], self.dropout(attended), content)
-
-        places = reference_points[..., :2]
-        view = View(places[:, None, :, None], torch.ones_like(places[:, None, :, 0]))
         sampled = self.cross_attention(content + position, bev.unsqueeze(1), (grid_shape,), view)
         content = add_norm(self.norms[1], self.dropout(self.cross_attention.output(sampled)), content)
         return add_norm(self.norms[2], self.feed_forward(content), content)
 
 
 class Decoder(nn.Module):
+    range_low: Tensor
+    range_extent: Tensor
+
     def __init__(
         self,
         config: DecoderConfig,
@@ -117,10 +112,13 @@ class Decoder(nn.Module):
     ) -> None:
         """residual: for queries with a base: every layer starts out as adding nothing to it."""
         super().__init__()
-        self.grid = grid
+        self.grid_shape = (grid.rows, grid.columns)
+        low, high = torch.tensor(grid.range).view(2, 3)
+        self.register_buffer("range_low", low, persistent=False)
+        self.register_buffer("range_extent", high - low, persistent=False)
         self.layers = nn.ModuleList(DecoderLayer(config, channels, dropout) for _ in range(config.layers))
         self.class_branches = nn.ModuleList(_class_branch(channels, classes) for _ in range(config.layers))
-        self.box_branches = nn.ModuleList(_box_branch(channels) for _ in range(config.layers))
+        self.box_branches = nn.ModuleList(_BoxBranch(channels) for _ in range(config.layers))
         if residual:
             for branch in (*self.class_branches, *self.box_branches):
                 nn.init.zeros_(branch[-1].weight)
@@ -135,20 +133,17 @@ class Decoder(nn.Module):
         """
         content, position = queries.content.to(bev.dtype), queries.position.to(bev.dtype)
         reference_points = queries.reference_points.float()
+        share = torch.ones_like(reference_points[:, None, :, 0])
+        mask = (
+            None if queries.padding_mask is None else _attention_mask(queries.padding_mask, queries.groups, bev.dtype)
+        )
         class_logits, box_codes = [], []
         first_with_logits = len(self.layers) - len(self.class_branches)
         for index, (layer, box_branch) in enumerate(zip(self.layers, self.box_branches, strict=True)):
-            content = layer(
-                content,
-                position,
-                reference_points,
-                queries.padding_mask,
-                queries.groups,
-                bev,
-                (self.grid.rows, self.grid.columns),
-            )
+            view = View(reference_points[:, None, :, None, :2], share)
+            content = layer(content, position, view, mask, queries.groups, bev, self.grid_shape)
             state = content.float()
-            codes, refined_points = box_codes_at(reference_points, box_branch(state), self.grid)
+            codes, refined_points = box_codes_at(reference_points, box_branch(state), self.range_low, self.range_extent)
             if queries.base is not None:
                 codes = codes + queries.base.codes
             if index >= first_with_logits:
@@ -168,6 +163,12 @@ class Decoder(nn.Module):
         self.class_branches = self.class_branches[-1:]
 
 
+def _attention_mask(padding_mask: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
+    """(B*G, 1, 1, Q/G), minus infinity for the padding (B, Q), else zero."""
+    grouped = padding_mask.unflatten(1, (groups, -1)).flatten(0, 1)[:, None, None]
+    return torch.zeros_like(grouped, dtype=dtype).masked_fill(grouped, -torch.inf)
+
+
 def _class_branch(channels: int, classes: int) -> nn.Sequential:
     logits = nn.Linear(channels, classes)
     nn.init.constant_(logits.bias, PRIOR_LOGIT)
@@ -182,11 +183,15 @@ def _class_branch(channels: int, classes: int) -> nn.Sequential:
     )
 
 
-def _box_branch(channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(channels, channels),
-        nn.ReLU(),
-        nn.Linear(channels, channels),
-        nn.ReLU(),
-        nn.Linear(channels, BOX_CODE_SIZE),
-    )
+class _BoxBranch(nn.Sequential):
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            nn.Linear(channels, channels),
+            nn.ReLU(),
+            nn.Linear(channels, channels),
+            nn.ReLU(),
+            nn.Linear(channels, BOX_CODE_SIZE),
+        )
+
+    def forward(self, state: Tensor) -> Tensor:
+        return self[4](linear_relu(self[2], linear_relu(self[0], state)))
