@@ -65,8 +65,9 @@ def measure(
 @torch.inference_mode()
 def _encoded(detector: Detector) -> EncodedFrame:
     prepared = detector.prepare(next(frames(detector.config)))
-    encoded = detector.network.encode(prepared.network_inputs())
-    return EncodedFrame(0, np.eye(4), encoded.bev, encoded.levels, prepared.image_from_bev, prepared.camera_valid)
+    inputs = prepared.network_inputs()
+    encoded = detector.network.encode(inputs)
+    return EncodedFrame(0, np.eye(4), encoded.bev, encoded.levels, prepared.image_from_bev, inputs.camera_valid)
 
 
 @torch.inference_mode()

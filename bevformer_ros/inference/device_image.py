@@ -12,7 +12,7 @@ class DeviceImage:
     """Stands in for the array of a CameraImage. For whoever asks for its values (`np.asarray`) it comes to the host,
     once.
 
-    pixels: torch's tensor, (H, W, 3) uint8, BGR.
+    pixels: torch's tensor, (H, W, 3) uint8, BGR, made in TemporalDetector.preparing().
     """
 
     dtype = np.dtype(np.uint8)

@@ -10,17 +10,17 @@ from bevformer_ros.stage_clock import StageClock
 
 
 class GpuClock(StageClock):
-    """By events on the GPU's current stream, so that nothing waits before latencies_ms."""
+    """By events on the GPU's stream that is current at each mark, so that nothing waits before latencies_ms."""
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.current_stream(device)
+        self._device = device
         self._events: list[torch.cuda.Event] = []
         super().__init__()
 
     def mark(self, stage: str) -> None:
         self._stages.append(stage)
         self._events.append(torch.cuda.Event(enable_timing=True))
-        self._events[-1].record(self._stream)
+        self._events[-1].record(torch.cuda.current_stream(self._device))
 
     def latencies_ms(self) -> dict[str, float]:
         self._events[-1].synchronize()

@@ -11,6 +11,7 @@ For a recording, `detector.replay(frames)` yields the same, and serves models wi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from bevformer_ros.inference.packing import Download, Packed
 from bevformer_ros.inference.precision import resolve_device, resolve_precision
 from bevformer_ros.inference.preprocessing import PreparedFrame, Preprocessor
 from bevformer_ros.inference.results import HostBoxes, HostProposals
+from bevformer_ros.inference.streams import PreparationStream
 from bevformer_ros.inference.temporal_detector import Found, TemporalDetector
 from bevformer_ros.model.checkpoint import load_weights, read_checkpoint
 from bevformer_ros.model.config import ModelConfig
@@ -63,6 +65,7 @@ class Detector(TemporalDetector[PreparedFrame, EncodedFrame]):
         self.network = prepare_for_inference(network, self._device, getattr(torch, precision))
         config = network.config
         self._preprocess = Preprocessor(config.image, self._device)
+        self._preparation = PreparationStream(self._device)
         self._buffer = BevBuffer(config.temporal, history or HistoryConfig(), config.bev, self.network.encode_bev)
         graphs = CudaGraphs(self._device) if self._device.type == "cuda" and cuda_graphs else None
         self._run = GraphRunner(graphs)
@@ -72,6 +75,9 @@ class Detector(TemporalDetector[PreparedFrame, EncodedFrame]):
     @property
     def _frames_to_warm_up(self) -> int:
         return super()._frames_to_warm_up if self._run.records else 1
+
+    def preparing(self) -> AbstractContextManager[object]:
+        return self._preparation.preparing()
 
     def use_less_memory(self) -> bool:
         return self._run.stop_recording()
@@ -93,8 +99,9 @@ class Detector(TemporalDetector[PreparedFrame, EncodedFrame]):
 
     @torch.inference_mode()
     def _encode(self, prepared: PreparedFrame, mark: Mark) -> EncodedFrame:
-        inputs = prepared.network_inputs()
-        encoded: Encoded = self._run("encode", self.network.encode, mark, inputs, prepared.seen)
+        with self._preparation.reading(prepared):
+            inputs = prepared.network_inputs()
+            encoded: Encoded = self._run("encode", self.network.encode, mark, inputs, prepared.seen)
         bev, proposals = encoded.bev, encoded.proposals
         if self._future_ns:  # outputs of a graph last until the next frame only
             bev, proposals = tree_map_only(Tensor, Tensor.clone, (bev, proposals))
@@ -105,7 +112,7 @@ class Detector(TemporalDetector[PreparedFrame, EncodedFrame]):
             bev,
             encoded.levels,
             prepared.image_from_bev,
-            prepared.camera_valid,
+            inputs.camera_valid,
             proposals,
         )
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from bevformer_ros.inference.device_image import DeviceImage
 from bevformer_ros.inference.image_plan import CameraPlan, CameraPlans, ImagePlan, image_from_bev, matrices_of
+from bevformer_ros.inference.streams import event_now
 from bevformer_ros.inference.upload import upload
 from bevformer_ros.model.config import ImageConfig
 from bevformer_ros.model.network import NetworkInputs
@@ -45,18 +46,19 @@ def resize(images: Tensor, plan: ImagePlan) -> Tensor:
 class PreparedFrame:
     """A surround frame with its images as the network takes them. B is 1, N cameras in the order of the rig.
 
-    images: (1, N, 3, H, W) normalised. camera_valid: (1, N) bool. Geometry stays on the host in float64, because
-    history composes it with later poses: intrinsics (N, 3, 3) in pixels of the input, camera_from_bev (N, 4, 4);
-    identity where a camera is missing. seen: (1, N, H, W) bool, False under a camera's masks; None where no camera has
-    any.
+    images: (1, N, 3, H, W) normalised. camera_valid: (1, N). Geometry stays on the host in float64, because history
+    composes it with later poses: intrinsics (N, 3, 3) in pixels of the input, camera_from_bev (N, 4, 4); identity where
+    a camera is missing. seen: (1, N, H, W) bool, False under a camera's masks; None where no camera has any. ready:
+    passes when a GPU has made images and seen; None on the CPU.
     """
 
     frame: SurroundFrame
     images: Tensor
-    camera_valid: Tensor
+    camera_valid: NDArray[np.bool_]
     intrinsics: NDArray[np.float64]
     camera_from_bev: NDArray[np.float64]
     seen: Tensor | None = None
+    ready: torch.cuda.Event | None = None
 
     @property
     def image_from_bev(self) -> NDArray[np.float64]:
@@ -64,17 +66,20 @@ class PreparedFrame:
         return image_from_bev(self.intrinsics, self.camera_from_bev)
 
     def network_inputs(self) -> NetworkInputs:
-        """All of it on the device, in float32."""
+        """All of it on the device, numbers in float32, for the current stream, which waits until it is ready."""
+        device = self.images.device
+        if self.ready is not None:
+            torch.cuda.current_stream(device).wait_event(self.ready)
         matrices = (self.intrinsics, self.camera_from_bev, self.image_from_bev)
-        on_device = (upload(matrix[None], self.images.device, torch.float32) for matrix in matrices)
-        return NetworkInputs(self.images, self.camera_valid, *on_device)
+        on_device = (upload(matrix[None], device, torch.float32) for matrix in matrices)
+        return NetworkInputs(self.images, upload(self.camera_valid, device), *on_device)
 
 
 class Preprocessor:
     """Turns surround frames into what the network takes; keeps what depends on the calibration alone.
 
-    To a GPU go bytes from pinned memory; undistortion, resize and normalisation of all cameras happen there, and the
-    host waits for none of it.
+    To a GPU go bytes from pinned memory; undistortion, resize and normalisation of all cameras happen there, on the
+    current stream, and the host waits for none of it.
     """
 
     def __init__(self, config: ImageConfig, device: torch.device) -> None:
@@ -95,9 +100,9 @@ class Preprocessor:
                 by_plan.setdefault(plan.plan, []).append((index, pixels))
         if self._device.type == "cuda":
             mark("upload")
-        valid = upload(np.array([[camera is not None for camera in frame.cameras]]), self._device)
+        valid = np.array([[camera is not None for camera in frame.cameras]])
         images = self._network_images(len(plans), by_plan)[None]
-        return PreparedFrame(frame, images, valid, *matrices_of(frame, plans), self._seen)
+        return PreparedFrame(frame, images, valid, *matrices_of(frame, plans), self._seen, event_now(self._device))
 
     def _slot(self, index: int, plan: CameraPlan) -> _CameraSlot:
         slot = self._slots.get(index)

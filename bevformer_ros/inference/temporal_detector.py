@@ -6,6 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -104,7 +105,8 @@ class TemporalDetector(ABC, Generic[Prepared, Encoded]):
         return HistoryStatus(self._depth, slots, self._history.bytes, self._history.resets)
 
     def prepare(self, frame: SurroundFrame, mark: Mark = unmarked) -> Prepared:
-        """Preprocess a frame ahead: another thread may do it while this detector works on the frame before.
+        """Preprocess a frame ahead: another thread may do it while this detector works on the frame before, on a GPU
+        beside that work.
 
         Raises ValueError as __call__ does.
         """
@@ -114,7 +116,14 @@ class TemporalDetector(ABC, Generic[Prepared, Encoded]):
                 f"the frame has {len(frame.cameras)} cameras, the detector {self.config.name} {expected}: "
                 f"{', '.join(self.config.cameras)}; give None for one that is missing"
             )
-        return self._preprocessed(frame, mark)
+        with self.preparing():
+            prepared = self._preprocessed(frame, mark)
+            mark("preprocess")
+        return prepared
+
+    def preparing(self) -> AbstractContextManager[object]:
+        """In it, what a thread gives to a GPU is for the preparation of a frame; decoding too, where a GPU does it."""
+        return nullcontext()
 
     def warm_up(self, masked: bool = False) -> None:
         """Detect on black images, so that no real frame pays for what libraries do but once, or for recording CUDA
@@ -180,7 +189,6 @@ class TemporalDetector(ABC, Generic[Prepared, Encoded]):
         self._history.admit(_frame_of(given))
         if isinstance(given, SurroundFrame):
             given = self.prepare(given, clock.mark)
-            clock.mark("preprocess")
         encoded = self._encode(given, clock.mark)
         self._store(encoded)
         clock.mark("store")

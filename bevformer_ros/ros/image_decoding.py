@@ -212,7 +212,7 @@ def is_jpeg(message: Image | CompressedImage) -> bool:
 class GpuJpegDecoder:
     """Decodes a set of JPEGs at once on a CUDA device by torchvision, whose results differ by a few grey levels.
 
-    The images stay there. torchvision is not needed for anything else.
+    The images stay there, on the current stream. torchvision is not needed for anything else.
     """
 
     def __init__(self, device: str) -> None:

@@ -66,7 +66,7 @@ def prepared(frame, inputs, index, device):
     projections = inputs["lidar2img_own_lidar_frame" if "lidar2img_own_lidar_frame" in inputs else "lidar2img"]
     intrinsics, camera_from_bev = zip(*map(split_projection, projections), strict=True)
     images = inputs["img"][:, index].to(device)
-    valid = torch.ones(images.shape[:2], dtype=torch.bool, device=device)
+    valid = np.ones(images.shape[:2], np.bool_)
     return PreparedFrame(frame, images, valid, np.stack(intrinsics), np.stack(camera_from_bev))
 
 

@@ -182,10 +182,11 @@ class DetectionSession:
         compute_with(1)
         images.clock.mark("queue")
         try:
-            assembled = self._assembler.assemble(images)
+            with self.detector.preparing():
+                assembled = self._assembler.assemble(images)
+                self._note_assembled(assembled.images, assembled.faults)
+                prepared = self.detector.prepare(assembled.frame)
             self.health.note_decoded_on_cpu(self._assembler.decoded_on_cpu)
-            self._note_assembled(assembled.images, assembled.faults)
-            prepared = self.detector.prepare(assembled.frame)
             self._check_rig(assembled)
             images.clock.mark("preprocess")
             return assembled, prepared

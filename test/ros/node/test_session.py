@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -54,6 +55,9 @@ class Detector:
         self.graphs = False
         self.poison = 0.0
         self.threads = {"prepare": [], "detect": []}
+
+    def preparing(self):
+        return nullcontext()
 
     def use_less_memory(self):
         had, self.graphs = self.graphs, False
