@@ -56,10 +56,11 @@ def rows(offsets: int, weights: int, sets: int, has_constant: bool) -> dict[str,
     }
 
 
-FORWARD, BACKWARD = triton_sampling._FORWARD_BLOCK, triton_sampling._BACKWARD_BLOCK
+FORWARD, GRID_FORWARD = (triton_sampling._forward_block(levels) for levels in (LEVELS, GRID))
+BACKWARD = triton_sampling._BACKWARD_BLOCK
 KERNELS: dict[str, tuple[Any, dict]] = {
     "cameras": (triton_sampling._sum_samples, sampling(LEVELS, 8, 4, FORWARD, **rows(768, 768, 1, False))),
-    "grid": (triton_sampling._sum_samples, sampling(GRID, 8, 1, FORWARD, **rows(192, 192, 2, True))),
+    "grid": (triton_sampling._sum_samples, sampling(GRID, 8, 1, GRID_FORWARD, **rows(192, 192, 2, True))),
     "training": (triton_sampling._sum_samples, sampling(LEVELS, 8, 4, FORWARD, **rows(512, 256, 0, False))),
     "gradient": (triton_sampling._differentiate, sampling(LEVELS, 8, 4, BACKWARD)),
     "norm": (

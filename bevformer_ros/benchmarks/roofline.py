@@ -37,8 +37,9 @@ _MATRIX_SHARE = 0.55
 # From the start of one kernel of a CUDA graph to that of the next, however little it does.
 _SHORTEST_KERNEL_S = 2e-6
 # Instructions for a channel of a sample, of which a multiplication with addition is one and counts twice in data
-# sheets; read off the kernel as compiled for sm_90 (test/compiled_kernels.py).
-_SAMPLE_INSTRUCTIONS = 30
+# sheets; of the whole kernel, for one image, as compiled for sm_90 (test/compiled_kernels.py).
+_SAMPLE_INSTRUCTIONS = 20  # where there are several levels, of which 14 are in the loop
+_SAMPLE_INSTRUCTIONS_OF_ONE_LEVEL = 31
 
 _MATRICES = ("mm", "addmm", "bmm", "baddbmm", "_addmm_activation", "_scaled_dot_product_efficient_attention")
 _COPIES = ("_to_copy", "copy_", "clone", "cat", "index_select", "gather", "index", "embedding", "constant_pad_nd")
@@ -60,14 +61,14 @@ def _flops_of_addmm_activation(_bias: Any, x: list[int], weight: list[int], **_n
 @dataclass(frozen=True)
 class Operator:
     """kind: one of KINDS; elementwise is all that has no other, such as norms and sorting. flops: of the matrix units.
-    samples: channels of bilinear samples."""
+    instructions: of bilinear samples."""
 
     stage: str
     name: str
     kind: str
     flops: int
     bytes: int
-    samples: int = 0
+    instructions: int = 0
 
     def seconds(self, sheet: DataSheet, precision: str) -> float:
         """As can be expected of it."""
@@ -79,7 +80,7 @@ class Operator:
         return max(self.flops / sheet.matrices(precision), self._other_seconds(sheet))
 
     def _other_seconds(self, sheet: DataSheet) -> float:
-        return max(self.samples * _SAMPLE_INSTRUCTIONS * 2 / sheet.float32, self.bytes / sheet.memory)
+        return max(2 * self.instructions / sheet.float32, self.bytes / sheet.memory)
 
 
 @dataclass(frozen=True)
@@ -237,14 +238,16 @@ class _Counter(TorchDispatchMode):
             if bias is not None:  # torch adds it by itself where cuDNN convolves
                 yield Operator("", "bias", "bias", 0, 2 * written + _bytes(bias))
             return
-        yield Operator("", name, _kind(name), flops, read + written, self._samples(name, args))
+        yield Operator("", name, _kind(name), flops, read + written, self._instructions(name, args))
 
-    def _samples(self, name: str, args: Any) -> int:
+    def _instructions(self, name: str, args: Any) -> int:
         if name != "sample":
             return 0
         value, logits = args[0], args[1][:, :, 0]
-        images = value.shape[1]
-        return round(logits.numel() * value.shape[-1] * (images * self._seen if images > 1 else 1))
+        images, levels = value.shape[1], logits.shape[3]
+        seen = images * self._seen if images > 1 else 1
+        each = _SAMPLE_INSTRUCTIONS if levels > 1 else _SAMPLE_INSTRUCTIONS_OF_ONE_LEVEL
+        return round(logits.numel() * value.shape[-1] * seen * each)
 
 
 def _kind(name: str) -> str:

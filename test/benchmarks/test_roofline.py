@@ -76,9 +76,9 @@ def test_by_hand(function, expected: list[tuple[str, str, int, int]]) -> None:
     assert all(entry.stage == "stage" for entry in operators)
 
 
-@pytest.mark.parametrize(("images", "seen"), [(1, 1.0), (4, 0.25)])
-def test_samples_are_those_that_are_seen(images: int, seen: float) -> None:
-    heads, levels, points, channels, queries = 2, 1, 8, 16, 100
+@pytest.mark.parametrize(("images", "levels", "seen"), [(1, 1, 1.0), (4, 2, 0.25)])
+def test_samples_are_those_that_are_seen(images: int, levels: int, seen: float) -> None:
+    heads, points, channels, queries = 2, 8, 16, 100
     (entry,) = counted(
         lambda: torch.ops.bevformer_ros.sample(
             empty(1, images, 12, heads, channels),
@@ -86,13 +86,14 @@ def test_samples_are_those_that_are_seen(images: int, seen: float) -> None:
             None,
             empty(1, images, queries, 1, 2),
             empty(1, images, queries),
-            (3,),
-            (4,),
+            levels * (3,),
+            levels * (4,),
             1,
         )
     )
     assert entry.kind == "sampling"
-    assert entry.samples == images * seen * queries * heads * levels * points * channels
+    samples = images * seen * queries * heads * levels * points * channels
+    assert entry.instructions == samples * (20 if levels > 1 else 31)
 
 
 def test_the_slowest_part_decides() -> None:

@@ -20,8 +20,9 @@ from torch.autograd.function import once_differentiable
 
 from bevformer_ros.model.attention.torch_sampling import LevelShapes, View
 
-# Points times channels that a program has in hand at once, with four warps. Compiled for sm_90 at full size, threads
-# then need 77 registers forward and 142 backward (248 with twice the block); no speed has been measured yet.
+# Points times channels that a program has in hand at once, with four warps; twice as many where there is one level,
+# so that what is done once for all levels weighs less. Compiled for sm_90 at full size, threads then need 63 and 96
+# registers forward and 142 backward (248 with twice the block); no speed has been measured yet.
 _FORWARD_BLOCK = 2048
 _BACKWARD_BLOCK = 1024
 
@@ -59,7 +60,7 @@ def attend(
     options = {"OFFSETS_ROW": row, "WEIGHTS_ROW": row, "SETS": sets, "HAS_CONSTANT": constant is not None}
     options["BLOCK_SAMPLES"] = triton.next_power_of_2(samples[0, 0, 0, 0].numel())
     extra = output if constant is None else constant.contiguous()
-    _launch(_sum_samples, _FORWARD_BLOCK, tensors, level_shapes, [output, extra], options)
+    _launch(_sum_samples, _forward_block(level_shapes), tensors, level_shapes, [output, extra], options)
     return output
 
 
@@ -80,7 +81,7 @@ class _FusedDeformableAttention(torch.autograd.Function):
         output = value.new_empty(*weights.shape[:2], value.shape[3] * value.shape[4])
         row = weights[0, :1].numel()
         options = {"OFFSETS_ROW": 2 * row, "WEIGHTS_ROW": row, "SETS": 0, "HAS_CONSTANT": False, "BLOCK_SAMPLES": 1}
-        _launch(_sum_samples, _FORWARD_BLOCK, tensors, level_shapes, [output, output], options)
+        _launch(_sum_samples, _forward_block(level_shapes), tensors, level_shapes, [output, output], options)
         return output
 
     @staticmethod
@@ -118,6 +119,10 @@ def _gradient_of_reference_points(offsets_gradient: Tensor, level_shapes: LevelS
     return total.transpose(2, 3).unsqueeze(1)
 
 
+def _forward_block(level_shapes: LevelShapes) -> int:
+    return _FORWARD_BLOCK if len(level_shapes) > 1 else 2 * _FORWARD_BLOCK
+
+
 def _launch(
     kernel: Any,
     block: int,
@@ -129,7 +134,7 @@ def _launch(
     """tensors: value, offsets, weights, reference points and share. options: the kernel's own constants."""
     batch, images, cells, heads, channels = tensors[0].shape
     queries, points, anchors = tensors[2].shape[1], tensors[2].shape[-1], tensors[3].shape[3]
-    block_points, block_channels = triton.next_power_of_2(points), triton.next_power_of_2(channels)
+    block_points, block_channels = triton.next_power_of_2(points), max(2, triton.next_power_of_2(channels))
     block_queries = max(1, block // (block_points * block_channels))
     if queries == 0:
         return
@@ -167,6 +172,31 @@ def _cell(offset, references, seen, SIZE: tl.constexpr):
     position = tl.clamp(position, -2.0, SIZE * 1.0, propagate_nan=tl.PropagateNan.ALL)
     floor = tl.floor(position)
     return tl.where(position == position, floor, -2.0).to(tl.int32), position - floor
+
+
+@triton.jit
+def _neighbours(offset, references, seen, SIZE: tl.constexpr):
+    """Of positions (queries, points) the cells before and after, as (queries, points, 1), and what each of them weighs:
+    nothing if it is outside, so that any cell inside may stand for it and loads need no mask."""
+    reference = tl.load(references, mask=seen, other=0.0).to(tl.float32)
+    # With the channels' dimension already here the compiler finds one layout for places, weights and channels.
+    position = (reference * SIZE + offset)[:, :, None] - 0.5
+    first = tl.floor(position)
+    share = position - first
+    # Asked so that what is no number stays none.
+    by_first = tl.where((first < 0) | (first >= SIZE), 0.0, 1 - share)
+    by_second = tl.where((first < -1) | (first >= SIZE - 1), 0.0, share)
+    cell = tl.clamp(first, -1.0, SIZE * 1.0).to(tl.int32)
+    return tl.minimum(tl.maximum(cell, 0), SIZE - 1), tl.minimum(cell + 1, SIZE - 1), by_first, by_second
+
+
+@triton.jit
+def _channels(numbers, channel, CHANNELS: tl.constexpr, ALL: tl.constexpr):
+    """In float32. ALL: whether no channel is past the last."""
+    loaded = tl.load(numbers) if ALL else tl.load(numbers, mask=channel < CHANNELS, other=0.0)
+    if loaded.dtype == tl.bfloat16:  # in one instruction, where .to(tl.float32) takes up to two
+        loaded = (loaded.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    return loaded.to(tl.float32)
 
 
 @triton.jit
@@ -215,10 +245,11 @@ def _sum_samples(
     become such by a softmax over each of as many sets of points."""
     LEVELS: tl.constexpr = len(STARTS)
     SAMPLES: tl.constexpr = HEADS * LEVELS * POINTS
+    HALF: tl.constexpr = BLOCK_CHANNELS // 2
     head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
     query = tl.program_id(0) * BLOCK_QUERIES + tl.arange(0, BLOCK_QUERIES)
     point = tl.arange(0, BLOCK_POINTS)
-    channel = tl.arange(0, BLOCK_CHANNELS)
+    channel = tl.arange(0, HALF)
     offset_row = offsets + (batch * queries + query)[:, None] * OFFSETS_ROW + head * LEVELS * POINTS
     weight_row = weights + (batch * queries + query)[:, None] * WEIGHTS_ROW + head * LEVELS * POINTS
     constant_row = constants + query[:, None] * (3 * SAMPLES) + head * LEVELS * POINTS
@@ -233,7 +264,9 @@ def _sum_samples(
             summed = tl.sum(tl.where(of_set, tl.exp(logits - highest[:, None]), 0.0), axis=1)
             of_group = (highest + tl.log(SETS * summed))[:, None]
             shift = of_group if SETS == 1 else tl.where(point // (POINTS // SETS) == group, of_group, shift)
-    total = tl.zeros([BLOCK_QUERIES, BLOCK_POINTS, BLOCK_CHANNELS], tl.float32)
+    # By halves: a thread that has more channels in hand computes places and weights for fewer samples.
+    total = tl.zeros([BLOCK_QUERIES, BLOCK_POINTS, HALF], tl.float32)
+    second_total = total
     for image in range(images):
         view = batch * images + image
         share = tl.load(shares + view * queries + query, mask=query < queries, other=0.0)
@@ -247,25 +280,24 @@ def _sum_samples(
                 y = _number(offset_row + SAMPLES + start, constant_row + SAMPLES + start, seen, HAS_CONSTANT)
                 weight = _number(weight_row + start, constant_row + 2 * SAMPLES + start, seen, HAS_CONSTANT)
                 if SETS > 0:
-                    weight = tl.exp(weight - shift)
-                column, right = _cell(x, reference, seen, WIDTHS[index])
-                row, lower = _cell(y, reference + 1, seen, HEIGHTS[index])
-                weight = weight * share[:, None]
+                    weight = tl.where(seen, tl.exp(weight - shift), 0.0)
+                weight = (weight * share[:, None])[:, :, None]
+                left, right, by_left, by_right = _neighbours(x, reference, seen, WIDTHS[index])
+                upper, lower, by_upper, by_lower = _neighbours(y, reference + 1, seen, HEIGHTS[index])
                 for corner in tl.static_range(4):
-                    by_right = right if corner % 2 else 1 - right
-                    by_lower = lower if corner // 2 else 1 - lower
-                    cell, inside = _corner(column + corner % 2, row + corner // 2, seen, HEIGHTS[index], WIDTHS[index])
-                    numbers = tl.load(
-                        level + (cell * (HEADS * CHANNELS))[:, :, None] + channel,
-                        mask=inside[:, :, None] & (channel < CHANNELS),
-                        other=0.0,
+                    column, by_column = (right, by_right) if corner % 2 else (left, by_left)
+                    row, by_row = (lower, by_lower) if corner // 2 else (upper, by_upper)
+                    numbers = level + (row * WIDTHS[index] + column) * (HEADS * CHANNELS) + channel
+                    by_corner = weight * by_row * by_column
+                    total += by_corner * _channels(numbers, channel, CHANNELS, CHANNELS == BLOCK_CHANNELS)
+                    second_total += by_corner * _channels(
+                        numbers + HALF, channel + HALF, CHANNELS, CHANNELS == BLOCK_CHANNELS
                     )
-                    total += (weight * by_right * by_lower)[:, :, None] * numbers.to(tl.float32)
-    tl.store(
-        output + ((batch * queries + query)[:, None] * HEADS + head) * CHANNELS + channel,
-        tl.sum(total, axis=1).to(output.dtype.element_ty),
-        mask=(query < queries)[:, None] & (channel < CHANNELS),
-    )
+    place = output + ((batch * queries + query)[:, None] * HEADS + head) * CHANNELS + channel
+    mask = (query < queries)[:, None]
+    number = output.dtype.element_ty
+    tl.store(place, tl.sum(total, axis=1).to(number), mask=mask & (channel < CHANNELS))
+    tl.store(place + HALF, tl.sum(second_total, axis=1).to(number), mask=mask & (channel + HALF < CHANNELS))
 
 
 @triton.jit

@@ -41,12 +41,15 @@ def test_gradients_equal_those_of_plain_torch(inputs: Problem) -> None:
         torch.testing.assert_close(gradient, expected_gradient, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("level_shapes", "images", "sets"), [(PYRAMID, 2, 1), (((5, 3),), 1, 2), (((5, 3),), 1, 1)])
+@pytest.mark.parametrize(
+    ("level_shapes", "images", "sets", "points"),
+    [(PYRAMID, 2, 1, 8), (PYRAMID, 2, 1, 6), (((5, 3),), 1, 2, 8), (((5, 3),), 1, 2, 6), (((5, 3),), 1, 1, 8)],
+)
 @pytest.mark.parametrize("has_constant", [False, True])
 def test_softmax_and_constants_inside_of_the_kernel(
-    level_shapes: LevelShapes, images: int, sets: int, has_constant: bool
+    level_shapes: LevelShapes, images: int, sets: int, points: int, has_constant: bool
 ) -> None:
-    value, _, offsets, logits, view = on_device(problem(images, 6, level_shapes, batch=2))
+    value, _, offsets, logits, view = on_device(problem(images, 6, level_shapes, points, points // 2, batch=2))
     samples = torch.cat([offsets, logits.unsqueeze(2)], dim=2)
     constant = torch.randn_like(samples[0]) if has_constant else None
     placed = samples if constant is None else samples + constant
