@@ -227,12 +227,15 @@ class GpuJpegDecoder:
         if not torch.cuda.is_available():
             raise ValueError("jpeg_decoder is cuda, but there is no CUDA device; set jpeg_decoder to cpu")
         self._as_tensor = partial(torch.frombuffer, dtype=torch.uint8)
+        self._current_stream = partial(torch.cuda.current_stream, device)
         self._decode, self._device = decode_jpeg, device
 
     def __call__(self, messages: Sequence[CompressedImage]) -> list[DeviceImage]:
         """Raises ValueError for data that are no whole JPEG."""
         files = [self._as_tensor(message.data) for message in messages]
         try:
+            # It writes on a stream of its own, at once, into memory that the current one may still work with.
+            self._current_stream().synchronize()
             decoded = self._decode(files, mode="RGB", device=self._device)
         except RuntimeError as error:
             raise ValueError(f"a compressed image cannot be decoded on the GPU: {error}") from error

@@ -213,13 +213,20 @@ def test_what_counts_as_a_jpeg(colours):
 
 
 def test_decoding_on_a_gpu_with_a_decoder_that_stands_in(colours, monkeypatch):
+    waited = []
+
+    def current_stream(device):
+        return SimpleNamespace(synchronize=lambda: waited.append(device))
+
     def decode_jpeg(files, mode, device):
         assert (mode, device) == ("RGB", "cuda:1")
+        assert waited == ["cuda:1"]
         images = [cv2.imdecode(file.numpy(), cv2.IMREAD_COLOR)[..., ::-1].copy() for file in files]
         return [torch.from_numpy(image).permute(2, 0, 1) for image in images]
 
     monkeypatch.setitem(sys.modules, "torchvision.io", SimpleNamespace(decode_jpeg=decode_jpeg))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_stream", current_stream)
     messages = [jpeg_of(colours), jpeg_of(colours[::-1])]
     for image, message in zip(GpuJpegDecoder("cuda:1")(messages), messages, strict=True):
         assert isinstance(image, DeviceImage) and image.shape == colours.shape
