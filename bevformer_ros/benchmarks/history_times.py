@@ -67,7 +67,7 @@ def _encoded(detector: Detector) -> EncodedFrame:
     prepared = detector.prepare(next(frames(detector.config)))
     inputs = prepared.network_inputs()
     encoded = detector.network.encode(inputs)
-    return EncodedFrame(0, np.eye(4), encoded.bev, encoded.levels, prepared.image_from_bev, inputs.camera_valid)
+    return EncodedFrame(0, np.eye(4), encoded.bev, encoded.features, prepared.image_from_bev, inputs.camera_valid)
 
 
 @torch.inference_mode()

@@ -169,7 +169,7 @@ def count_operators(config: ModelConfig, precision: str) -> list[Operator]:
             round(number * config.temporal.interval_s * SECOND_NS),
             np.eye(4),
             encoded.bev,
-            encoded.levels,
+            encoded.features,
             np.tile(np.eye(4), (cameras, 1, 1)),
             valid,
         )

@@ -212,7 +212,8 @@ def _outputs(detector: Detector) -> Iterator[tuple[str, Tensor]]:
     network = detector.network
     encoded = network.encode(detector.prepare(next(benchmark_frames.frames(detector.config))).network_inputs())
     output = network.detect(network.without_history(encoded.bev), None)
-    yield "image features", encoded.levels[0]
+    assert encoded.features is not None
+    yield "image features", encoded.features
     yield "BEV map", encoded.bev
     yield "class logits", output.class_logits
     yield "box codes", output.box_codes

@@ -2,7 +2,8 @@
 
 Which frames are stored and seen, frame_history decides; here are their tensors.
 
-Shapes: T frames of the model, K stored frames in use, N cameras, H x W cells of the BEV grid, C channels.
+Shapes: T frames of the model, K stored frames in use, N cameras, S cells of all feature levels of a camera, H x W cells
+of the BEV grid, C channels.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ from bevformer_ros.inference.upload import upload
 from bevformer_ros.model.config import BevGridConfig, TemporalConfig
 from bevformer_ros.model.proposals import Proposals
 
-# Image features (levels of (1, N, C, h, w)), image_from_bev (1, N, 4, 4), camera_valid (1, N) -> BEV (1, H*W, C).
-EncodeBev = Callable[[tuple[Tensor, ...], Tensor, Tensor], Tensor]
+# Image features (1, N, S, C), image_from_bev (1, N, 4, 4), camera_valid (1, N) -> BEV (1, H*W, C).
+EncodeBev = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class EncodedFrame:
     """What one frame leaves behind for later ones.
 
-    bev: (1, H*W, C) in this frame's own BEV frame. levels: of image features, those that the BEV encoder reads, each
-    (1, N, C, h, w). image_from_bev: (N, 4, 4) in float64, of this frame. camera_valid: (1, N) bool. proposals: for this
-    frame's own detection.
+    bev: (1, H*W, C) in this frame's own BEV frame. features: of the images as the BEV encoder reads them (1, N, S, C);
+    the mode warp needs none. image_from_bev: (N, 4, 4) in float64, of this frame. camera_valid: (1, N) bool. proposals:
+    for this frame's own detection.
     """
 
     stamp_ns: int
     world_from_bev: NDArray[np.float64]
     bev: Tensor
-    levels: tuple[Tensor, ...]
+    features: Tensor | None
     image_from_bev: NDArray[np.float64]
     camera_valid: Tensor
     proposals: Proposals | None = None
@@ -110,13 +111,13 @@ class BevBuffer(FrameHistory):
         """encode_bev: the model's BEV encoder; only the mode reencode calls it."""
         super().__init__(temporal, config)
         self._mode, self._grid, self._encode_bev = temporal.mode, grid, encode_bev
-        self._rings: tuple[Tensor, ...] = ()
+        self._ring: Tensor | None = None
         self._views: dict[int, _View] = {}
 
     @property
     def bytes(self) -> int:
         """Of the ring, on the device."""
-        return sum(ring.numel() * ring.element_size() for ring in self._rings)
+        return 0 if self._ring is None else self._ring.nbytes
 
     def recall(self, now: EncodedFrame) -> Recall:
         """The stored frames for the model's slots around `now`; an empty slot repeats its neighbour."""
@@ -142,32 +143,30 @@ class BevBuffer(FrameHistory):
         A function of tensors alone: what differs from frame to frame lies in its arguments and in the ring's cells.
         """
         maps = bev
-        if len(past.cells):
-            stored = self._warp(past) if self._mode == "warp" else self._reencode(past)
+        if self._ring is not None and len(past.cells):
+            stored = self._warp(self._ring, past) if self._mode == "warp" else self._reencode(self._ring, past)
             maps = torch.cat([stored, bev])
-        return maps.index_select(0, past.order).unsqueeze(0)
+        # Cell by cell, as temporal fusion reads them.
+        return maps.transpose(0, 1).index_select(1, past.order).transpose(0, 1).unsqueeze(0)
 
     def store(self, frame: EncodedFrame) -> None:
         """Remember a frame, unless it follows the last stored one too closely; the oldest makes room."""
         cell = self.remember(frame.stamp_ns, frame.world_from_bev)
         if cell is None:
             return
-        contents = (frame.bev,) if self._mode == "warp" else frame.levels
-        if not self._rings:
-            self._rings = tuple(item.new_zeros((self.capacity, *item.shape[1:])) for item in contents)
-        for ring, item in zip(self._rings, contents, strict=True):
-            ring[cell].copy_(item[0])
+        contents = frame.bev if self._mode == "warp" else frame.features
+        assert contents is not None
+        if self._ring is None:
+            self._ring = contents.new_zeros((self.capacity, *contents.shape[1:]))
+        self._ring[cell].copy_(contents[0])
         self._views[cell] = _View(frame.image_from_bev, frame.camera_valid)
 
-    def _warp(self, past: PastFrames) -> Tensor:
-        return warp_bev(self._rings[0].index_select(0, past.cells), past.motions, self._grid)
+    def _warp(self, ring: Tensor, past: PastFrames) -> Tensor:
+        return warp_bev(ring.index_select(0, past.cells), past.motions, self._grid)
 
-    def _reencode(self, past: PastFrames) -> Tensor:
+    def _reencode(self, ring: Tensor, past: PastFrames) -> Tensor:
         """One after the other, which bounds the memory."""
-        bevs = []
-        for cell, projection, valid in zip(
-            past.cells.split(1), past.motions.split(1), past.camera_valid.split(1), strict=True
-        ):
-            levels = tuple(ring.index_select(0, cell) for ring in self._rings)
-            bevs.append(self._encode_bev(levels, projection, valid))
-        return torch.cat(bevs)
+        frames = zip(past.cells.split(1), past.motions.split(1), past.camera_valid.split(1), strict=True)
+        return torch.cat(
+            [self._encode_bev(ring.index_select(0, cell), projection, valid) for cell, projection, valid in frames]
+        )

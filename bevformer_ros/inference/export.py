@@ -45,12 +45,12 @@ class _Encode(nn.Module):
         super().__init__()
         self.network = network
         temporal = network.config.temporal
-        self.gives_levels = temporal.mode == "reencode" and len(temporal.frames) > 1
+        self.gives_features = temporal.mode == "reencode" and len(temporal.frames) > 1
 
     def forward(self, seen: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         encoded = self.network.encode(NetworkInputs(*inputs), seen)
-        levels = encoded.levels if self.gives_levels else ()
-        return (encoded.bev, *(encoded.proposals or ()), *levels)
+        features = (encoded.features,) if self.gives_features else ()
+        return (encoded.bev, *(encoded.proposals or ()), *features)
 
 
 class _Detect(nn.Module):
@@ -78,14 +78,14 @@ class _Warp(nn.Module):
 
 
 class _Reencode(nn.Module):
-    """align of the mode reencode. levels: of a past frame. image_from_bev: (1, N, 4, 4) from the current BEV frame."""
+    """align of the mode reencode. features: of a past frame. image_from_bev: (1, N, 4, 4) from now's BEV frame."""
 
     def __init__(self, network: BEVFormerV2) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, image_from_bev: Tensor, camera_valid: Tensor, *levels: Tensor) -> tuple[Tensor]:
-        return (self.network.encode_bev(levels, image_from_bev, camera_valid),)
+    def forward(self, image_from_bev: Tensor, camera_valid: Tensor, features: Tensor) -> tuple[Tensor]:
+        return (self.network.encode_bev(features, image_from_bev, camera_valid),)
 
 
 @torch.no_grad()
@@ -108,17 +108,17 @@ def parts(network: BEVFormerV2) -> list[Part]:
     encode, detect = _Encode(network), _Detect(network)
     outputs = encode(seen, *inputs)
     found = () if network.proposal_maker is None else Proposals._fields
-    levels = tuple(f"level{index}" for index in range(len(outputs) - 1 - len(found)))
+    features = ("features",) if encode.gives_features else ()
     bevs = network.without_history(outputs[0]).contiguous()
     proposals = tuple(f"proposal_{name}" for name in found)
     written = [
-        Part("encode", encode, (seen, *inputs), ("seen", *NetworkInputs._fields), ("bev", *proposals, *levels)),
+        Part("encode", encode, (seen, *inputs), ("seen", *NetworkInputs._fields), ("bev", *proposals, *features)),
         Part("detect", detect, (bevs, *outputs[1 : 1 + len(found)]), ("bevs", *proposals), HostBoxes._fields),
     ]
-    if levels:
+    if features:
         given = (inputs.image_from_bev, inputs.camera_valid, *outputs[1 + len(found) :])
         written.append(
-            Part("align", _Reencode(network), given, ("image_from_bev", "camera_valid", *levels), ("aligned",))
+            Part("align", _Reencode(network), given, ("image_from_bev", "camera_valid", *features), ("aligned",))
         )
     elif len(config.temporal.frames) > 1:
         written.append(

@@ -90,7 +90,7 @@ class StoredArrays(FrameHistory):
         }
 
     def _kept(self, stored: EncodedArrays) -> Arrays:
-        prefix = "bev" if self._model.temporal.mode == "warp" else "level"
+        prefix = "bev" if self._model.temporal.mode == "warp" else "features"
         return {name: array for name, array in stored.outputs.items() if name.startswith(prefix)}
 
 

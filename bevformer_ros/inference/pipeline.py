@@ -110,7 +110,7 @@ class Detector(TemporalDetector[PreparedFrame, EncodedFrame]):
             frame.stamp_ns,
             frame.world_from_bev,
             bev,
-            encoded.levels,
+            encoded.features,
             prepared.image_from_bev,
             inputs.camera_valid,
             proposals,

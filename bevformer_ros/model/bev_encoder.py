@@ -137,17 +137,15 @@ class BevEncoder(nn.Module):
 
     def forward(
         self,
-        features: tuple[Tensor, ...],
+        features: Tensor,
+        level_shapes: LevelShapes,
         image_from_bev: Tensor,
         image_size: tuple[int, int],
         camera_valid: Tensor | None = None,
     ) -> Tensor:
-        """Feature levels (B, N, C, h, w) and image_from_bev (B, N, 4, 4) -> BEV features (B, Q, C)."""
+        """Flattened features (B, N, S, C) and image_from_bev (B, N, 4, 4) -> BEV features (B, Q, C)."""
         batch = len(image_from_bev)
-        features = features[: self.config.image_levels]
-        level_shapes = tuple((level.shape[-2], level.shape[-1]) for level in features)
         view = camera_view(project_pillars(self.pillars, image_from_bev, image_size, camera_valid))
-        flat = self._flatten(features)
         folded = self.first_queries is not None
         query = self.first_queries if self.first_queries is not None else self.queries.weight
         query = query.expand(batch, -1, -1)
@@ -156,8 +154,16 @@ class BevEncoder(nn.Module):
             assert isinstance(layer, EncoderLayer)
             if index or not folded:
                 query = layer.attend_to_grid(query, position, own_view)
-            query = layer.attend_to_cameras(query, flat, level_shapes, view)
+            query = layer.attend_to_cameras(query, features, level_shapes, view)
         return query
+
+    def flatten(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Feature levels (B, N, C, h, w) -> (B, N, S, C), each cell told its camera and its level."""
+        levels = [
+            level.flatten(3).transpose(2, 3) + (self.camera_embedding.unsqueeze(1) + embedding)
+            for level, embedding in zip(features[: self.config.image_levels], self.level_embedding, strict=True)
+        ]
+        return torch.cat(levels, dim=2)
 
     def fold(self) -> None:
         """For inference: what depends on weights alone is computed once."""
@@ -175,14 +181,6 @@ class BevEncoder(nn.Module):
         column = self.column_position.weight.expand(rows, -1, -1)
         row = self.row_position.weight.unsqueeze(1).expand(-1, columns, -1)
         return torch.cat([column, row], dim=-1).flatten(0, 1)
-
-    def _flatten(self, features: tuple[Tensor, ...]) -> Tensor:
-        """(B, N, S, C), each cell told its camera and its level."""
-        levels = [
-            level.flatten(3).transpose(2, 3) + (self.camera_embedding.unsqueeze(1) + embedding)
-            for level, embedding in zip(features, self.level_embedding, strict=True)
-        ]
-        return torch.cat(levels, dim=2)
 
     def _own_view(self, batch: int) -> View:
         """Each cell looks at its own place in the BEV map of its batch element."""

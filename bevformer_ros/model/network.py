@@ -1,10 +1,12 @@
 """The whole network (paper, figure 2), and the one function that builds it from its configuration.
 
-Shapes: B batch, N cameras, H x W padded image, Q = rows x columns cells of the BEV grid, C channels, T frames.
+Shapes: B batch, N cameras, H x W padded image, S cells of all feature levels of a camera, Q = rows x columns cells of
+the BEV grid, C channels, T frames.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -22,6 +24,8 @@ from bevformer_ros.model.temporal_fusion import TemporalFusion
 from bevformer_ros.model.timm_backbone import TimmBackbone
 from bevformer_ros.stage_clock import Mark, unmarked
 from bevformer_ros.taxonomy import CLASSES
+
+_FINEST_STRIDE = 8  # of the image features, in pixels; each level after it has twice as much
 
 
 class NetworkInputs(NamedTuple):
@@ -50,9 +54,9 @@ class ImageFeatures(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """levels: those that the BEV encoder reads, each (B, N, C, h, w). bev: (B, Q, C)."""
+    """features: of the images, as the BEV encoder reads them, (B, N, S, C), or None. bev: (B, Q, C)."""
 
-    levels: tuple[Tensor, ...]
+    features: Tensor | None
     bev: Tensor
     proposals: Proposals | None
 
@@ -134,11 +138,11 @@ class BEVFormerV2(nn.Module):
 
     def lift(self, features: ImageFeatures, inputs: NetworkInputs, mark: Mark = unmarked) -> Encoded:
         """From image features to the BEV map."""
-        levels = features.levels[: self.config.encoder.image_levels]
-        bev = self.encode_bev(levels, inputs.image_from_bev, inputs.camera_valid)
+        flat = self.bev_encoder.flatten(features.levels)
+        bev = self.encode_bev(flat, inputs.image_from_bev, inputs.camera_valid)
         bev = self.with_proposals(bev, features.proposals)
         mark("encoder")
-        return Encoded(levels, bev, features.proposals)
+        return Encoded(flat, bev, features.proposals)
 
     def with_proposals(self, bev: Tensor, proposals: Proposals | None) -> Tensor:
         """The BEV map (B, Q, C) with the proposals written into it, where the configuration wants that."""
@@ -146,11 +150,13 @@ class BEVFormerV2(nn.Module):
             return bev
         return bev + self.proposal_map(proposals).to(bev.dtype)
 
-    def encode_bev(self, levels: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor | None) -> Tensor:
-        """Feature levels (B, N, C, h, w) -> BEV map (B, Q, C). The other two as in NetworkInputs; camera_valid None if
-        all cameras have an image."""
+    def encode_bev(self, features: Tensor, image_from_bev: Tensor, camera_valid: Tensor | None) -> Tensor:
+        """What BevEncoder.flatten gives (B, N, S, C) -> BEV map (B, Q, C). The other two as in NetworkInputs;
+        camera_valid None if all cameras have an image."""
         width, height = self.config.image.padded_size
-        return self.bev_encoder(levels, image_from_bev, (height, width), camera_valid)
+        strides = (_FINEST_STRIDE << level for level in range(self.config.encoder.image_levels))
+        level_shapes = tuple((math.ceil(height / stride), math.ceil(width / stride)) for stride in strides)
+        return self.bev_encoder(features, level_shapes, image_from_bev, (height, width), camera_valid)
 
     def detect(self, bevs: Tensor, proposals: Proposals | None, mark: Mark = unmarked) -> DecoderOutput:
         """From the BEV maps (B, T, Q, C) of all frames to objects: all that comes after the history."""

@@ -81,15 +81,15 @@ class NetworkWithLosses(nn.Module):
         return [BevBuffer(config.temporal, HistoryConfig(), config.bev, self._encode_past) for _ in range(count)]
 
     @torch.no_grad()
-    def _encode_past(self, levels: tuple[Tensor, ...], image_from_bev: Tensor, camera_valid: Tensor) -> Tensor:
-        return self.network.encode_bev(levels, image_from_bev, camera_valid)
+    def _encode_past(self, features: Tensor, image_from_bev: Tensor, camera_valid: Tensor) -> Tensor:
+        return self.network.encode_bev(features, image_from_bev, camera_valid)
 
     def forward(self, batch: Batch, buffers: Sequence[BevBuffer]) -> Step:
         """The history in the buffers is used as it is: gradients end there."""
         network, losses = self.network, {}
         if self._kept is not None:
             encoding = self._kept(batch.inputs, self._encode_frozen)
-            encoded = Encoded((), network.with_proposals(*encoding), encoding.proposals)
+            encoded = Encoded(None, network.with_proposals(*encoding), encoding.proposals)
         else:
             features = network.encode_images(batch.inputs, every_perspective_level=self._perspective is not None)
             if self._perspective is not None:
@@ -120,8 +120,8 @@ class NetworkWithLosses(nn.Module):
         """As the network runs on a car, thus with the proposals of a one-stage model, which others may share."""
         network = self.network.eval()
         features = network.encode_images(inputs)
-        levels = features.levels[: network.config.encoder.image_levels]
-        bev = network.encode_bev(levels, inputs.image_from_bev, inputs.camera_valid)
+        flat = network.bev_encoder.flatten(features.levels)
+        bev = network.encode_bev(flat, inputs.image_from_bev, inputs.camera_valid)
         self.train()
         return Encoding(bev, features.proposals)
 
@@ -140,7 +140,7 @@ def _split(batch: Batch, encoded: Encoded) -> list[EncodedFrame]:
             stamp_ns,
             pose,
             encoded.bev[row : row + 1],
-            tuple(level[row : row + 1] for level in encoded.levels),
+            None if encoded.features is None else encoded.features[row : row + 1],
             batch.projections[row],
             batch.inputs.camera_valid[row : row + 1],
         )
@@ -149,4 +149,5 @@ def _split(batch: Batch, encoded: Encoded) -> list[EncodedFrame]:
 
 
 def _detached(entry: EncodedFrame) -> EncodedFrame:
-    return replace(entry, bev=entry.bev.detach(), levels=tuple(level.detach() for level in entry.levels))
+    features = None if entry.features is None else entry.features.detach()
+    return replace(entry, bev=entry.bev.detach(), features=features)

@@ -93,7 +93,7 @@ def golden_case(path, device):
     )
     points = pillar_points(network.config.bev, network.config.encoder.pillar_points, torch.device("cpu"))
     network.bev_encoder.register_forward_pre_hook(
-        lambda _, arguments: seen["visible"].append(project_pillars(points.to(device), *arguments[1:]).visible.cpu())
+        lambda _, arguments: seen["visible"].append(project_pillars(points.to(device), *arguments[2:]).visible.cpu())
     )
     detector = Detector(network, trained=True, device=device, cuda_graphs=False)  # graphs know no hooks
     return Golden(detector, inputs, golden_cases.part(tensors, "outputs."), seen)

@@ -73,7 +73,7 @@ def detect_with_history(network: BEVFormerV2, config: ModelConfig) -> Packed:
             round(number * config.temporal.interval_s * SECOND_NS),
             np.eye(4),
             encoded.bev,
-            encoded.levels,
+            encoded.features,
             np.tile(np.eye(4), (len(config.cameras), 1, 1)),
             inputs.camera_valid,
         )

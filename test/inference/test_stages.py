@@ -108,7 +108,7 @@ def run_on_meta(config, dtype):
             encoded = network.encode(given)
             projections = np.tile(np.eye(4), (cameras, 1, 1))
             now = EncodedFrame(
-                frame * SECOND_NS // 2, np.eye(4), encoded.bev, encoded.levels, projections, given.camera_valid
+                frame * SECOND_NS // 2, np.eye(4), encoded.bev, encoded.features, projections, given.camera_valid
             )
             recall = buffer.recall(now)
             buffer.store(now)

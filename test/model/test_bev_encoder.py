@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -41,6 +43,11 @@ def features(batch: int, seed: int = 1) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
     sizes = ((8, 12), (4, 6), (2, 3), (1, 2))
     return tuple(torch.randn(batch, 2, 8, *size, generator=generator) for size in sizes)
+
+
+def encoded(encoder: BevEncoder, levels: tuple[Tensor, ...], *given: Any) -> Tensor:
+    shapes = tuple((level.shape[-2], level.shape[-1]) for level in levels[:3])
+    return encoder(encoder.flatten(levels), shapes, *given)
 
 
 def test_pillars_stand_at_cell_centres() -> None:
@@ -84,33 +91,33 @@ def test_shares_of_a_cell_sum_to_one() -> None:
 
 def test_elements_of_a_batch_do_not_mix(encoder: BevEncoder) -> None:
     other_way = looking((0.0, -1.0), (-1.0, 0.0))
-    together = encoder(features(2), torch.cat([AHEAD_RIGHT, other_way]), IMAGE_SIZE)
+    together = encoded(encoder, features(2), torch.cat([AHEAD_RIGHT, other_way]), IMAGE_SIZE)
     for index, matrices in enumerate((AHEAD_RIGHT, other_way)):
-        alone = encoder(tuple(level[index : index + 1] for level in features(2)), matrices, IMAGE_SIZE)
+        alone = encoded(encoder, tuple(level[index : index + 1] for level in features(2)), matrices, IMAGE_SIZE)
         torch.testing.assert_close(together[index : index + 1], alone, atol=1e-5, rtol=1e-4)
 
 
 def test_order_of_cameras_does_not_matter(encoder: BevEncoder) -> None:
-    expected = encoder(features(1), AHEAD_RIGHT, IMAGE_SIZE)
+    expected = encoded(encoder, features(1), AHEAD_RIGHT, IMAGE_SIZE)
     encoder.camera_embedding.data = encoder.camera_embedding.data.flip(0)
-    flipped = encoder(tuple(level.flip(1) for level in features(1)), AHEAD_RIGHT.flip(1), IMAGE_SIZE)
+    flipped = encoded(encoder, tuple(level.flip(1) for level in features(1)), AHEAD_RIGHT.flip(1), IMAGE_SIZE)
     torch.testing.assert_close(flipped, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_an_invalid_camera_has_no_influence(encoder: BevEncoder) -> None:
     valid = torch.tensor([[True, False]])
-    expected = encoder(features(1), AHEAD_RIGHT, IMAGE_SIZE, valid)
+    expected = encoded(encoder, features(1), AHEAD_RIGHT, IMAGE_SIZE, valid)
     noisy = tuple(level.clone() for level in features(1))
     for level in noisy:
         level[:, 1] = 7.0
     broken = AHEAD_RIGHT.clone()
     broken[:, 1] = torch.nan
-    torch.testing.assert_close(encoder(noisy, broken, IMAGE_SIZE, valid), expected)
-    assert not torch.allclose(encoder(noisy, AHEAD_RIGHT, IMAGE_SIZE), expected)
+    torch.testing.assert_close(encoded(encoder, noisy, broken, IMAGE_SIZE, valid), expected)
+    assert not torch.allclose(encoded(encoder, noisy, AHEAD_RIGHT, IMAGE_SIZE), expected)
 
 
 def test_size_of_the_image_is_only_a_scale(encoder: BevEncoder) -> None:
     scaled = AHEAD_RIGHT.clone()
     scaled[..., :2, :] *= 2
-    expected = encoder(features(1), AHEAD_RIGHT, IMAGE_SIZE)
-    torch.testing.assert_close(encoder(features(1), scaled, (128, 192)), expected, atol=1e-5, rtol=1e-4)
+    expected = encoded(encoder, features(1), AHEAD_RIGHT, IMAGE_SIZE)
+    torch.testing.assert_close(encoded(encoder, features(1), scaled, (128, 192)), expected, atol=1e-5, rtol=1e-4)

@@ -54,7 +54,7 @@ def test_mmcv_checkpoint(path: Path) -> None:
     with torch.no_grad():
         image_from_bev = tensors["inputs.lidar2img"].unsqueeze(0)
         bevs = [
-            network.encode_bev(network.image_features(images), image_from_bev, None)
+            network.encode_bev(network.bev_encoder.flatten(network.image_features(images)), image_from_bev, None)
             for images in tensors["inputs.img"].unbind(1)
         ]
         decoded = network.decode(network.fuse(torch.stack(bevs, dim=1)))

@@ -77,7 +77,7 @@ def test_full_size(path: Path) -> None:
             golden_cases.assert_equal(sampled(level[0], sample.shape), sample, f"fpn.{index}")
             mean = level[0].double().mean(dim=(0, 2, 3))
             golden_cases.assert_equal(mean, expected[f"fpn.{index}.mean_per_channel"], f"fpn.{index} mean")
-        bev = network.encode_bev(features, image_from_bev, None)
+        bev = network.encode_bev(network.bev_encoder.flatten(features), image_from_bev, None)
         golden_cases.assert_equal(bev[0, ::ROWS_BETWEEN_SAMPLES], expected["bev_embed.sample_every_37th"], "bev_embed")
         golden_cases.assert_equal(bev[0].double().mean(dim=0), expected["bev_embed.mean_per_channel"], "bev_embed mean")
         decoded = network.decode(network.fuse(bev.unsqueeze(1)))

@@ -48,7 +48,7 @@ def run(request: pytest.FixtureRequest) -> Run:
     image_from_bev = tensors["inputs.lidar2img"].unsqueeze(0)
     with torch.no_grad():
         features = network.image_features(images)
-        bev = network.encode_bev(features, image_from_bev, None)
+        bev = network.encode_bev(network.bev_encoder.flatten(features), image_from_bev, None)
         decoded = network.decode(network.fuse(bev.unsqueeze(1)))
     return Run(
         network,

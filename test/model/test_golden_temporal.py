@@ -39,7 +39,7 @@ def run(request: pytest.FixtureRequest) -> Run:
         for index, frame in enumerate(description["frames"]):
             features = network.image_features(inputs["img"][:, index])
             image_from_bev = inputs[f"frame{frame}.lidar2img"].unsqueeze(0)
-            bevs[frame] = network.encode_bev(features, image_from_bev, None)
+            bevs[frame] = network.encode_bev(network.bev_encoder.flatten(features), image_from_bev, None)
     return Run(network, inputs, golden_cases.part(tensors, "outputs."), bevs)
 
 

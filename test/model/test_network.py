@@ -131,7 +131,7 @@ def test_rows_on_a_gpu_give_the_same_map(config: ModelConfig, monkeypatch: pytes
     network = network_of(config).eval()
     given = inputs(config)
     with torch.no_grad():
-        features = network.image_features(given.images)
+        features = network.bev_encoder.flatten(network.image_features(given.images))
         expected = network.encode_bev(features, given.image_from_bev, None)
         monkeypatch.setattr(torch_sampling, "_DATA_DEPENDENT_SHAPES", ())
         torch.testing.assert_close(network.encode_bev(features, given.image_from_bev, None), expected)

@@ -121,7 +121,9 @@ def encode_frames(
             features = network.image_features(images.flip(-1) if flipped else images)
             if flipped:
                 features = tuple(level.flip(-1) for level in features)
-            bev = network.encode_bev(features, inputs[f"frame{frame}.lidar2img"].unsqueeze(0), None)
+            bev = network.encode_bev(
+                network.bev_encoder.flatten(features), inputs[f"frame{frame}.lidar2img"].unsqueeze(0), None
+            )
             bevs.append(bev if bev_warp is None else warp_bev(bev, bev_warp, network))
     assert frames[-1] == 0
     return features, torch.stack(bevs, dim=1)
