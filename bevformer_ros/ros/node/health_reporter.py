@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.duration import Duration
 from rclpy.lifecycle import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from sensor_msgs.msg import CameraInfo
@@ -27,6 +28,7 @@ _GRAPH_S = 1.0  # asking the ROS graph costs more than the rest
 _IDLE_S = 0.8
 _WORTH_TELLING_S = 2.0  # of loading
 _CLOCK_STANDS_S = 1.0
+_LAST_WORD_S = 0.5
 _GPU_REMEDY = (
     "only a new process can use the GPU again, so this one ends with exit status 3: let its supervisor start it anew "
     "(respawn:=true of the launch file); if that does not help, look for the GPU with nvidia-smi and dmesg"
@@ -67,7 +69,8 @@ class HealthReporter:
             stands = now_s - self._clock_moved_s > _CLOCK_STANDS_S
             assessment = session.health.assess(now_s, self._topic_faults, surroundings, stands)
             session.note_health(assessment)
-            session.publish_idle(_IDLE_S if self._levels_of(assessment) == self._levels else 0.0)
+            is_news = gpu_lost or self._levels_of(assessment) != self._levels
+            session.publish_idle(0.0 if is_news else _IDLE_S)
         elif loading_since_s is not None and now_s - loading_since_s > _WORTH_TELLING_S:
             text = f"loading the network, for {now_s - loading_since_s:.0f} s now"
             assessment = Assessment((Problem("", "loading", Level.WARN, text), *surroundings), {})
@@ -76,7 +79,9 @@ class HealthReporter:
         else:
             return
         self._write_log(assessment, now_s)
-        self._publish(assessment, now_s)
+        self._publish(assessment, now_s, at_once=bool(gpu_lost))
+        if gpu_lost:  # the process ends after this
+            self._publisher.wait_for_all_acked(Duration(seconds=_LAST_WORD_S))
 
     def _write_log(self, assessment: Assessment, now_s: float) -> None:
         logger = self._node.get_logger()
@@ -92,9 +97,9 @@ class HealthReporter:
     def _levels_of(self, assessment: Assessment) -> list[Level]:
         return [assessment.level, *(assessment.level_of(camera.name) for camera in self._rig.cameras)]
 
-    def _publish(self, assessment: Assessment, now_s: float) -> None:
+    def _publish(self, assessment: Assessment, now_s: float, at_once: bool) -> None:
         levels = self._levels_of(assessment)
-        if levels == self._levels and now_s - self._published_s < _DIAGNOSTICS_S:
+        if levels == self._levels and now_s - self._published_s < _DIAGNOSTICS_S and not at_once:
             return
         self._levels, self._published_s = levels, now_s
         hardware = {camera.name: camera.image_topic for camera in self._rig.cameras}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from support import REPOSITORY, wait_until
 
 from bevformer_ros.config import RigConfig, load_yaml
+from bevformer_ros.ros.node.camera_health import Level
 from bevformer_ros.ros.node.health_reporter import HealthReporter
 
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
@@ -67,3 +69,19 @@ def test_another_node_of_the_same_name_is_noticed(graph):
     wait_until(lambda: reporter._surroundings(next(seconds)), "the other node to be discovered")
     assert [problem.code for problem in reporter._surroundings(next(seconds))] == ["double_name"]
     twin.destroy_node()
+
+
+def test_the_loss_of_a_gpu_is_said_at_once_and_waited_for(graph):
+    """Though the level was ERROR before, and the last diagnostics are not a second old."""
+    reporter, *_ = graph
+    done: list[str] = []
+
+    def publish(message):
+        done.append(f"{message.status[0].values[0].value} {message.status[0].level}")
+
+    reporter._publisher = SimpleNamespace(
+        publish=publish, wait_for_all_acked=lambda timeout: done.append("acknowledged")
+    )
+    for reason in ("", "CUDA error: first", "CUDA error: second"):
+        reporter.tick(None, None, reason)
+    assert done == 2 * [f"gpu_lost {bytes([Level.ERROR])}", "acknowledged"]
