@@ -74,7 +74,7 @@ def test_another_node_of_the_same_name_is_noticed(graph):
 def test_the_loss_of_a_gpu_is_said_at_once_and_waited_for(graph):
     """Though the level was ERROR before, and the last diagnostics are not a second old."""
     reporter, *_ = graph
-    done: list[str] = []
+    done = []
 
     def publish(message):
         done.append(f"{message.status[0].values[0].value} {message.status[0].level}")
@@ -84,4 +84,4 @@ def test_the_loss_of_a_gpu_is_said_at_once_and_waited_for(graph):
     )
     for reason in ("", "CUDA error: first", "CUDA error: second"):
         reporter.tick(None, None, reason)
-    assert done == 2 * [f"gpu_lost {bytes([Level.ERROR])}", "acknowledged"]
+    assert done == 2 * [f"gpu_lost {bytes([Level.ERROR])!r}", "acknowledged"]
