@@ -623,6 +623,13 @@ REFUSALS = (
 )
 
 
+# Which ends the process: test_lost_gpu.
+LOST_GPU = (
+    "| the GPU does nothing for this process any longer (illegal memory access, assertion in a kernel, off the bus)"
+    " | `gpu_lost` | ERROR, then exit status 3 | let the supervisor [start a new process](node.md#a-lost-gpu) |"
+)
+
+
 def document() -> str:
     """docs/faults.md."""
     lines = [
@@ -645,6 +652,7 @@ def document() -> str:
         "| what is wrong | `problems` | detector | remedy |",
         "|---|---|---|---|",
         *_rows(fault for phase in DETECTOR_PHASES for fault in phase.faults),
+        LOST_GPU,
         "",
         "## Refused at the start",
         "",

@@ -65,7 +65,7 @@ class DetectorNode(Node):
         self._declared_cameras: dict[str, Any] = {}
         self._session: DetectionSession | None = None
         self._loading_since_s: float | None = None
-        self._device, self._lost_at_activation, self.given_up = "cpu", "", False
+        self._device, self._gpu_lost, self.given_up = "cpu", "", False
         self._bond: Any = None
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="lifecycle")
         self._work: Work[Any] | None = None
@@ -89,7 +89,7 @@ class DetectorNode(Node):
     @property
     def gpu_lost(self) -> str:
         """Why the GPU does nothing for this process any longer; empty while it does."""
-        return self._lost_at_activation or ("" if self._session is None else self._session.gpu_lost)
+        return self._gpu_lost or ("" if self._session is None else self._session.gpu_lost)
 
     @property
     def detector(self) -> AnyDetector | None:
@@ -165,7 +165,7 @@ class DetectorNode(Node):
 
     def _attempt(self, what: str, action: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
         outcome = self._outcome(what, action)
-        if outcome is not TransitionCallbackReturn.SUCCESS and not self._lost_at_activation:
+        if outcome is not TransitionCallbackReturn.SUCCESS and not self._gpu_lost:
             release_memory()  # now that no exception holds what the action had made
         if outcome is TransitionCallbackReturn.FAILURE:
             undo()
@@ -183,8 +183,8 @@ class DetectorNode(Node):
                 "precision float16, another device, or end what else uses it"
             )
         except Exception as error:
-            self._lost_at_activation = why_lost(self._device)
-            if self._lost_at_activation:  # no second attempt of this process would help; the health tells the rest
+            self._gpu_lost = why_lost(self._device)
+            if self._gpu_lost:  # no second attempt of this process would help; the health tells the rest
                 self.get_logger().error(f"cannot {what}: {_first_line(error)}")
                 return TransitionCallbackReturn.FAILURE
             if isinstance(error, RuntimeError) and "CUDA" in str(error):
@@ -256,9 +256,11 @@ class DetectorNode(Node):
         if self._session is None:
             return
         self._session.close()
+        self._gpu_lost = self.gpu_lost
         self._session = None
         self._outputs.delete_markers(self.get_clock().now().nanoseconds)
-        release_memory()
+        if not self._gpu_lost:
+            release_memory()
 
     def _clean_up(self) -> None:
         if self._rig is None:

@@ -42,7 +42,7 @@ def test_an_attempt(error, result, text):
             raise error
 
     node = SimpleNamespace(
-        get_logger=lambda: SimpleNamespace(error=logged.append), _device="cpu", _lost_at_activation=""
+        get_logger=lambda: SimpleNamespace(error=logged.append), _device="cpu", _gpu_lost=""
     )
     node._outcome = partial(DetectorNode._outcome, node)
     assert DetectorNode._attempt(node, "activate", action, undo=lambda: undone.append(True)) == result

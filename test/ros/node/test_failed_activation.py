@@ -48,7 +48,7 @@ def test_memory_is_given_back(
         left.append(weakref.ref(network))
         raise error()
 
-    node = SimpleNamespace(get_logger=lambda: get_logger("test"), _device="cpu", _lost_at_activation="")
+    node = SimpleNamespace(get_logger=lambda: get_logger("test"), _device="cpu", _gpu_lost="")
     node._outcome = partial(DetectorNode._outcome, node)
     status = DetectorNode._attempt(node, "activate", activate, lambda: calls.append("undone"))
     assert status is getattr(TransitionCallbackReturn, outcome)

@@ -13,7 +13,7 @@ from support import REPOSITORY, detector_command, wait_until
 
 from bevformer_ros.config import RigConfig, load_yaml
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
 RIG = load_yaml(RigConfig, REPOSITORY / "config" / "rigs" / "nuscenes.yaml")
 WHY = "CUDA error: an illegal memory access was encountered; only a new process can use the GPU again"
