@@ -41,9 +41,7 @@ def test_an_attempt(error, result, text):
         if error is not None:
             raise error
 
-    node = SimpleNamespace(
-        get_logger=lambda: SimpleNamespace(error=logged.append), _device="cpu", _gpu_lost=""
-    )
+    node = SimpleNamespace(get_logger=lambda: SimpleNamespace(error=logged.append), _device="cpu", _gpu_lost="")
     node._outcome = partial(DetectorNode._outcome, node)
     assert DetectorNode._attempt(node, "activate", action, undo=lambda: undone.append(True)) == result
     assert bool(logged) == bool(text)
