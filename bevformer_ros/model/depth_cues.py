@@ -63,8 +63,8 @@ class DepthCues(nn.Module):
                 low.log(),
                 zoom.expand_as(low),
             ],
-            dim=1,
-        )
+            dim=-1,
+        ).permute(0, 3, 1, 2)  # channels last, as the features are
         hidden = self.hidden(torch.cat([features, cues.to(features.dtype)], dim=1)).relu()
         by_ground, by_height, offset = self.output(hidden).float().chunk(3, dim=1)
         ground = (zoom * _CAMERA_HEIGHT / low).unsqueeze(1)
