@@ -28,17 +28,14 @@ from bevformer_ros.types import SurroundFrame
 def resize(images: Tensor, plan: ImagePlan) -> Tensor:
     """Resize and mirror images (n, 3, H, W) of whole grey levels, already cropped -> the same, (n, 3, h, w)."""
     width, height = plan.size
-    if images.dtype == torch.uint8 and images.device.type == "cpu":
-        sizes = [(height, width)]  # torch does both steps below at once for bytes, but has that for the CPU alone
-    else:
-        images = images.float()
-        # Like Pillow: first along the rows, then along the columns, whole grey levels in between.
-        sizes = [(images.shape[2], width), (height, width)]
-    for size in sizes:
+    # Like Pillow: first along the rows, then along the columns, whole grey levels in between.
+    sizes = [(images.shape[2], width), (height, width)]
+    at_once = images.dtype == torch.uint8 and images.device.type == "cpu"  # torch has that for bytes on the CPU alone
+    for size in sizes[at_once:]:
         if images.shape[2:] != size:
-            images = functional.interpolate(images, size, mode="bicubic", antialias=True)
-            if images.is_floating_point():
-                images = (images + 0.5).floor().clamp(0, 255)
+            images = functional.interpolate(images if at_once else images.float(), size, mode="bicubic", antialias=True)
+            if not at_once:
+                images = images.add_(0.5).floor_().clamp_(0, 255)
     return images.flip(-1) if plan.mirror else images
 
 
@@ -118,12 +115,12 @@ class Preprocessor:
         images = torch.zeros(count, height, width, 3, device=self._device).permute(0, 3, 1, 2)  # channels last
         for plan, pairs in by_plan.items():
             pixels = torch.stack([pixels for _, pixels in pairs]).permute(0, 3, 1, 2)
-            normalised = (resize(pixels, plan) - self._mean) / self._deviation
-            for (camera, _), image in zip(pairs, normalised, strict=True):
+            for (camera, _), resized in zip(pairs, resize(pixels, plan), strict=True):
+                image = images[camera, :, : plan.size[1], : plan.size[0]]  # filled without another copy
+                torch.sub(resized, self._mean, out=image).div_(self._deviation)
                 seen = self._slots[camera].seen
                 if seen is not None:
-                    image = image * seen  # zero is the mean colour
-                images[camera, :, : plan.size[1], : plan.size[0]] = image
+                    image.mul_(seen)  # zero is the mean colour
         return images
 
 
