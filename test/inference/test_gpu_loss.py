@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -52,3 +54,23 @@ def test_one_that_answers_with_an_error_is_lost(gpu: Gpu, step: str, kind: type[
 def test_one_without_room_is_there(gpu: Gpu) -> None:
     gpu.fail_at, gpu.error = "compute", torch.OutOfMemoryError("CUDA out of memory")
     assert why_lost("cuda") == ""
+
+
+LOSE_IT = """
+import torch
+from bevformer_ros.inference.gpu_loss import why_lost
+assert why_lost("cuda") == ""
+try:
+    torch.zeros(2, device="cuda")[torch.tensor([5], device="cuda")].cpu()
+except RuntimeError:
+    print(why_lost("cuda"), flush=True)
+import os
+os._exit(0)
+"""
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_real_one_after_an_assertion_in_a_kernel() -> None:
+    done = subprocess.run([sys.executable, "-c", LOSE_IT], capture_output=True, text=True, timeout=120)
+    assert "device-side assert" in done.stdout, done.stderr

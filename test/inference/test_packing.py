@@ -32,6 +32,14 @@ def test_everything_comes_back_to_the_bit() -> None:
     assert_same(Download(torch.device("cpu"))(pack(TENSORS)), TENSORS)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_from_a_real_gpu() -> None:
+    download = Download(torch.device("cuda"))
+    for _ in range(2):
+        assert_same(download(pack([tensor.cuda() for tensor in TENSORS])), TENSORS)
+
+
 def test_from_a_gpu_it_is_one_copy_into_pinned_memory_and_one_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[str] = []
     with PretendedGpu(monkeypatch) as gpu:

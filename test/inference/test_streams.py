@@ -49,9 +49,9 @@ def config(frames: tuple[int, ...] = (-1, 0), mode: str = "warp") -> ModelConfig
     )
 
 
-def detector(model: ModelConfig, recorded: bool = False) -> Detector:
+def detector(model: ModelConfig, recorded: bool = False, cuda_graphs: bool = False) -> Detector:
     torch.manual_seed(0)
-    made = Detector(build_network(model), True, "cuda", cuda_graphs=False)
+    made = Detector(build_network(model), True, "cuda", cuda_graphs=cuda_graphs)
     if recorded:
         made._run = GraphRunner(FakeRecorder())
     return made
@@ -111,6 +111,16 @@ def test_frames_are_prepared_beside_the_network_without_a_race(gpu, mode, record
     found = detect_ahead(ahead)
     assert gpu.waits == len(found)
     assert_same(found, [at_once(surround(number)) for number in range(4)])
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("decoded_there", [False, True])
+def test_a_real_gpu_finds_the_same_ahead_and_at_once(decoded_there):
+    ahead, at_once = (detector(config(), cuda_graphs=True) for _ in range(2))
+    found = detect_ahead(ahead, lambda number: surround(number, decoded_by=ahead if decoded_there else None))
+    for actual, expected in zip(found, [at_once(surround(number)) for number in range(4)], strict=True):
+        np.testing.assert_allclose(actual.scores, expected.scores, atol=1e-4)
 
 
 def test_images_that_a_gpu_has_decoded_stay_on_the_stream_of_the_preparation(gpu):
