@@ -6,6 +6,7 @@ On its own, because Triton either compiles or interprets in a process. `python c
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -46,22 +47,23 @@ def sampling(levels: tuple[tuple[int, int], ...], points: int, anchors: int, blo
     }
 
 
-def rows(offsets: int, weights: int, sets: int, has_constant: bool) -> dict[str, int]:
+def rows(offsets: int, weights: int, sets: int, has_constant: bool, samples: int) -> dict[str, int]:
     return {
         "OFFSETS_ROW": offsets,
         "WEIGHTS_ROW": weights,
         "SETS": sets,
         "HAS_CONSTANT": has_constant,
-        "BLOCK_SAMPLES": 32 if sets == 1 else 8,
+        "BLOCK_SAMPLES": samples,
     }
 
 
-FORWARD, GRID_FORWARD = (triton_sampling._forward_block(levels) for levels in (LEVELS, GRID))
-BACKWARD = triton_sampling._BACKWARD_BLOCK
+FORWARD, BACKWARD = triton_sampling.FORWARD_BLOCK, triton_sampling.BACKWARD_BLOCK
+WARPS = {"gradient": triton_sampling.BACKWARD_WARPS, "norm": 4}  # the others have those of the forward kernel
 KERNELS: dict[str, tuple[Any, dict]] = {
-    "cameras": (triton_sampling._sum_samples, sampling(LEVELS, 8, 4, FORWARD, **rows(768, 768, 1, False))),
-    "grid": (triton_sampling._sum_samples, sampling(GRID, 8, 1, GRID_FORWARD, **rows(192, 192, 2, True))),
-    "training": (triton_sampling._sum_samples, sampling(LEVELS, 8, 4, FORWARD, **rows(512, 256, 0, False))),
+    "cameras": (triton_sampling._sum_samples, sampling(LEVELS, 8, 4, FORWARD, **rows(768, 768, 1, False, 32))),
+    "grid": (triton_sampling._sum_samples, sampling(GRID, 8, 1, FORWARD, **rows(192, 192, 2, True, 8))),
+    "objects": (triton_sampling._sum_samples, sampling(GRID, 4, 1, FORWARD, **rows(96, 96, 1, False, 4))),
+    "training": (triton_sampling._sum_samples, sampling(LEVELS, 8, 4, FORWARD, **rows(512, 256, 0, False, 1))),
     "gradient": (triton_sampling._differentiate, sampling(LEVELS, 8, 4, BACKWARD)),
     "norm": (
         triton_norm._add_norm,
@@ -70,8 +72,10 @@ KERNELS: dict[str, tuple[Any, dict]] = {
 }
 
 
-def needs(kernel: Any, constants: dict, number: str, architecture: int) -> dict[str, int]:
-    """Bytes of spilled registers and of shared memory, and registers of a thread."""
+def needs(name: str, number: str, architecture: int) -> dict[str, float]:
+    """Bytes of spilled registers and of shared memory, registers of a thread, and how many instructions it executes for
+    a channel of a sample of one image, from its first to the one that stores the sum."""
+    kernel, constants = KERNELS[name]
     signature = {
         name: "constexpr"
         if name in constants
@@ -87,8 +91,11 @@ def needs(kernel: Any, constants: dict, number: str, architecture: int) -> dict[
         for index, kind in enumerate(signature.values())
         if kind.startswith("*")
     }
+    warps = WARPS.get(name, triton_sampling.FORWARD_WARPS)
     compiled = triton.compile(
-        ASTSource(kernel, signature, constants, aligned), target=GPUTarget("cuda", architecture, 32)
+        ASTSource(kernel, signature, constants, aligned),
+        target=GPUTarget("cuda", architecture, 32),
+        options={"num_warps": warps},
     )
     with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
         Path(cubin.name).write_bytes(compiled.asm["cubin"])
@@ -96,12 +103,16 @@ def needs(kernel: Any, constants: dict, number: str, architecture: int) -> dict[
             [BINARIES / "cuobjdump", "-res-usage", cubin.name], capture_output=True, text=True, check=True
         ).stdout
         listing = subprocess.run([BINARIES / "nvdisasm", "-c", cubin.name], capture_output=True, text=True).stdout
+    instructions = re.findall(r"/\*[0-9a-f]{4,}\*/ +(?:@\S+ +)?(\w+)", listing)
+    executed = len(instructions) - instructions[::-1].index("STG")
+    sizes = [constants.get(f"BLOCK_{size}", 1) for size in ("QUERIES", "POINTS", "CHANNELS")]
+    samples = math.prod(sizes) * len(constants.get("STARTS", (0,)))
     found = dict(re.findall(r"(REG|STACK|LOCAL|SHARED):(\d+)", usage))
     return {
         "registers": int(found["REG"]),
         "spilled": int(found["LOCAL"]) + int(found["STACK"]),
         "shared": int(found["SHARED"]),
-        "instructions": len(re.findall(r"/\*[0-9a-f]{4,}\*/\s+\S", listing)),
+        "instructions_per_sample": executed * 32 * warps / samples,
         "wide_loads": len(re.findall(r"LDG\S*\.128", listing)),
     }
 
@@ -109,8 +120,6 @@ def needs(kernel: Any, constants: dict, number: str, architecture: int) -> dict[
 if __name__ == "__main__":
     architecture = int(sys.argv[1])
     results = {
-        f"{name} {number}": needs(kernel, constants, number, architecture)
-        for name, (kernel, constants) in KERNELS.items()
-        for number in sys.argv[2].split(",")
+        f"{name} {number}": needs(name, number, architecture) for name in KERNELS for number in sys.argv[2].split(",")
     }
     print(json.dumps(results))

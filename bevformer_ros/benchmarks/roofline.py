@@ -38,8 +38,8 @@ _MATRIX_SHARE = 0.55
 _SHORTEST_KERNEL_S = 2e-6
 # Instructions for a channel of a sample, of which a multiplication with addition is one and counts twice in data
 # sheets; of the whole kernel, for one image, as compiled for sm_90 (test/compiled_kernels.py).
-_SAMPLE_INSTRUCTIONS = 20  # where there are several levels, of which 14 are in the loop
-_SAMPLE_INSTRUCTIONS_OF_ONE_LEVEL = 31
+_SAMPLE_INSTRUCTIONS = 16  # where there are several levels
+_SAMPLE_INSTRUCTIONS_OF_ONE_LEVEL = 24
 
 _MATRICES = ("mm", "addmm", "bmm", "baddbmm", "_addmm_activation", "_scaled_dot_product_efficient_attention")
 _COPIES = ("_to_copy", "copy_", "clone", "cat", "index_select", "gather", "index", "embedding", "constant_pad_nd")

@@ -93,7 +93,7 @@ def test_samples_are_those_that_are_seen(images: int, levels: int, seen: float) 
     )
     assert entry.kind == "sampling"
     samples = images * seen * queries * heads * levels * points * channels
-    assert entry.instructions == samples * (20 if levels > 1 else 31)
+    assert entry.instructions == samples * (16 if levels > 1 else 24)
 
 
 def test_the_slowest_part_decides() -> None:

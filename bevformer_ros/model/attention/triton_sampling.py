@@ -20,11 +20,11 @@ from torch.autograd.function import once_differentiable
 
 from bevformer_ros.model.attention.torch_sampling import LevelShapes, View
 
-# Points times channels that a program has in hand at once, with four warps; twice as many where there is one level,
-# so that what is done once for all levels weighs less. Compiled for sm_90 at full size, threads then need 63 and 96
-# registers forward and 142 backward (248 with twice the block); no speed has been measured yet.
-_FORWARD_BLOCK = 2048
-_BACKWARD_BLOCK = 1024
+# Queries times points times channels that a program has in hand at once, and its warps: within a single one, numbers
+# change threads without a barrier. Compiled for sm_90 at full size, a thread needs about 100 registers forward, and 128
+# to 161 backward; no speed has been measured yet.
+FORWARD_BLOCK, FORWARD_WARPS = 1024, 1
+BACKWARD_BLOCK, BACKWARD_WARPS = 1024, 4
 
 
 def fused_deformable_attention(
@@ -60,7 +60,7 @@ def attend(
     options = {"OFFSETS_ROW": row, "WEIGHTS_ROW": row, "SETS": sets, "HAS_CONSTANT": constant is not None}
     options["BLOCK_SAMPLES"] = triton.next_power_of_2(samples[0, 0, 0, 0].numel())
     extra = output if constant is None else constant.contiguous()
-    _launch(_sum_samples, _forward_block(level_shapes), tensors, level_shapes, [output, extra], options)
+    _launch(_sum_samples, FORWARD_BLOCK, FORWARD_WARPS, tensors, level_shapes, [output, extra], options)
     return output
 
 
@@ -81,7 +81,7 @@ class _FusedDeformableAttention(torch.autograd.Function):
         output = value.new_empty(*weights.shape[:2], value.shape[3] * value.shape[4])
         row = weights[0, :1].numel()
         options = {"OFFSETS_ROW": 2 * row, "WEIGHTS_ROW": row, "SETS": 0, "HAS_CONSTANT": False, "BLOCK_SAMPLES": 1}
-        _launch(_sum_samples, _forward_block(level_shapes), tensors, level_shapes, [output, output], options)
+        _launch(_sum_samples, FORWARD_BLOCK, FORWARD_WARPS, tensors, level_shapes, [output, output], options)
         return output
 
     @staticmethod
@@ -94,7 +94,7 @@ class _FusedDeformableAttention(torch.autograd.Function):
         offsets_gradient = torch.empty_like(offsets, dtype=torch.float32)
         weights_gradient = torch.empty_like(weights, dtype=torch.float32)
         gradients = [output_gradient.contiguous(), value_gradient, offsets_gradient, weights_gradient]
-        _launch(_differentiate, _BACKWARD_BLOCK, tensors, ctx.level_shapes, gradients, {})
+        _launch(_differentiate, BACKWARD_BLOCK, BACKWARD_WARPS, tensors, ctx.level_shapes, gradients, {})
         references_gradient = None
         if ctx.needs_input_grad[4]:
             references_gradient = _gradient_of_reference_points(
@@ -119,13 +119,10 @@ def _gradient_of_reference_points(offsets_gradient: Tensor, level_shapes: LevelS
     return total.transpose(2, 3).unsqueeze(1)
 
 
-def _forward_block(level_shapes: LevelShapes) -> int:
-    return _FORWARD_BLOCK if len(level_shapes) > 1 else 2 * _FORWARD_BLOCK
-
-
 def _launch(
     kernel: Any,
     block: int,
+    warps: int,
     tensors: list[Tensor],
     level_shapes: LevelShapes,
     results: list[Tensor],
@@ -134,7 +131,7 @@ def _launch(
     """tensors: value, offsets, weights, reference points and share. options: the kernel's own constants."""
     batch, images, cells, heads, channels = tensors[0].shape
     queries, points, anchors = tensors[2].shape[1], tensors[2].shape[-1], tensors[3].shape[3]
-    block_points, block_channels = triton.next_power_of_2(points), max(2, triton.next_power_of_2(channels))
+    block_points, block_channels = triton.next_power_of_2(points), triton.next_power_of_2(channels)
     block_queries = max(1, block // (block_points * block_channels))
     if queries == 0:
         return
@@ -157,6 +154,7 @@ def _launch(
             BLOCK_QUERIES=block_queries,
             BLOCK_POINTS=block_points,
             BLOCK_CHANNELS=block_channels,
+            num_warps=warps,
             **options,
         )
 
@@ -176,33 +174,33 @@ def _cell(offset, references, seen, SIZE: tl.constexpr):
 
 @triton.jit
 def _neighbours(offset, references, seen, SIZE: tl.constexpr):
-    """Of positions (queries, points) the cells before and after, as (queries, points, 1), and what each of them weighs:
-    nothing if it is outside, so that any cell inside may stand for it and loads need no mask."""
+    """The columns (or rows) before and after the position, and their weights: zero for one outside the level, in whose
+    place another stands, so that loads need no mask. What is no number makes a weight that is none."""
     reference = tl.load(references, mask=seen, other=0.0).to(tl.float32)
-    # With the channels' dimension already here the compiler finds one layout for places, weights and channels.
-    position = (reference * SIZE + offset)[:, :, None] - 0.5
-    first = tl.floor(position)
-    share = position - first
-    # Asked so that what is no number stays none.
-    by_first = tl.where((first < 0) | (first >= SIZE), 0.0, 1 - share)
-    by_second = tl.where((first < -1) | (first >= SIZE - 1), 0.0, share)
-    cell = tl.clamp(first, -1.0, SIZE * 1.0).to(tl.int32)
-    return tl.minimum(tl.maximum(cell, 0), SIZE - 1), tl.minimum(cell + 1, SIZE - 1), by_first, by_second
-
-
-@triton.jit
-def _channels(numbers, channel, CHANNELS: tl.constexpr, ALL: tl.constexpr):
-    """In float32. ALL: whether no channel is past the last."""
-    loaded = tl.load(numbers) if ALL else tl.load(numbers, mask=channel < CHANNELS, other=0.0)
-    if loaded.dtype == tl.bfloat16:  # in one instruction, where .to(tl.float32) takes up to two
-        loaded = (loaded.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
-    return loaded.to(tl.float32)
+    position = tl.clamp(reference * SIZE + offset - 0.5, -1.0, SIZE * 1.0, propagate_nan=tl.PropagateNan.ALL)
+    floor = tl.floor(position)
+    part, cell = position - floor, floor.to(tl.int32)
+    by_first = tl.where((cell >= 0) & (cell < SIZE), 1 - part, 0.0)
+    by_second = tl.where(cell < SIZE - 1, part, 0.0)
+    return (
+        tl.minimum(tl.maximum(cell, 0), SIZE - 1),
+        tl.minimum(tl.maximum(cell + 1, 0), SIZE - 1),
+        by_first,
+        by_second,
+    )
 
 
 @triton.jit
 def _corner(column, row, seen, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
     """The cell's index in its level, and whether it is there."""
     return row * WIDTH + column, seen & (column >= 0) & (column < WIDTH) & (row >= 0) & (row < HEIGHT)
+
+
+@triton.jit
+def _float32(numbers):
+    if numbers.dtype == tl.bfloat16:  # in one instruction, where .to(tl.float32) takes up to two
+        numbers = (numbers.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    return numbers.to(tl.float32)
 
 
 @triton.jit
@@ -245,34 +243,31 @@ def _sum_samples(
     become such by a softmax over each of as many sets of points."""
     LEVELS: tl.constexpr = len(STARTS)
     SAMPLES: tl.constexpr = HEADS * LEVELS * POINTS
-    HALF: tl.constexpr = BLOCK_CHANNELS // 2
     head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
     query = tl.program_id(0) * BLOCK_QUERIES + tl.arange(0, BLOCK_QUERIES)
-    point = tl.arange(0, BLOCK_POINTS)
-    channel = tl.arange(0, HALF)
-    offset_row = offsets + (batch * queries + query)[:, None] * OFFSETS_ROW + head * LEVELS * POINTS
-    weight_row = weights + (batch * queries + query)[:, None] * WEIGHTS_ROW + head * LEVELS * POINTS
-    constant_row = constants + query[:, None] * (3 * SAMPLES) + head * LEVELS * POINTS
+    point = tl.arange(0, BLOCK_POINTS)[:, None]  # first, so that a thread has several of them, and sums by itself
+    channel = tl.arange(0, BLOCK_CHANNELS)
+    offset_row = offsets + (batch * queries + query) * OFFSETS_ROW + head * LEVELS * POINTS
+    weight_row = weights + (batch * queries + query) * WEIGHTS_ROW + head * LEVELS * POINTS
+    constant_row = constants + query * (3 * SAMPLES) + head * LEVELS * POINTS
     if SETS > 0:  # shift: logarithm of the sum that a softmax divides by
-        every = tl.arange(0, BLOCK_SAMPLES)
-        asked = (query < queries)[:, None] & (every < LEVELS * POINTS)
+        every = tl.arange(0, BLOCK_SAMPLES)[:, None]
+        asked = (query < queries) & (every < LEVELS * POINTS)
         logits = _number(weight_row + every, constant_row + 2 * SAMPLES + every, asked, HAS_CONSTANT)
-        shift = tl.zeros([BLOCK_QUERIES, 1 if SETS == 1 else BLOCK_POINTS], tl.float32)
+        shift = tl.zeros([1 if SETS == 1 else BLOCK_POINTS, BLOCK_QUERIES], tl.float32)
         for group in tl.static_range(SETS):
             of_set = (every < LEVELS * POINTS) & (every % POINTS // (POINTS // SETS) == group)
-            highest = tl.max(tl.where(of_set, logits, -float("inf")), axis=1)
-            summed = tl.sum(tl.where(of_set, tl.exp(logits - highest[:, None]), 0.0), axis=1)
-            of_group = (highest + tl.log(SETS * summed))[:, None]
+            highest = tl.max(tl.where(of_set, logits, -float("inf")), axis=0)
+            summed = tl.sum(tl.where(of_set, tl.exp(logits - highest), 0.0), axis=0)
+            of_group = (highest + tl.log(SETS * summed))[None, :]
             shift = of_group if SETS == 1 else tl.where(point // (POINTS // SETS) == group, of_group, shift)
-    # By halves: a thread that has more channels in hand computes places and weights for fewer samples.
-    total = tl.zeros([BLOCK_QUERIES, BLOCK_POINTS, HALF], tl.float32)
-    second_total = total
+    total = tl.zeros([BLOCK_POINTS, BLOCK_QUERIES, BLOCK_CHANNELS], tl.float32)
     for image in range(images):
         view = batch * images + image
         share = tl.load(shares + view * queries + query, mask=query < queries, other=0.0)
         if tl.max(share) > 0:
-            seen = (share > 0)[:, None] & (point < POINTS)
-            reference = references + ((view * queries + query)[:, None] * ANCHORS + point % ANCHORS) * 2
+            seen = (share > 0)[None, :] & (point < POINTS)
+            reference = references + ((view * queries + query)[None, :] * ANCHORS + point % ANCHORS) * 2
             for index in tl.static_range(LEVELS):
                 level = value + ((view * cells + STARTS[index]) * HEADS + head) * CHANNELS
                 start = index * POINTS + point
@@ -281,23 +276,19 @@ def _sum_samples(
                 weight = _number(weight_row + start, constant_row + 2 * SAMPLES + start, seen, HAS_CONSTANT)
                 if SETS > 0:
                     weight = tl.where(seen, tl.exp(weight - shift), 0.0)
-                weight = (weight * share[:, None])[:, :, None]
                 left, right, by_left, by_right = _neighbours(x, reference, seen, WIDTHS[index])
-                upper, lower, by_upper, by_lower = _neighbours(y, reference + 1, seen, HEIGHTS[index])
+                above, below, by_above, by_below = _neighbours(y, reference + 1, seen, HEIGHTS[index])
+                weight = weight * share[None, :]
                 for corner in tl.static_range(4):
-                    column, by_column = (right, by_right) if corner % 2 else (left, by_left)
-                    row, by_row = (lower, by_lower) if corner // 2 else (upper, by_upper)
-                    numbers = level + (row * WIDTHS[index] + column) * (HEADS * CHANNELS) + channel
-                    by_corner = weight * by_row * by_column
-                    total += by_corner * _channels(numbers, channel, CHANNELS, CHANNELS == BLOCK_CHANNELS)
-                    second_total += by_corner * _channels(
-                        numbers + HALF, channel + HALF, CHANNELS, CHANNELS == BLOCK_CHANNELS
-                    )
-    place = output + ((batch * queries + query)[:, None] * HEADS + head) * CHANNELS + channel
-    mask = (query < queries)[:, None]
-    number = output.dtype.element_ty
-    tl.store(place, tl.sum(total, axis=1).to(number), mask=mask & (channel < CHANNELS))
-    tl.store(place + HALF, tl.sum(second_total, axis=1).to(number), mask=mask & (channel + HALF < CHANNELS))
+                    cell = (below if corner // 2 else above) * WIDTHS[index] + (right if corner % 2 else left)
+                    part = weight * (by_below if corner // 2 else by_above) * (by_right if corner % 2 else by_left)
+                    numbers = level + (cell * (HEADS * CHANNELS))[:, :, None] + channel
+                    total += part[:, :, None] * _float32(tl.load(numbers, mask=channel < CHANNELS, other=0.0))
+    tl.store(
+        output + ((batch * queries + query)[:, None] * HEADS + head) * CHANNELS + channel,
+        tl.sum(total, axis=0).to(output.dtype.element_ty),
+        mask=(query < queries)[:, None] & (channel < CHANNELS),
+    )
 
 
 @triton.jit
