@@ -14,7 +14,7 @@ from torch import Tensor
 from bevformer_ros.model.checkpoint import weights_from_official
 from bevformer_ros.model.config import ProposalConfig
 from bevformer_ros.model.perspective_boxes import PerspectiveBoxes, PerspectiveDecoder, matrix_from_quaternion
-from bevformer_ros.model.perspective_head import PerspectiveHead, PerspectiveLevel
+from bevformer_ros.model.perspective_head import PerspectiveHead, PerspectiveLevel, SharedConv
 
 VARIANTS = golden_cases.variants("case3_perspective_head")
 RAW_NAMES = {
@@ -42,16 +42,18 @@ def load_head(tensors: dict[str, Tensor], official: dict[str, Any]) -> Perspecti
     return head.eval()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("path", VARIANTS)
-def test_raw_outputs_golden(path: Path) -> None:
+def test_raw_outputs_golden(path: Path, folded: bool) -> None:
     tensors, description = golden_cases.load(path)
     head = load_head(tensors, description["head_cfg"])
+    for module in list(head.modules()):
+        if folded and isinstance(module, PerspectiveHead | SharedConv):
+            module.fold()
     features = [tensors[f"inputs.feat.{level}"] for level in range(len(head.config.strides))]
 
-    with torch.no_grad():
-        outputs = head(features)
-
-    for level, output in enumerate(outputs):
+    for level, output in enumerate(head(features)):
         for name, values in output._asdict().items():
             expected = tensors[f"outputs.raw.{RAW_NAMES[name]}.{level}"]
             golden_cases.assert_equal(values, expected, f"{name}, level {level}")
