@@ -17,9 +17,10 @@ from bevformer_ros.resources import config_file
 
 # Model: bytes in GB and kernels of one frame in bfloat16, rounded up.
 LIMITS = {
-    "bevformerv2_r50_t1": (14.2, 452),
-    "r50_t1_two_stage": (17.4, 1200),
-    "r50_t8_two_stage": (21.2, 1220),
+    "bevformerv2_r50_t1": (14.2, 366),
+    "r50_t1_two_stage": (17.1, 920),
+    "r50_t8_two_stage": (20.6, 941),
+    "bevformerv2_r50_t8": (55.2, 1064),
 }
 
 
