@@ -7,7 +7,7 @@ from typing import get_args
 
 from bevformer_ros.commands.detector_options import add_model_with_weights
 from bevformer_ros.commands.options import add_output, rig_of
-from bevformer_ros.inference.export import Format, export
+from bevformer_ros.inference.export import Attention, Format, export
 from bevformer_ros.inference.pipeline import load_detector
 
 
@@ -19,6 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="onnx",
         help="onnx; torch-export, a program for torch.export.load; or aoti, for this CPU (default %(default)s)",
     )
+    parser.add_argument(
+        "--attention",
+        choices=get_args(Attention),
+        default="gridsample",
+        help="deformable attention as what every runtime has, or, in onnx, as TensorRT's plugin (default %(default)s)",
+    )
     parser.add_argument("--rig", help="the car's cameras: a name in config/rigs or a YAML file (default: the model's)")
     add_output(parser, "FOLDER", "the folder for the files")
 
@@ -26,6 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     model_cameras = rig_of(arguments).model_cameras if arguments.rig else None
     detector = load_detector(arguments.model, arguments.weights or None, model_cameras=model_cameras)
-    for file in export(detector, arguments.format, arguments.output):
+    for file in export(detector, arguments.format, arguments.output, arguments.attention):
         print(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -19,14 +19,17 @@ from bevformer_ros.inference.bev_buffer import warp_bev
 from bevformer_ros.inference.exported_model import ExportedModel
 from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.inference.results import HostBoxes
-from bevformer_ros.model.attention.deformable_attention import DeformableAttention
+from bevformer_ros.model.attention.deformable_attention import DeformableAttention, Sampling
+from bevformer_ros.model.attention.plugin_sampling import plugin_attention
 from bevformer_ros.model.attention.torch_sampling import grid_sample_attention
 from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.network import BEVFormerV2, NetworkInputs
 from bevformer_ros.model.proposals import Proposals
 
 Format = Literal["onnx", "torch-export", "aoti"]
+Attention = Literal["gridsample", "plugin"]
 OPSET = 20  # the first whose GridSample is that of PyTorch in all modes
+_SAMPLING: dict[Attention, Sampling] = {"gridsample": grid_sample_attention, "plugin": plugin_attention}
 _SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".aoti.pt2"}
 
 
@@ -89,11 +92,14 @@ class _Reencode(nn.Module):
 
 
 @torch.no_grad()
-def parts(network: BEVFormerV2) -> list[Part]:
-    """network: a Detector's on the CPU in float32, which samples in another way from then on."""
+def parts(network: BEVFormerV2, attention: Attention = "gridsample") -> list[Part]:
+    """network: a Detector's on the CPU in float32, which samples in another way from then on.
+
+    attention: "gridsample", which ONNX has an operator for, or "plugin", which TensorRT has one for.
+    """
     for module in network.modules():
         if isinstance(module, DeformableAttention):
-            module.sample = grid_sample_attention  # the form that ONNX has an operator for
+            module.sample = _SAMPLING[attention]
     config = network.config
     width, height = config.image.padded_size
     cameras = len(config.cameras)
@@ -127,15 +133,17 @@ def parts(network: BEVFormerV2) -> list[Part]:
     return written
 
 
-def export(detector: Detector, form: Format, folder: Path) -> list[Path]:
+def export(detector: Detector, form: Format, folder: Path, attention: Attention = "gridsample") -> list[Path]:
     """The files written. detector: on the CPU in float32; its network samples in another way from then on. Raises
-    ValueError where a module is missing."""
+    ValueError where a module is missing, and for TensorRT's plugin in another format than ONNX."""
+    if attention == "plugin" and form != "onnx":
+        raise ValueError(f"the attention 'plugin' is for TensorRT, which reads onnx, not {form}: leave it 'gridsample'")
     folder.mkdir(parents=True, exist_ok=True)
     write: Callable[[Part, Path], None] = {"onnx": _write_onnx, "torch-export": _write_program, "aoti": _write_aoti}[
         form
     ]
     files = []
-    for part in parts(detector.network):
+    for part in parts(detector.network, attention):
         files.append(folder / f"{part.name}{_SUFFIXES[form]}")
         write(part, files[-1])
     model = ExportedModel(

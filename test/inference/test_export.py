@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from exported_networks import detector_of
@@ -13,6 +14,7 @@ from torch import Tensor
 from bevformer_ros.benchmarks import frames
 from bevformer_ros.inference.export import Part, _write_onnx, _write_program, export, parts
 from bevformer_ros.inference.exported_model import ExportedModel
+from bevformer_ros.model.attention.deformable_attention import DeformableAttention
 from bevformer_ros.model.network import BEVFormerV2
 from bevformer_ros.resources import config_file, model_file
 
@@ -105,6 +107,39 @@ def assert_onnx_is_the_same(network: BEVFormerV2, file: Path) -> None:
         assert_same(part, [torch.from_numpy(output) for output in outputs], expected)
         if "proposal_valid" in part.output_names:
             assert outputs[part.output_names.index("proposal_valid")].any()  # there was something to select
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", [*FAST, SLOW[0]])
+def test_onnx_with_the_plugin_of_tensorrt(file: Path, tmp_path: Path) -> None:
+    assert_plugin_form_is_the_same(detector_of(file).network, tmp_path / "part.onnx")
+
+
+@pytest.mark.slow
+def test_onnx_with_the_plugin_of_a_model_that_encodes_the_past_anew(tmp_path: Path) -> None:
+    assert_plugin_form_is_the_same(detector_of(SMALLEST, "reencode").network, tmp_path / "part.onnx")
+
+
+def assert_plugin_form_is_the_same(network: BEVFormerV2, file: Path) -> None:
+    reference = pytest.importorskip("onnx.reference")
+    pytest.importorskip("onnxscript")
+    from tensorrt_plugin import GatherElements, MultiscaleDeformableAttnPlugin_TRT
+
+    expectations = contents(network)
+    for part, (_, given, expected) in zip(parts(network, "plugin"), expectations, strict=True):
+        _write_onnx(part, file)
+        graph = reference.ReferenceEvaluator(str(file), new_ops=[MultiscaleDeformableAttnPlugin_TRT, GatherElements])
+        nodes = [node.op_type for node in graph.proto_.graph.node]
+        attends = any(isinstance(module, DeformableAttention) for module in part.module.modules())
+        assert (MultiscaleDeformableAttnPlugin_TRT.__name__ in nodes) == attends
+        named = zip(part.input_names, given, strict=True)
+        outputs = graph.run(None, {name: value.numpy() for name, value in named if name in graph.input_names})
+        assert_same(part, [torch.from_numpy(np.array(output)) for output in outputs], expected)
+
+
+def test_the_plugin_is_refused_where_tensorrt_does_not_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'plugin' is for TensorRT, which reads onnx, not aoti: leave it 'gridsample'"):
+        export(detector_of(SMALLEST), "aoti", tmp_path, "plugin")
 
 
 def test_files_are_named_after_the_parts(tmp_path: Path) -> None:
