@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--attention",
         choices=get_args(Attention),
         default="gridsample",
-        help="deformable attention as what every runtime has, or, in onnx, as TensorRT's plugin (default %(default)s)",
+        help="deformable attention of onnx: of operators that every runtime has, or TensorRT's (default %(default)s)",
     )
     parser.add_argument("--rig", help="the car's cameras: a name in config/rigs or a YAML file (default: the model's)")
     add_output(parser, "FOLDER", "the folder for the files")

@@ -21,7 +21,7 @@ from bevformer_ros.inference.pipeline import Detector
 from bevformer_ros.inference.results import HostBoxes
 from bevformer_ros.model.attention.deformable_attention import DeformableAttention, Sampling
 from bevformer_ros.model.attention.plugin_sampling import plugin_attention
-from bevformer_ros.model.attention.torch_sampling import grid_sample_attention
+from bevformer_ros.model.attention.torch_sampling import deformable_attention_in_torch, grid_sample_attention
 from bevformer_ros.model.box_coding import decode_boxes
 from bevformer_ros.model.network import BEVFormerV2, NetworkInputs
 from bevformer_ros.model.proposals import Proposals
@@ -29,7 +29,6 @@ from bevformer_ros.model.proposals import Proposals
 Format = Literal["onnx", "torch-export", "aoti"]
 Attention = Literal["gridsample", "plugin"]
 OPSET = 20  # the first whose GridSample is that of PyTorch in all modes
-_SAMPLING: dict[Attention, Sampling] = {"gridsample": grid_sample_attention, "plugin": plugin_attention}
 _SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".aoti.pt2"}
 
 
@@ -92,14 +91,11 @@ class _Reencode(nn.Module):
 
 
 @torch.no_grad()
-def parts(network: BEVFormerV2, attention: Attention = "gridsample") -> list[Part]:
-    """network: a Detector's on the CPU in float32, which samples in another way from then on.
-
-    attention: "gridsample", which ONNX has an operator for, or "plugin", which TensorRT has one for.
-    """
+def parts(network: BEVFormerV2, sample: Sampling) -> list[Part]:
+    """network: a Detector's on the CPU in float32, which samples in this way from then on."""
     for module in network.modules():
         if isinstance(module, DeformableAttention):
-            module.sample = _SAMPLING[attention]
+            module.sample = sample
     config = network.config
     width, height = config.image.padded_size
     cameras = len(config.cameras)
@@ -133,17 +129,25 @@ def parts(network: BEVFormerV2, attention: Attention = "gridsample") -> list[Par
     return written
 
 
+def sampling(form: Format, attention: Attention = "gridsample") -> Sampling:
+    """What the files of a format sample with. Raises ValueError for TensorRT's plugin in another format than ONNX."""
+    if attention == "plugin":
+        if form != "onnx":
+            raise ValueError(f"the attention 'plugin' is for TensorRT, which reads onnx, not {form}: take 'gridsample'")
+        return plugin_attention
+    return grid_sample_attention if form == "onnx" else deformable_attention_in_torch
+
+
 def export(detector: Detector, form: Format, folder: Path, attention: Attention = "gridsample") -> list[Path]:
     """The files written. detector: on the CPU in float32; its network samples in another way from then on. Raises
     ValueError where a module is missing, and for TensorRT's plugin in another format than ONNX."""
-    if attention == "plugin" and form != "onnx":
-        raise ValueError(f"the attention 'plugin' is for TensorRT, which reads onnx, not {form}: leave it 'gridsample'")
+    sample = sampling(form, attention)
     folder.mkdir(parents=True, exist_ok=True)
     write: Callable[[Part, Path], None] = {"onnx": _write_onnx, "torch-export": _write_program, "aoti": _write_aoti}[
         form
     ]
     files = []
-    for part in parts(detector.network, attention):
+    for part in parts(detector.network, sample):
         files.append(folder / f"{part.name}{_SUFFIXES[form]}")
         write(part, files[-1])
     model = ExportedModel(
@@ -182,6 +186,7 @@ def _write_onnx(part: Part, file: Path) -> None:
 
 def _program(part: Part) -> torch.export.ExportedProgram:
     with torch.no_grad():
+        part.module(*part.inputs)  # what is made once must be there, or it would be made, and kept, of traced values
         return torch.export.export(part.module.eval(), part.inputs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,16 @@ from support import REPOSITORY, SMALLEST
 from torch import Tensor
 
 from bevformer_ros.benchmarks import frames
-from bevformer_ros.inference.export import Part, _write_onnx, _write_program, export, parts
+from bevformer_ros.inference.export import (
+    Format,
+    Part,
+    _write_aoti,
+    _write_onnx,
+    _write_program,
+    export,
+    parts,
+    sampling,
+)
 from bevformer_ros.inference.exported_model import ExportedModel
 from bevformer_ros.model.attention.deformable_attention import DeformableAttention
 from bevformer_ros.model.network import BEVFormerV2
@@ -45,9 +55,9 @@ def _square(intrinsics: Tensor) -> Tensor:
     return matrix
 
 
-def contents(network: BEVFormerV2) -> list[tuple[Part, tuple[Tensor, ...], tuple[Tensor, ...]]]:
+def contents(network: BEVFormerV2, form: Format) -> list[tuple[Part, tuple[Tensor, ...], tuple[Tensor, ...]]]:
     """All parts with inputs and what PyTorch makes of them."""
-    encode, detect, *align = parts(network)
+    encode, detect, *align = parts(network, sampling(form))
     with torch.no_grad():
         images = pictures(network, encode.inputs)
         encoded = encode.module(*images)
@@ -78,10 +88,26 @@ SLOW = [
 
 @pytest.mark.parametrize("file", [*FAST, *SLOW])
 def test_torch_programs(file: Path, tmp_path: Path) -> None:
-    for part, given, expected in contents(detector_of(file).network):
+    for part, given, expected in contents(detector_of(file).network, "torch-export"):
         _write_program(part, tmp_path / "part.pt2")
         program = torch.export.load(tmp_path / "part.pt2").module()
         assert_same(part, list(program(*given)), expected)
+
+
+def test_torch_programs_of_a_model_that_encodes_the_past_anew(tmp_path: Path) -> None:
+    for part, given, expected in contents(detector_of(SMALLEST, "reencode").network, "torch-export"):
+        _write_program(part, tmp_path / "part.pt2")
+        assert_same(part, list(torch.export.load(tmp_path / "part.pt2").module()(*given)), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="AOTInductor needs a C++ compiler")
+def test_aoti(tmp_path: Path) -> None:
+    for part, given, expected in contents(detector_of(SMALLEST).network, "aoti"):
+        _write_aoti(part, tmp_path / "part.aoti.pt2")
+        run = torch._inductor.aoti_load_package(str(tmp_path / "part.aoti.pt2"))
+        outputs = run(*given)
+        assert_same(part, [outputs] if isinstance(outputs, Tensor) else list(outputs), expected)
 
 
 @pytest.mark.slow
@@ -98,7 +124,7 @@ def test_onnx_of_a_model_that_encodes_the_past_anew(tmp_path: Path) -> None:
 def assert_onnx_is_the_same(network: BEVFormerV2, file: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    for part, given, expected in contents(network):
+    for part, given, expected in contents(network, "onnx"):
         _write_onnx(part, file)
         session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
         read = {entry.name for entry in session.get_inputs()}
@@ -125,8 +151,8 @@ def assert_plugin_form_is_the_same(network: BEVFormerV2, file: Path) -> None:
     pytest.importorskip("onnxscript")
     from tensorrt_plugin import GatherElements, MultiscaleDeformableAttnPlugin_TRT
 
-    expectations = contents(network)
-    for part, (_, given, expected) in zip(parts(network, "plugin"), expectations, strict=True):
+    expectations = contents(network, "onnx")
+    for part, (_, given, expected) in zip(parts(network, sampling("onnx", "plugin")), expectations, strict=True):
         _write_onnx(part, file)
         graph = reference.ReferenceEvaluator(str(file), new_ops=[MultiscaleDeformableAttnPlugin_TRT, GatherElements])
         nodes = [node.op_type for node in graph.proto_.graph.node]
@@ -138,7 +164,7 @@ def assert_plugin_form_is_the_same(network: BEVFormerV2, file: Path) -> None:
 
 
 def test_the_plugin_is_refused_where_tensorrt_does_not_read(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'plugin' is for TensorRT, which reads onnx, not aoti: leave it 'gridsample'"):
+    with pytest.raises(ValueError, match="'plugin' is for TensorRT, which reads onnx, not aoti: take 'gridsample'"):
         export(detector_of(SMALLEST), "aoti", tmp_path, "plugin")
 
 

@@ -13,7 +13,7 @@ from support import REPOSITORY
 
 from bevformer_ros import geometry
 from bevformer_ros.config import load_yaml
-from bevformer_ros.inference.export import parts
+from bevformer_ros.inference.export import parts, sampling
 from bevformer_ros.inference.graphs import GraphRunner
 from bevformer_ros.inference.history import HistoryConfig
 from bevformer_ros.inference.network_preparation import fit_to_cameras
@@ -128,7 +128,7 @@ def test_graphs_and_exported_files_have_the_cameras_of_the_rig(count):
     cameras = [image(name, seed, seed) for seed, name in enumerate(model_cameras)]
     fitted(SurroundFrame(0, tuple(cameras), np.eye(4)))
     assert fitted._run.recordings == recorded > 0  # warmed up with as many cameras as come
-    encode, *_ = parts(fitted.network)
+    encode, *_ = parts(fitted.network, sampling("onnx"))
     assert encode.inputs[0].shape[1] == count
     with torch.no_grad():
         assert encode.module(*encode.inputs)[0].isfinite().all()

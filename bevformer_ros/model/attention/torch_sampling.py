@@ -47,7 +47,8 @@ def deformable_attention_in_torch(
 ) -> Tensor:
     """See `deformable_attention`. Only rows that see something are sampled on the CPU.
 
-    On other devices all are: their number must not depend on data, or the host would have to wait for it.
+    On other devices all are: their number must not depend on data, or the host would have to wait for it. In an
+    exported program it must not either.
     """
     batch, images, _, heads, channels = value.shape
     queries, points, anchors = weights.shape[1], weights.shape[-1], view.reference_points.shape[3]
@@ -78,7 +79,7 @@ def deformable_attention_in_torch(
 
 def _rows(share: Tensor) -> tuple[Tensor, ...]:
     """Indices of share (B*N*Q,) that are to be sampled, in chunks."""
-    if share.device.type in _DATA_DEPENDENT_SHAPES:
+    if share.device.type in _DATA_DEPENDENT_SHAPES and not torch.compiler.is_exporting():
         return share.nonzero()[:, 0].split(_CPU_ROWS)
     return torch.arange(len(share), device=share.device).split(_DEVICE_ROWS)
 
