@@ -140,7 +140,7 @@ def sampling(form: Format, attention: Attention = "gridsample") -> Sampling:
 
 def export(detector: Detector, form: Format, folder: Path, attention: Attention = "gridsample") -> list[Path]:
     """The files written. detector: on the CPU in float32; its network samples in another way from then on. Raises
-    ValueError where a module is missing, and for TensorRT's plugin in another format than ONNX."""
+    ValueError where a module or compiler is missing, and for TensorRT's plugin in another format than ONNX."""
     sample = sampling(form, attention)
     folder.mkdir(parents=True, exist_ok=True)
     write: Callable[[Part, Path], None] = {"onnx": _write_onnx, "torch-export": _write_program, "aoti": _write_aoti}[
@@ -195,4 +195,10 @@ def _write_program(part: Part, file: Path) -> None:
 
 
 def _write_aoti(part: Part, file: Path) -> None:
+    from torch._inductor import cpp_builder, exc
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except exc.InvalidCxxCompiler as error:
+        raise ValueError("writing aoti needs a C++ compiler, g++ or what CXX names: install one") from error
     torch._inductor.aoti_compile_and_package(_program(part), package_path=str(file))

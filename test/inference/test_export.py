@@ -163,6 +163,14 @@ def assert_plugin_form_is_the_same(network: BEVFormerV2, file: Path) -> None:
         assert_same(part, [torch.from_numpy(np.array(output)) for output in outputs], expected)
 
 
+def test_a_missing_compiler(tmp_path: Path) -> None:
+    from torch._inductor import config
+
+    nowhere = config.patch({"cpp.cxx": (None, str(tmp_path / "c++"))})
+    with nowhere, pytest.raises(ValueError, match=r"aoti needs a C\+\+ compiler"):
+        export(detector_of(SMALLEST), "aoti", tmp_path)
+
+
 def test_the_plugin_is_refused_where_tensorrt_does_not_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'plugin' is for TensorRT, which reads onnx, not aoti: take 'gridsample'"):
         export(detector_of(SMALLEST), "aoti", tmp_path, "plugin")
