@@ -64,10 +64,16 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Path]], frames_per_round
 
 def _draw_scores(axes: Axes, metrics: Mapping[str, Sequence[Mapping[str, NDArray[np.float64]]]]) -> None:
     for index, (name, repetitions) in enumerate(metrics.items()):
-        for columns in repetitions:
+        for repetition, columns in enumerate(repetitions):
             scores = columns.get(_HELD_OUT, np.zeros(0))
             known = np.flatnonzero(np.isfinite(scores))
-            axes.plot(columns["round"][known], scores[known], marker="o", color=f"C{index}", label=name)
+            axes.plot(
+                columns["round"][known],
+                scores[known],
+                marker="o",
+                color=f"C{index}",
+                label=None if repetition else name,
+            )
     axes.set(title="held-out mAP")
     axes.grid(alpha=0.3)
     axes.legend()
