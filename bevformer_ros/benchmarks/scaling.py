@@ -45,13 +45,19 @@ def measure_curves(
         by_size.append((report.input_size[0] * report.input_size[1] / 1e6, report))
     by_history: dict[str, Curve] = {
         mode: [(past, timed(changed(config, past_frames=past, mode=mode))) for past in scaling.past_frames]
-        for mode in get_args(Mode)
+        for mode in modes_of(config)
     }
     return {
         "cameras": {"": by_cameras},
         "megapixels of a camera's input": {"": by_size},
         "past frames": by_history,
     }
+
+
+def modes_of(config: ModelConfig) -> tuple[Mode, ...]:
+    """Of the history; proposals on the BEV map would be lost where past frames are encoded anew."""
+    on_bev_map = config.proposals is not None and config.proposals.on_bev_map
+    return ("warp",) if on_bev_map else get_args(Mode)
 
 
 def table(axes: dict[str, dict[str, Curve]]) -> str:

@@ -1,4 +1,10 @@
+import pytest
+
+from bevformer_ros.benchmarks.scaling import modes_of
 from bevformer_ros.commands.cli import main
+from bevformer_ros.config import load_yaml
+from bevformer_ros.model.config import ModelConfig
+from bevformer_ros.resources import config_file
 
 
 def test_a_row_per_curve_and_a_plot(tmp_path, capsys):
@@ -14,3 +20,8 @@ def test_a_row_per_curve_and_a_plot(tmp_path, capsys):
     ]
     assert printed[0].count(" ms") == 2
     assert plot.read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(("model", "modes"), [("tiny_two_stage", ("warp", "reencode")), ("demo", ("warp",))])
+def test_modes_that_a_model_can_have(model, modes):
+    assert modes_of(load_yaml(ModelConfig, config_file("models", model))) == modes
