@@ -84,11 +84,11 @@ def draw(axes: dict[str, dict[str, Curve]], title: str, output: Path) -> None:
             plot.plot([place for place, _ in curve], [_milliseconds(report) for _, report in curve], "o-", label=name)
         plot.set_xlabel(axis)
         plot.set_xlim(left=0)
-        plot.set_ylim(bottom=0)
         plot.grid(alpha=0.3)
         if len(curves) > 1:
             plot.legend()
     plots[0].set_ylabel("ms per set")
+    plots[0].set_ylim(bottom=0)  # of all, once all are drawn: it ends their scaling by what they hold
     figure.suptitle(title, fontsize="medium")
     with rc_context({"svg.fonttype": "none"}):  # text as text, a third of the size
         figure.savefig(output)
