@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Event
 
 import cv2
 import numpy as np
@@ -189,16 +190,20 @@ def listen(load: NodeLoad, log: Path, note: Callable[[DetectorStatus, int], None
     Raises ValueError, with the node's last words, where it ends before.
     """
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node, heard_at = Node("benchmark_listener"), [time.time()]
+    node, heard_at, hears = Node("benchmark_listener"), [time.time()], Event()
     try:
         with ChildProcess("the detector", _node_command(load), log) as detector:
 
             def hear(status: DetectorStatus) -> None:
+                hears.set()
                 if status.event == DetectorStatus.SET:
                     heard_at[0] = time.time()
                     note(status, detector.pid)
 
             node.create_subscription(DetectorStatus, topics.resolved(topics.STATUS), hear, 100)
+            give_up = time.monotonic() + _START_TIMEOUT_S
+            while not hears.is_set() and detector.status is None and time.monotonic() < give_up:
+                rclpy.spin_once(node, timeout_sec=0.2)  # an active node speaks without images too
             cameras = get_context("spawn").Process(target=_publish, args=(load,), daemon=True)
             cameras.start()
             while cameras.is_alive() and detector.status is None:

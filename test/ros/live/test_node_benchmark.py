@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 def test_measures_the_node(start_process, options):
     words = ["benchmark-node", "--model", SMALLEST, "--size", "160x90", "--sets", "15", "--rate", "5", *options]
     benchmark = start_process([sys.executable, "-m", "bevformer_ros", *words])
-    assert benchmark.wait(180.0) == 0
+    assert benchmark.wait(180.0) == 0, benchmark.output
     assert re.search(r"sets +\d+ of 15 detected in, dropped: ", benchmark.output)
     for stage in ("from image to status", "decode_images", "wait_for_network", "backbone", "decoder", "publish"):
         assert re.search(rf"{stage} +[\d.]+ +[\d.]+ +[\d.]+", benchmark.output)
